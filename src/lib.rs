@@ -1,1 +1,6 @@
 //! plu-onboard.
+
+pub mod domain;
+pub mod pipeline;
+pub mod ports;
+pub mod telemetry;

@@ -1,0 +1,343 @@
+//! What the partner's answer, or its absence, means for a job.
+//!
+//! [`classify`] is the one place where HTTP is turned into meaning; the rules and their sources:
+//!
+//! | what comes back | [`Answer`] |
+//! | --- | --- |
+//! | 2xx with `data.serviceId` | `Created` |
+//! | 2xx that can't be read, 408, 5xx | `Unknown`: the user may have been created |
+//! | 400, 409 that speak of a used idempotency key | `KeyAlreadyUsed` |
+//! | `DUP_USER` | `AlreadyThere` |
+//! | 401, 402, 403, 404, and any redirect or 4xx that isn't in the API's error shape | `Account` |
+//! | 429 | `Throttled` |
+//! | any other 4xx in the API's error shape | `Rejected` |
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::Timestamp;
+
+/// What an answer means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The user was created by this request (or a replaying gateway says so again).
+    Created {
+        /// `{slug}-user-{uid}`.
+        service_id: String,
+        /// Where the person verifies their identity.
+        verification_url: Option<String>,
+    },
+    /// A user with this email exists.
+    AlreadyThere,
+    /// An earlier request with this key arrived.
+    KeyAlreadyUsed,
+    /// The API refuses this job as it is.
+    Rejected {
+        /// HTTP status.
+        status: u16,
+        /// The API's machine-readable code.
+        code: String,
+        /// The API's text for people; may quote personal data.
+        text: String,
+    },
+    /// Every job would be answered like this; no job is at fault.
+    Account(AccountReason),
+    /// Too fast. `None`: no advice how long to wait.
+    Throttled {
+        /// From `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    /// No readable answer, so the user may have been created.
+    Unknown(UnknownReason),
+    /// The request did not reach the partner.
+    NotSent(&'static str),
+}
+
+/// Why no answer is to be had from this account, for the log line and the person who has to act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AccountReason {
+    /// 401.
+    KeyRefused,
+    /// 402.
+    WalletEmpty,
+    /// 403.
+    Suspended,
+    /// 404, a redirect, 405: nothing of the API is there.
+    WrongUrl,
+    /// A 4xx that isn't in the API's shape: something else answered.
+    NotTheApi,
+    /// No connection.
+    Unreachable,
+}
+
+impl AccountReason {
+    /// Its name in logs and labels.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::KeyRefused => "key_refused",
+            Self::WalletEmpty => "wallet_empty",
+            Self::Suspended => "account_suspended",
+            Self::WrongUrl => "wrong_url",
+            Self::NotTheApi => "not_the_api",
+            Self::Unreachable => "unreachable",
+        }
+    }
+
+    /// What it means and what a person can do about it.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::KeyRefused => "the API key is refused (401): put a valid key into PLU_API_KEY or the key file and start again",
+            Self::WalletEmpty => "the partner wallet is empty (402): top it up, and the work goes on by itself",
+            Self::Suspended => "the partner account is suspended or pending (403): ask Plu",
+            Self::WrongUrl => "nothing of the API answers at this base URL (404): check api.url",
+            Self::NotTheApi => "something other than the API answers, such as a proxy: check api.url and the network",
+            Self::Unreachable => "the API can't be reached: check the network and api.url",
+        }
+    }
+}
+
+/// How an answer was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum UnknownReason {
+    /// Nothing came within the time limit.
+    Timeout,
+    /// The connection ended before the answer was whole.
+    ConnectionLost,
+    /// 5xx or 408.
+    ServerError(u16),
+    /// 2xx, but not what the API documents.
+    Unreadable,
+}
+
+impl UnknownReason {
+    /// Its name in logs and labels.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::ConnectionLost => "connection_lost",
+            Self::ServerError(_) => "server_error",
+            Self::Unreadable => "unreadable_answer",
+        }
+    }
+}
+
+/// An HTTP reply, reduced to what matters.
+#[derive(Debug)]
+pub struct Reply<'a> {
+    /// HTTP status.
+    pub status: u16,
+    /// `Retry-After`, as it stands in the header.
+    pub retry_after: Option<&'a str>,
+    /// The body, cut at the client's limit.
+    pub body: &'a [u8],
+}
+
+/// The codes and words by which "key already used" is recognised. Assumed: the vendor documents neither.
+#[derive(Debug, Clone)]
+pub struct KeyUsedMarks {
+    /// Values of the error's `message`, compared without case.
+    pub codes: Vec<String>,
+    /// Words in `message` or `data.error`, compared without case.
+    pub words: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Success {
+    data: SuccessData,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SuccessData {
+    service_id: String,
+    verification_url: Option<String>,
+}
+
+/// The API's documented error shape.
+#[derive(Deserialize)]
+struct Failure {
+    #[serde(default)]
+    message: String,
+    data: Option<FailureData>,
+}
+
+#[derive(Deserialize)]
+struct FailureData {
+    #[serde(default)]
+    error: String,
+}
+
+/// Classifies the reply to a creation. `now` serves a `Retry-After` that is a date.
+pub fn classify(reply: &Reply<'_>, marks: &KeyUsedMarks, now: Timestamp) -> Answer {
+    match reply.status {
+        200..=299 => match serde_json::from_slice::<Success>(reply.body) {
+            Ok(Success { data }) if !data.service_id.is_empty() => Answer::Created {
+                service_id: data.service_id,
+                verification_url: data.verification_url.filter(|url| !url.is_empty()),
+            },
+            _ => Answer::Unknown(UnknownReason::Unreadable),
+        },
+        401 => Answer::Account(AccountReason::KeyRefused),
+        402 => Answer::Account(AccountReason::WalletEmpty),
+        403 => Answer::Account(AccountReason::Suspended),
+        404 | 405 | 300..=399 => Answer::Account(AccountReason::WrongUrl),
+        429 => Answer::Throttled { retry_after: reply.retry_after.and_then(|text| retry_after(text, now)) },
+        408 | 500.. => Answer::Unknown(UnknownReason::ServerError(reply.status)),
+        _ => refusal(reply, marks),
+    }
+}
+
+fn refusal(reply: &Reply<'_>, marks: &KeyUsedMarks) -> Answer {
+    let Some(failure) = serde_json::from_slice::<Failure>(reply.body).ok().filter(|failure| !failure.message.is_empty())
+    else {
+        return Answer::Account(AccountReason::NotTheApi);
+    };
+    let code = failure.message;
+    let text = failure.data.map(|data| data.error).unwrap_or_default();
+    if matches!(reply.status, 400 | 409) && marks.match_any(&code, &text) {
+        return Answer::KeyAlreadyUsed;
+    }
+    if code.eq_ignore_ascii_case("DUP_USER") {
+        return Answer::AlreadyThere;
+    }
+    Answer::Rejected { status: reply.status, code, text }
+}
+
+impl KeyUsedMarks {
+    fn match_any(&self, code: &str, text: &str) -> bool {
+        let (code_lower, text_lower) = (code.to_lowercase(), text.to_lowercase());
+        self.codes.iter().any(|mark| mark.eq_ignore_ascii_case(code))
+            || self.words.iter().map(|word| word.to_lowercase()).any(|word| {
+                !word.is_empty() && (code_lower.contains(&word) || text_lower.contains(&word))
+            })
+    }
+}
+
+/// Longest advice that is followed; a partner that says more is asked again after this. Bounds a wrong header.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+
+/// `Retry-After`: seconds or an HTTP date (RFC 9110, 10.2.3). `None` where it is neither.
+pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let at = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+            Timestamp::from_unix_ms(0).plus(at).since(now)
+        }
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marks() -> KeyUsedMarks {
+        KeyUsedMarks {
+            codes: vec!["DUP_REQUEST".to_owned()],
+            words: vec!["idempotency".to_owned(), "already used".to_owned()],
+        }
+    }
+
+    fn of(status: u16, body: &str) -> Answer {
+        let reply = Reply { status, retry_after: None, body: body.as_bytes() };
+        classify(&reply, &marks(), Timestamp::from_unix_ms(0))
+    }
+
+    #[test]
+    fn any_2xx_with_a_service_id_is_a_creation() {
+        let body = r#"{"status":"success","message":"User created successfully","data":{"serviceId":"acme-user-1","verificationUrl":"https://v.example/1"}}"#;
+        for status in [200, 201, 202] {
+            assert_eq!(
+                of(status, body),
+                Answer::Created {
+                    service_id: "acme-user-1".to_owned(),
+                    verification_url: Some("https://v.example/1".to_owned())
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_read_may_have_been_created() {
+        for body in ["", "<html>", "{}", r#"{"data":{}}"#, r#"{"data":{"serviceId":""}}"#, r#"{"data":{"serviceId":"a"#] {
+            assert_eq!(of(201, body), Answer::Unknown(UnknownReason::Unreadable), "{body}");
+        }
+        for status in [408, 500, 502, 503, 504, 599] {
+            assert_eq!(of(status, "whatever"), Answer::Unknown(UnknownReason::ServerError(status)));
+        }
+    }
+
+    #[test]
+    fn answers_about_the_account_are_never_charged_to_a_job() {
+        let shaped = r#"{"status":"error","message":"X","data":{"error":"y"}}"#;
+        for (status, body, reason) in [
+            (401, shaped, AccountReason::KeyRefused),
+            (402, shaped, AccountReason::WalletEmpty),
+            (403, "<html>blocked by the proxy</html>", AccountReason::Suspended),
+            (404, "not found", AccountReason::WrongUrl),
+            (302, "", AccountReason::WrongUrl),
+            (405, shaped, AccountReason::WrongUrl),
+            (400, "<html>Bad Request</html>", AccountReason::NotTheApi),
+            (418, "{}", AccountReason::NotTheApi),
+        ] {
+            assert_eq!(of(status, body), Answer::Account(reason), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_used_key_is_recognised_by_code_or_words_on_400_and_409() {
+        for (code, text) in [
+            ("DUP_REQUEST", ""),
+            ("dup_request", "x"),
+            ("BAD_REQUEST", "Idempotency key has been used"),
+            ("IDEMPOTENCY_KEY_ALREADY_USED", ""),
+            ("BAD_REQUEST", "this key was Already Used"),
+        ] {
+            let body = format!(r#"{{"status":"error","message":"{code}","data":{{"error":"{text}"}}}}"#);
+            for status in [400, 409] {
+                assert_eq!(of(status, &body), Answer::KeyAlreadyUsed, "{body}");
+            }
+            assert!(matches!(of(422, &body), Answer::Rejected { .. }), "{body}");
+        }
+    }
+
+    #[test]
+    fn refusals_carry_the_codes_of_the_api() {
+        assert_eq!(
+            of(400, r#"{"status":"error","message":"DUP_USER","data":{"error":"exists"}}"#),
+            Answer::AlreadyThere
+        );
+        assert_eq!(
+            of(422, r#"{"status":"error","message":"VALIDATION","data":{"error":"bad"}}"#),
+            Answer::Rejected { status: 422, code: "VALIDATION".to_owned(), text: "bad".to_owned() }
+        );
+        assert_eq!(
+            of(400, r#"{"status":"error","message":"USER_BLACKLISTED"}"#),
+            Answer::Rejected { status: 400, code: "USER_BLACKLISTED".to_owned(), text: String::new() }
+        );
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_bounded() {
+        let now = Timestamp::parse("2026-02-19T20:49:30Z").unwrap();
+        for (text, expected) in [
+            ("7", Some(7)),
+            (" 0 ", Some(0)),
+            ("Thu, 19 Feb 2026 20:50:00 GMT", Some(30)),
+            ("Thu, 19 Feb 2026 20:00:00 GMT", Some(0)),
+            ("99999999", Some(3_600)),
+            ("soon", None),
+            ("-5", None),
+        ] {
+            assert_eq!(retry_after(text, now), expected.map(Duration::from_secs), "{text}");
+        }
+        let reply = Reply { status: 429, retry_after: Some("2"), body: b"" };
+        assert_eq!(
+            classify(&reply, &marks(), now),
+            Answer::Throttled { retry_after: Some(Duration::from_secs(2)) }
+        );
+    }
+}

@@ -1,0 +1,198 @@
+//! A job: the message that asks for one user to be created.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue as RawJson;
+use serde_json::{Map, Value};
+
+use super::{IdempotencyKey, Problem, RawUser, User, Warning, validate};
+
+/// Longest `jobId` and `batchId`, in bytes: both travel as AMQP short strings.
+pub const ID_BYTES_MAX: usize = 255;
+
+/// Which queue a job waits in. A person who signs up doesn't wait behind a migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lane {
+    /// People who wait for their link now.
+    Signup,
+    /// Migrations. Keeps a share of the pace even while `signup` is never empty.
+    Bulk,
+}
+
+impl Lane {
+    /// Both lanes, the more urgent first.
+    pub const ALL: [Self; 2] = [Self::Signup, Self::Bulk];
+
+    /// Its name in settings, labels and queue names.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Signup => "signup",
+            Self::Bulk => "bulk",
+        }
+    }
+}
+
+/// Where a job came from, for people who look for the row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// File name without its folder.
+    pub file: String,
+    /// Line on which the record starts; the header is line 1.
+    pub line: u64,
+}
+
+/// The body of a job message, as it comes (`application/json`). See the contract in ARCHITECTURE.md.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JobMessage {
+    /// The upstream's own reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<String>,
+    /// What the job belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_id: Option<String>,
+    /// The upstream's own key; wins over the derived one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    /// Opaque; comes back in the outcome, byte for byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Box<RawJson>>,
+    /// Where the row stood. Written by the importer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// The API's fields.
+    pub user: Box<RawJson>,
+}
+
+/// A job that may be sent.
+#[derive(Debug)]
+pub struct Job {
+    /// What identifies it to its upstream.
+    pub identity: Identity,
+    /// Sent as `idempotency-key`.
+    pub key: IdempotencyKey,
+    /// Lower-case, for looking the user up.
+    pub email: String,
+    /// The request body; the canonical form.
+    pub body: String,
+}
+
+/// The parts of a job that come back in its outcome whatever happens to it.
+#[derive(Debug, Default, Clone)]
+pub struct Identity {
+    /// The upstream's reference, or what stands in for it.
+    pub job_id: Option<String>,
+    /// What the job belongs to.
+    pub batch_id: Option<String>,
+    /// Opaque, echoed.
+    pub metadata: Option<Box<RawJson>>,
+    /// The row.
+    pub source: Option<Source>,
+    /// The email as given, where it could be read: the outcome carries it even for a refused job.
+    pub email: Option<String>,
+}
+
+/// A job that can't be sent as it is.
+#[derive(Debug)]
+pub struct InvalidJob {
+    /// As much of it as could be read.
+    pub identity: Identity,
+    /// The upstream's own key, where there is one.
+    pub key: Option<IdempotencyKey>,
+    /// Everything that is wrong, at once.
+    pub problems: Vec<Problem>,
+}
+
+impl Job {
+    /// Reads and validates a message body.
+    ///
+    /// # Errors
+    /// [`InvalidJob`] with every problem at once: not JSON, wrong shape, unknown fields, field rules.
+    pub fn parse(body: &[u8]) -> Result<(Self, Vec<Warning>), InvalidJob> {
+        let message: JobMessage = serde_json::from_slice(body).map_err(|error| InvalidJob {
+            identity: Identity::default(),
+            key: None,
+            problems: vec![Problem::whole(
+                "MALFORMED_JOB",
+                format!(
+                    "the message is not a job ({}): send {{\"user\": {{...}}}} with the optional jobId, batchId, \
+                     idempotencyKey and metadata",
+                    describe(&error)
+                ),
+            )],
+        })?;
+        let object: Map<String, Value> = serde_json::from_str(message.user.get()).unwrap_or_default();
+        let mut problems = Vec::new();
+        if !message.user.get().trim_start().starts_with('{') {
+            problems.push(Problem::whole("MALFORMED_JOB", "user must be an object with the API's fields"));
+        }
+        let mut identity = Identity {
+            job_id: bounded("jobId", message.job_id, &mut problems),
+            batch_id: bounded("batchId", message.batch_id, &mut problems),
+            metadata: message.metadata,
+            source: message.source,
+            email: object.get("email").and_then(Value::as_str).map(str::to_owned),
+        };
+        let own_key = message.idempotency_key.as_deref().map(|text| {
+            IdempotencyKey::parse(text).ok_or_else(|| {
+                Problem {
+                    field: Some("idempotencyKey".to_owned()),
+                    code: "INVALID_IDEMPOTENCY_KEY".to_owned(),
+                    message: "the API takes a UUID: give one, or leave idempotencyKey out to have it derived".to_owned(),
+                }
+            })
+        });
+        let own_key = match own_key.transpose() {
+            Ok(key) => key,
+            Err(problem) => {
+                problems.push(problem);
+                None
+            }
+        };
+        let validated = if problems.is_empty() {
+            validate(&RawUser::from_json(&object))
+        } else {
+            // Report the field problems together with those of the envelope.
+            let fields = validate(&RawUser::from_json(&object)).err().unwrap_or_default();
+            problems.extend(fields);
+            Err(problems)
+        };
+        match validated {
+            Ok((user, warnings)) => {
+                identity.email = Some(user.email().to_owned());
+                Ok((Self::new(identity, own_key, &user), warnings))
+            }
+            Err(problems) => Err(InvalidJob { identity, key: own_key, problems }),
+        }
+    }
+
+    /// A job for a user that was validated already. `own_key` wins over the derived key.
+    pub fn new(identity: Identity, own_key: Option<IdempotencyKey>, user: &User) -> Self {
+        let body = user.canonical_json();
+        let key = own_key.unwrap_or_else(|| IdempotencyKey::of_canonical(&body));
+        Self { identity, key, email: user.email().to_owned(), body }
+    }
+}
+
+fn bounded(name: &str, id: Option<String>, problems: &mut Vec<Problem>) -> Option<String> {
+    let id = id?;
+    if id.is_empty() || id.len() > ID_BYTES_MAX || id.chars().any(char::is_control) {
+        problems.push(Problem {
+            field: Some(name.to_owned()),
+            code: "INVALID_ID".to_owned(),
+            message: format!("give 1 to {ID_BYTES_MAX} bytes without control characters"),
+        });
+        return None;
+    }
+    Some(id)
+}
+
+/// Where the JSON is wrong, without quoting any of it.
+fn describe(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Eof => "it ends too early",
+        serde_json::error::Category::Syntax => "it is not JSON",
+        _ => "it has an unknown or a missing member, or one of the wrong kind",
+    };
+    format!("{what}, line {} column {}", error.line(), error.column())
+}

@@ -1,0 +1,26 @@
+//! The pure core: what a job, a user, a key, an answer and an outcome are, and every decision about them.
+//!
+//! **Architecture Invariant:** nothing in here performs I/O, reads a clock, draws a random number or imports
+//! another module of this crate. Given the same arguments, every function returns the same result for ever;
+//! that is what makes the idempotency key reproducible and the decisions testable as tables.
+
+pub mod answer;
+pub mod decide;
+pub mod event;
+pub mod field;
+pub mod job;
+pub mod key;
+pub mod problem;
+pub mod timestamp;
+pub mod user;
+pub mod validate;
+
+pub use answer::{AccountReason, Answer};
+pub use event::{Event, EventType, Outcome};
+pub use field::Field;
+pub use job::{Job, Lane, Source};
+pub use key::IdempotencyKey;
+pub use problem::{Problem, Warning};
+pub use timestamp::Timestamp;
+pub use user::{RawUser, RawValue, User};
+pub use validate::validate;

@@ -1,0 +1,187 @@
+//! The rules of the API's field table, and the normal form of every value.
+//!
+//! [`validate()`] reports every problem of a user at once. Normalisation is idempotent: validating a normalised
+//! user gives the same user. The rules, version 1 (a change of normal form changes keys, so it never changes):
+//!
+//! | field | normal form | rule |
+//! | --- | --- | --- |
+//! | text fields | invisible format characters removed, NFC, white space runs as one space, trimmed | length in characters, no control character |
+//! | `email` | as text, then lower case | one address with a domain, at most 254 characters |
+//! | `phoneNumber` | E.164; `countryCode` tells how to read a national number | a number that can be dialled |
+//! | `ipAddress` | canonical text; IPv4-mapped IPv6 as IPv4 | IPv4 or IPv6; a warning where no person can come from it |
+//! | `countryCode` | upper case | ISO 3166-1 alpha-2 |
+//! | `program` | lower case, `-` and space as `_` | `custodial` or `non_custodial` |
+//! | `redirectUrl` | WHATWG serialisation; left out when empty | HTTPS, with a host, without credentials |
+//! | `walletAddress` | EIP-55; left out when empty | 0x and 40 hex digits, checksum right where mixed-case |
+//! | `isTermsOfServiceAccepted` | `true` | must be true; never defaulted |
+
+mod contact;
+mod network;
+mod text;
+mod wallet;
+
+use super::user::Program;
+use super::{Field, Problem, RawUser, RawValue, User, Warning};
+
+/// Validates and normalises.
+///
+/// # Errors
+/// Every problem of the user, in the order of the canonical form, each with field, code and a message that
+/// says how to mend it.
+pub fn validate(raw: &RawUser<'_>) -> Result<(User, Vec<Warning>), Vec<Problem>> {
+    let mut check = Check { raw, problems: Vec::new(), warnings: Vec::new() };
+    for name in &raw.unknown {
+        check.problems.push(unknown_field(name));
+    }
+    let account_purpose = check.text(Field::AccountPurpose, 200);
+    let address = check.text(Field::Address, 500);
+    let city = check.text(Field::City, 100);
+    let country_code = check.normal(Field::CountryCode, contact::country_code);
+    let email = check.normal(Field::Email, contact::email);
+    let first_name = check.text(Field::FirstName, 100);
+    let ip_address = check.normal(Field::IpAddress, network::ip_address);
+    let terms = check.terms();
+    let last_name = check.text(Field::LastName, 100);
+    let hint = country_code.as_deref();
+    let phone_number = check.normal(Field::PhoneNumber, |text| contact::phone_number(text, hint));
+    let postal_code = check.text(Field::PostalCode, 20);
+    let program = check.normal(Field::Program, program);
+    let redirect_url = check.normal(Field::RedirectUrl, network::redirect_url);
+    let region = check.text(Field::Region, 100);
+    let wallet_address = check.normal(Field::WalletAddress, wallet::ethereum_address);
+    if program == Some(Program::NonCustodial) && check.is_empty(Field::WalletAddress) {
+        check.problems.push(Problem::of(
+            Field::WalletAddress,
+            "REQUIRED",
+            "program non_custodial needs the user's Ethereum address (0x and 40 hex digits)",
+        ));
+    }
+    check.warnings.extend(ip_address.as_deref().and_then(network::unlikely_address));
+    let Check { mut problems, warnings, .. } = check;
+    let user = (|| {
+        Some(User {
+            account_purpose: account_purpose?,
+            address: address?,
+            city: city?,
+            country_code: country_code?,
+            email: email?,
+            first_name: first_name?,
+            ip_address: ip_address?,
+            is_terms_of_service_accepted: terms?,
+            last_name: last_name?,
+            phone_number: phone_number?,
+            postal_code: postal_code?,
+            program: program?,
+            redirect_url,
+            region: region?,
+            wallet_address,
+        })
+    })();
+    match user {
+        Some(user) if problems.is_empty() => Ok((user, warnings)),
+        _ => {
+            problems.sort_by_key(|problem| problem.field.as_deref().and_then(Field::from_name));
+            Err(problems)
+        }
+    }
+}
+
+/// A rule's refusal: code and message.
+type Refusal = (&'static str, String);
+
+struct Check<'r, 'a> {
+    raw: &'r RawUser<'a>,
+    problems: Vec<Problem>,
+    warnings: Vec<Warning>,
+}
+
+impl Check<'_, '_> {
+    /// The cleaned text of a field; `None` with a problem where it is missing and required or of the wrong kind.
+    fn cleaned(&mut self, field: Field) -> Option<String> {
+        let cleaned = match self.raw.get(field) {
+            RawValue::Absent => String::new(),
+            RawValue::Text(given) => text::clean(given),
+            RawValue::Bool(_) => return self.refuse(field, wrong_type("text", "a truth value")),
+            RawValue::Unfit(kind) => return self.refuse(field, wrong_type("text", kind)),
+        };
+        if cleaned.is_empty() {
+            if field.is_required() {
+                return self.refuse(field, ("REQUIRED", "is empty: every user needs it".to_owned()));
+            }
+            return None;
+        }
+        Some(cleaned)
+    }
+
+    fn normal<T>(&mut self, field: Field, rule: impl FnOnce(&str) -> Result<T, Refusal>) -> Option<T> {
+        let cleaned = self.cleaned(field)?;
+        match text::without_control(&cleaned).and_then(|()| rule(&cleaned)) {
+            Ok(value) => Some(value),
+            Err(refusal) => self.refuse(field, refusal),
+        }
+    }
+
+    fn text(&mut self, field: Field, chars_max: usize) -> Option<String> {
+        self.normal(field, |cleaned| text::at_most(cleaned, chars_max).map(|()| cleaned.to_owned()))
+    }
+
+    fn terms(&mut self) -> Option<bool> {
+        let field = Field::IsTermsOfServiceAccepted;
+        let refusal = match self.raw.get(field) {
+            RawValue::Bool(true) => return Some(true),
+            RawValue::Bool(false) => (
+                "TERMS_NOT_ACCEPTED",
+                "is false: only a person who has accepted the terms of service can be created".to_owned(),
+            ),
+            RawValue::Text(given) if !text::clean(given).is_empty() => {
+                wrong_type("true or false", "a text that is neither")
+            }
+            RawValue::Unfit(kind) => wrong_type("true or false", kind),
+            RawValue::Absent | RawValue::Text(_) => (
+                "REQUIRED",
+                "is empty: write true once the person has accepted the terms of service; it is never assumed".to_owned(),
+            ),
+        };
+        self.refuse(field, refusal)
+    }
+
+    fn is_empty(&self, field: Field) -> bool {
+        match self.raw.get(field) {
+            RawValue::Absent => true,
+            RawValue::Text(given) => text::clean(given).is_empty(),
+            RawValue::Bool(_) | RawValue::Unfit(_) => false,
+        }
+    }
+
+    fn refuse<T>(&mut self, field: Field, (code, message): Refusal) -> Option<T> {
+        self.problems.push(Problem::of(field, code, message));
+        None
+    }
+}
+
+fn program(text: &str) -> Result<Program, Refusal> {
+    match text.to_lowercase().replace(['-', ' '], "_").as_str() {
+        "custodial" => Ok(Program::Custodial),
+        "non_custodial" => Ok(Program::NonCustodial),
+        _ => Err(("INVALID_PROGRAM", "write custodial or non_custodial".to_owned())),
+    }
+}
+
+fn wrong_type(wanted: &str, got: &str) -> Refusal {
+    ("WRONG_TYPE", format!("must be {wanted}, not {got}"))
+}
+
+fn unknown_field(name: &str) -> Problem {
+    let shown: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
+    Problem {
+        message: format!(
+            "the API has no such field; it has {}",
+            Field::ALL.map(Field::name).join(", ")
+        ),
+        field: Some(shown),
+        code: "UNKNOWN_FIELD".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+//! Text: what is removed, what is counted, what is refused.
+
+use unicode_normalization::UnicodeNormalization;
+
+use super::Refusal;
+
+/// The normal form of text: without invisible format characters, NFC, runs of white space as one space, trimmed.
+///
+/// Invisible characters come with copies from mail and contacts programs; two values that look the same must
+/// have the same key. Joiners (U+200C, U+200D) stay: several scripts need them.
+pub(super) fn clean(given: &str) -> String {
+    if given.is_ascii() {
+        return fold_white_space(given);
+    }
+    let visible: String = given.chars().filter(|c| !is_invisible(*c)).nfc().collect();
+    fold_white_space(&visible)
+}
+
+fn fold_white_space(text: &str) -> String {
+    let mut folded = String::with_capacity(text.len());
+    for word in text.split_whitespace() {
+        if !folded.is_empty() {
+            folded.push(' ');
+        }
+        folded.push_str(word);
+    }
+    folded
+}
+
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{AD}' | '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}'
+    )
+}
+
+/// Lengths are in characters (Unicode scalar values), not bytes: the API's table says "characters".
+pub(super) fn at_most(text: &str, chars_max: usize) -> Result<(), Refusal> {
+    let chars = text.chars().count();
+    if chars > chars_max {
+        return Err((
+            "TOO_LONG",
+            format!("has {chars} characters, the API takes at most {chars_max}: shorten it"),
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn without_control(text: &str) -> Result<(), Refusal> {
+    match text.chars().find(|c| c.is_control()) {
+        Some(c) => Err((
+            "CONTROL_CHARACTER",
+            format!("contains the invisible control character U+{:04X}: type the value anew", u32::from(c)),
+        )),
+        None => Ok(()),
+    }
+}

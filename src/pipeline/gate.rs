@@ -1,0 +1,251 @@
+//! The gate: whether requests may leave at all.
+//!
+//! Open, throttled until a moment, or paused because every job would be answered alike. A paused gate lets one
+//! request through at growing intervals (a probe); the first answer that is about a job opens it again.
+//!
+//! **Invariant:** nobody's attempt is spent on a closed gate.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use crate::domain::AccountReason;
+
+/// When probes leave.
+#[derive(Debug, Clone, Copy)]
+pub struct ProbeSchedule {
+    /// From the pause to the first probe.
+    pub initial: Duration,
+    /// Longest time between probes; each failed probe doubles it up to this.
+    pub max: Duration,
+}
+
+/// What the gate looks like from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateState {
+    /// Requests leave at the pace.
+    Open,
+    /// The partner asked for patience until then.
+    Throttled(Instant),
+    /// Nothing but a probe leaves.
+    Paused(AccountReason),
+}
+
+/// What changed, for the one log line that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transition {
+    /// It was paused and is open.
+    Opened,
+    /// It was open, or paused for another reason.
+    Paused(AccountReason),
+}
+
+#[derive(Debug)]
+struct Pause {
+    reason: AccountReason,
+    interval: Duration,
+    /// `None` while a probe is on its way.
+    probe_at: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    throttled_until: Option<Instant>,
+    pause: Option<Pause>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Gate {
+    schedule: ProbeSchedule,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+/// The right to send one request. Give it back with what came of it; a probe that is dropped is probed again.
+#[derive(Debug)]
+#[must_use]
+pub struct Pass<'g> {
+    gate: &'g Gate,
+    is_probe: bool,
+}
+
+impl Gate {
+    /// An open gate.
+    pub fn new(schedule: ProbeSchedule) -> Self {
+        Self { schedule, state: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// What it looks like now.
+    pub fn state(&self) -> GateState {
+        let state = self.lock();
+        match (&state.pause, state.throttled_until) {
+            (Some(pause), _) => GateState::Paused(pause.reason),
+            (None, Some(until)) if until > Instant::now() => GateState::Throttled(until),
+            (None, _) => GateState::Open,
+        }
+    }
+
+    /// Waits until a request may leave. Cancel-safe.
+    pub async fn pass(&self) -> Pass<'_> {
+        loop {
+            let changed = self.changed.notified();
+            match self.try_pass() {
+                Ok(pass) => return pass,
+                Err(Some(at)) => tokio::select! {
+                    () = sleep_until(at) => {}
+                    () = changed => {}
+                },
+                Err(None) => changed.await,
+            }
+        }
+    }
+
+    /// Takes a pass, or says when to try again (`None`: when something has changed).
+    fn try_pass(&self) -> Result<Pass<'_>, Option<Instant>> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        if let Some(until) = state.throttled_until {
+            if until > now {
+                return Err(Some(until));
+            }
+            state.throttled_until = None;
+        }
+        match &mut state.pause {
+            None => Ok(Pass { gate: self, is_probe: false }),
+            Some(pause) => match pause.probe_at {
+                Some(at) if at <= now => {
+                    pause.probe_at = None;
+                    Ok(Pass { gate: self, is_probe: true })
+                }
+                other => Err(other),
+            },
+        }
+    }
+
+    /// Nobody sends for this long.
+    pub fn throttle(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        let mut state = self.lock();
+        state.throttled_until = Some(state.throttled_until.map_or(until, |other| other.max(until)));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every critical section leaves the state whole, so a panic elsewhere doesn't spoil it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pass<'_> {
+    /// Whether it is still good: the gate may have closed while its holder waited for the pace.
+    pub fn is_valid(&self) -> bool {
+        self.is_probe || self.gate.state() == GateState::Open
+    }
+
+    /// The answer was about a job: the account is well.
+    pub fn answered(mut self) -> Option<Transition> {
+        if !std::mem::take(&mut self.is_probe) {
+            return None;
+        }
+        let was_paused = self.gate.lock().pause.take().is_some();
+        self.gate.changed.notify_waiters();
+        was_paused.then_some(Transition::Opened)
+    }
+
+    /// The answer was about everybody.
+    pub fn refused(mut self, reason: AccountReason) -> Option<Transition> {
+        let was_probe = std::mem::take(&mut self.is_probe);
+        let ProbeSchedule { initial, max } = self.gate.schedule;
+        let mut state = self.gate.lock();
+        let (interval, is_news) = match &state.pause {
+            // Requests that were on their way when the gate closed say nothing new.
+            Some(pause) if !was_probe && pause.reason == reason => return None,
+            Some(pause) if was_probe => ((pause.interval * 2).min(max), pause.reason != reason),
+            Some(pause) => (pause.interval, false),
+            None => (initial, true),
+        };
+        // A probe on its way is not joined by a second one.
+        let probe_on_its_way = !was_probe && state.pause.as_ref().is_some_and(|pause| pause.probe_at.is_none());
+        let probe_at = (!probe_on_its_way).then(|| Instant::now() + interval);
+        state.pause = Some(Pause { reason, interval, probe_at });
+        drop(state);
+        self.gate.changed.notify_waiters();
+        is_news.then_some(Transition::Paused(reason))
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if self.is_probe {
+            if let Some(pause) = &mut self.gate.lock().pause {
+                pause.probe_at = Some(Instant::now());
+            }
+            self.gate.changed.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEDULE: ProbeSchedule = ProbeSchedule { initial: Duration::from_secs(2), max: Duration::from_secs(7) };
+
+    async fn waits(gate: &Gate) -> (Pass<'_>, Duration) {
+        let start = Instant::now();
+        let pass = gate.pass().await;
+        (pass, start.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_gate_lets_one_probe_through_at_growing_intervals() {
+        let gate = Gate::new(SCHEDULE);
+        let first = gate.pass().await.refused(AccountReason::KeyRefused);
+        assert_eq!(first, Some(Transition::Paused(AccountReason::KeyRefused)));
+        for seconds in [2, 4, 7, 7] {
+            let (probe, waited) = waits(&gate).await;
+            assert_eq!(waited, Duration::from_secs(seconds));
+            let second = tokio::time::timeout(Duration::from_secs(3_600), gate.pass()).await;
+            assert!(second.is_err(), "two probes at once");
+            assert_eq!(probe.refused(AccountReason::KeyRefused), None);
+        }
+        let (probe, _) = waits(&gate).await;
+        assert_eq!(probe.answered(), Some(Transition::Opened));
+        assert_eq!(waits(&gate).await.1, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_were_on_their_way_neither_open_nor_prolong_a_pause() {
+        let gate = Gate::new(SCHEDULE);
+        let (early, late) = (gate.pass().await, gate.pass().await);
+        let _ = gate.pass().await.refused(AccountReason::WalletEmpty);
+        assert_eq!(late.refused(AccountReason::WalletEmpty), None);
+        assert_eq!(early.answered(), None);
+        assert_eq!(gate.state(), GateState::Paused(AccountReason::WalletEmpty));
+        assert_eq!(waits(&gate).await.1, Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_is_dropped_is_sent_by_the_next_in_line() {
+        let gate = Gate::new(SCHEDULE);
+        let _ = gate.pass().await.refused(AccountReason::Suspended);
+        let probe = gate.pass().await;
+        drop(probe);
+        let (probe, waited) = waits(&gate).await;
+        assert_eq!(waited, Duration::ZERO);
+        assert_eq!(probe.refused(AccountReason::Suspended), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_throttled_gate_opens_exactly_when_it_was_told() {
+        let gate = Gate::new(SCHEDULE);
+        let stale = gate.pass().await;
+        gate.throttle(Duration::from_secs(5));
+        gate.throttle(Duration::from_secs(1));
+        assert!(!stale.is_valid());
+        assert_eq!(waits(&gate).await.1, Duration::from_secs(5));
+        assert_eq!(gate.state(), GateState::Open);
+    }
+}

@@ -1,0 +1,148 @@
+//! Looking users up by email: one sweep of the user list answers for all jobs that wait.
+//!
+//! The partner documents no filter by email and no order of the list. A sweep therefore reads every page, from
+//! the first on, until the list ends; a user is found the moment a page shows them, and is missing only when a
+//! sweep that began after the question has read the list to its end. Requests of a sweep go through the same
+//! gate and the same pace as creations.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::sleep;
+
+use super::Context;
+use crate::domain::decide::{Found, FoundUser};
+use crate::ports::{ListError, Page, PartnerApi, UserList};
+use crate::telemetry::{GateChanged, SweepFinished, Throttled};
+
+/// Consecutive failures of one page after which a sweep is broken off.
+const PAGE_FAILURES_MAX: u32 = 5;
+
+/// How long a sweep waits for more questions before it begins: they come in bunches after a crash.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// The questions that wait, by lower-case email.
+type Questions = HashMap<String, Vec<oneshot::Sender<Found>>>;
+
+/// See the module. Memory is bounded by the jobs in hand: each asks one question.
+#[derive(Debug, Default)]
+pub struct LookUp {
+    waiting: Mutex<Questions>,
+    asked: Notify,
+}
+
+impl LookUp {
+    /// What the user list says about this email (lower case). Waits for a whole sweep at worst.
+    pub async fn find(&self, email: &str) -> Found {
+        let (answer, answered) = oneshot::channel();
+        self.lock().entry(email.to_owned()).or_default().push(answer);
+        self.asked.notify_one();
+        answered.await.unwrap_or(Found::Unavailable)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Questions> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sweeps whenever somebody asks. Never returns; drop it to stop.
+pub async fn sweep_on_demand<A: PartnerApi + UserList>(context: &Context<A>) {
+    loop {
+        context.look_up.asked.notified().await;
+        sleep(GATHER).await;
+        let mut questions = std::mem::take(&mut *context.look_up.lock());
+        questions.retain(|_, askers| {
+            askers.retain(|asker| !asker.is_closed());
+            !askers.is_empty()
+        });
+        if !questions.is_empty() {
+            sweep(context, questions).await;
+        }
+    }
+}
+
+async fn sweep<A: PartnerApi + UserList>(context: &Context<A>, mut questions: Questions) {
+    let waiting = questions.len();
+    let mut pages = 0;
+    let result = read_list(context, &mut questions, &mut pages).await;
+    let found = waiting - questions.len();
+    let rest = if result.is_ok() { Found::Nobody } else { Found::Unavailable };
+    for asker in questions.into_values().flatten() {
+        // An asker that is gone was told to stop.
+        let _ = asker.send(rest.clone());
+    }
+    SweepFinished { result, pages, waiting, found }.emit(&context.metrics);
+}
+
+async fn read_list<A: PartnerApi + UserList>(
+    context: &Context<A>,
+    questions: &mut Questions,
+    pages: &mut u64,
+) -> Result<(), &'static str> {
+    let (mut skip, mut total_max) = (0, 0);
+    while !questions.is_empty() {
+        let Page { users, total } = read_page(context, skip).await?;
+        *pages += 1;
+        if total < total_max {
+            // Users moved to pages that were read already; what was not seen may still be there.
+            return Err("the list shrank while it was read");
+        }
+        total_max = total;
+        let count = users.len() as u64;
+        for (email, user) in users {
+            answer(questions, &email, &user);
+        }
+        skip += count;
+        if count == 0 || skip >= total {
+            return if skip >= total { Ok(()) } else { Err("the list ended before its total") };
+        }
+    }
+    Ok(())
+}
+
+fn answer(questions: &mut Questions, email: &str, user: &FoundUser) {
+    for asker in questions.remove(&email.to_lowercase()).into_iter().flatten() {
+        let _ = asker.send(Found::User(user.clone()));
+    }
+}
+
+/// Reads one page, patiently: a pause or a throttled answer is waited out.
+async fn read_page<A: PartnerApi + UserList>(context: &Context<A>, skip: u64) -> Result<Page, &'static str> {
+    let mut failures = 0;
+    loop {
+        let pass = context.gate.pass().await;
+        context.pace.turn().await;
+        if !pass.is_valid() {
+            continue;
+        }
+        let transition = match context.api.page(skip).await {
+            Ok(page) => {
+                if let Some(transition) = pass.answered() {
+                    GateChanged(transition).emit(&context.metrics);
+                }
+                return Ok(page);
+            }
+            Err(ListError::Account(reason)) => pass.refused(reason),
+            Err(ListError::Throttled(advice)) => {
+                let wait = advice.unwrap_or_else(|| context.delay_before_attempt(1));
+                context.gate.throttle(wait);
+                Throttled { wait, advised: advice.is_some() }.emit(&context.metrics);
+                pass.answered()
+            }
+            Err(ListError::Failed(reason)) => {
+                drop(pass);
+                failures += 1;
+                if failures == PAGE_FAILURES_MAX {
+                    return Err(reason);
+                }
+                sleep(context.delay_before_attempt(failures)).await;
+                None
+            }
+        };
+        if let Some(transition) = transition {
+            GateChanged(transition).emit(&context.metrics);
+        }
+    }
+}
