@@ -87,7 +87,9 @@ impl AccountReason {
     /// What it means and what a person can do about it.
     pub const fn advice(self) -> &'static str {
         match self {
-            Self::KeyRefused => "the API key is refused (401): put a valid key into PLU_API_KEY or the key file and start again",
+            Self::KeyRefused => {
+                "the API key is refused (401): put a valid key into PLU_API_KEY or the key file and start again"
+            }
             Self::WalletEmpty => "the partner wallet is empty (402): top it up, and the work goes on by itself",
             Self::Suspended => "the partner account is suspended or pending (403): ask Plu",
             Self::WrongUrl => "nothing of the API answers at this base URL (404): check api.url",
@@ -189,7 +191,8 @@ pub fn classify(reply: &Reply<'_>, marks: &KeyUsedMarks, now: Timestamp) -> Answ
 }
 
 fn refusal(reply: &Reply<'_>, marks: &KeyUsedMarks) -> Answer {
-    let Some(failure) = serde_json::from_slice::<Failure>(reply.body).ok().filter(|failure| !failure.message.is_empty())
+    let Some(failure) =
+        serde_json::from_slice::<Failure>(reply.body).ok().filter(|failure| !failure.message.is_empty())
     else {
         return Answer::Account(AccountReason::NotTheApi);
     };
@@ -208,9 +211,11 @@ impl KeyUsedMarks {
     fn match_any(&self, code: &str, text: &str) -> bool {
         let (code_lower, text_lower) = (code.to_lowercase(), text.to_lowercase());
         self.codes.iter().any(|mark| mark.eq_ignore_ascii_case(code))
-            || self.words.iter().map(|word| word.to_lowercase()).any(|word| {
-                !word.is_empty() && (code_lower.contains(&word) || text_lower.contains(&word))
-            })
+            || self
+                .words
+                .iter()
+                .map(|word| word.to_lowercase())
+                .any(|word| !word.is_empty() && (code_lower.contains(&word) || text_lower.contains(&word)))
     }
 }
 
@@ -262,7 +267,8 @@ mod tests {
 
     #[test]
     fn what_can_not_be_read_may_have_been_created() {
-        for body in ["", "<html>", "{}", r#"{"data":{}}"#, r#"{"data":{"serviceId":""}}"#, r#"{"data":{"serviceId":"a"#] {
+        for body in ["", "<html>", "{}", r#"{"data":{}}"#, r#"{"data":{"serviceId":""}}"#, r#"{"data":{"serviceId":"a"#]
+        {
             assert_eq!(of(201, body), Answer::Unknown(UnknownReason::Unreadable), "{body}");
         }
         for status in [408, 500, 502, 503, 504, 599] {
@@ -335,9 +341,6 @@ mod tests {
             assert_eq!(retry_after(text, now), expected.map(Duration::from_secs), "{text}");
         }
         let reply = Reply { status: 429, retry_after: Some("2"), body: b"" };
-        assert_eq!(
-            classify(&reply, &marks(), now),
-            Answer::Throttled { retry_after: Some(Duration::from_secs(2)) }
-        );
+        assert_eq!(classify(&reply, &marks(), now), Answer::Throttled { retry_after: Some(Duration::from_secs(2)) });
     }
 }

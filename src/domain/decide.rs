@@ -159,9 +159,9 @@ pub fn after_look_up(
         }
         (LookUpReason::GivingUp, Found::Nobody) => Step::Finish(failed("ATTEMPTS_EXHAUSTED", history, false)),
         (LookUpReason::GivingUp, Found::Unavailable) => Step::Finish(failed("ATTEMPTS_EXHAUSTED", history, true)),
-        (LookUpReason::KeyUsed | LookUpReason::UserExists, found) if is_used_up(history, now, limits) => {
-            Step::Finish(failed("NOT_RECONCILED", history, found == Found::Unavailable || reason == LookUpReason::UserExists))
-        }
+        (LookUpReason::KeyUsed | LookUpReason::UserExists, found) if is_used_up(history, now, limits) => Step::Finish(
+            failed("NOT_RECONCILED", history, found == Found::Unavailable || reason == LookUpReason::UserExists),
+        ),
         (LookUpReason::KeyUsed, Found::Nobody) => Step::RetryAfter(until_key_expires(history, now, limits)),
         (LookUpReason::KeyUsed | LookUpReason::UserExists, _) => Step::Retry,
     }

@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(
             created.to_json(),
             concat!(
-                r#"{"specVersion":"1.0","id":"7fb6ab73-eeb1-53c0-a437-6d1af331ab3a","type":"user.created","time":"1970-01-01T00:00:00.000Z","#,
+                r#"{"specVersion":"1.0","id":"84d68e1e-dd77-5429-8ab3-4e23b03642f3","type":"user.created","time":"1970-01-01T00:00:00.000Z","#,
                 r#""jobId":"550e8400-e29b-41d4-a716-446655440000","batchId":"spring","idempotencyKey":"550e8400-e29b-41d4-a716-446655440000","#,
                 r#""email":"jane@example.com","attempts":2,"metadata":{"b":1,"a":[2]},"source":{"file":"customers.csv","line":7},"#,
                 r#""serviceId":"acme-user-1","verificationUrl":"https://v.example/1"}"#

@@ -108,18 +108,20 @@ impl Job {
     ///
     /// # Errors
     /// [`InvalidJob`] with every problem at once: not JSON, wrong shape, unknown fields, field rules.
-    pub fn parse(body: &[u8]) -> Result<(Self, Vec<Warning>), InvalidJob> {
-        let message: JobMessage = serde_json::from_slice(body).map_err(|error| InvalidJob {
-            identity: Identity::default(),
-            key: None,
-            problems: vec![Problem::whole(
-                "MALFORMED_JOB",
-                format!(
-                    "the message is not a job ({}): send {{\"user\": {{...}}}} with the optional jobId, batchId, \
-                     idempotencyKey and metadata",
-                    describe(&error)
-                ),
-            )],
+    pub fn parse(body: &[u8]) -> Result<(Self, Vec<Warning>), Box<InvalidJob>> {
+        let message: JobMessage = serde_json::from_slice(body).map_err(|error| {
+            Box::new(InvalidJob {
+                identity: Identity::default(),
+                key: None,
+                problems: vec![Problem::whole(
+                    "MALFORMED_JOB",
+                    format!(
+                        "the message is not a job ({}): send {{\"user\": {{...}}}} with the optional jobId, batchId, \
+                         idempotencyKey and metadata",
+                        describe(&error)
+                    ),
+                )],
+            })
         })?;
         let object: Map<String, Value> = serde_json::from_str(message.user.get()).unwrap_or_default();
         let mut problems = Vec::new();
@@ -134,12 +136,10 @@ impl Job {
             email: object.get("email").and_then(Value::as_str).map(str::to_owned),
         };
         let own_key = message.idempotency_key.as_deref().map(|text| {
-            IdempotencyKey::parse(text).ok_or_else(|| {
-                Problem {
-                    field: Some("idempotencyKey".to_owned()),
-                    code: "INVALID_IDEMPOTENCY_KEY".to_owned(),
-                    message: "the API takes a UUID: give one, or leave idempotencyKey out to have it derived".to_owned(),
-                }
+            IdempotencyKey::parse(text).ok_or_else(|| Problem {
+                field: Some("idempotencyKey".to_owned()),
+                code: "INVALID_IDEMPOTENCY_KEY".to_owned(),
+                message: "the API takes a UUID: give one, or leave idempotencyKey out to have it derived".to_owned(),
             })
         });
         let own_key = match own_key.transpose() {
@@ -162,7 +162,7 @@ impl Job {
                 identity.email = Some(user.email().to_owned());
                 Ok((Self::new(identity, own_key, &user), warnings))
             }
-            Err(problems) => Err(InvalidJob { identity, key: own_key, problems }),
+            Err(problems) => Err(Box::new(InvalidJob { identity, key: own_key, problems })),
         }
     }
 

@@ -20,20 +20,12 @@ pub struct Problem {
 impl Problem {
     /// A problem with one field.
     pub fn of(field: super::Field, code: &str, message: impl Into<String>) -> Self {
-        Self {
-            field: Some(field.name().to_owned()),
-            code: code.to_owned(),
-            message: message.into(),
-        }
+        Self { field: Some(field.name().to_owned()), code: code.to_owned(), message: message.into() }
     }
 
     /// A problem with the job as a whole.
     pub fn whole(code: &str, message: impl Into<String>) -> Self {
-        Self {
-            field: None,
-            code: code.to_owned(),
-            message: message.into(),
-        }
+        Self { field: None, code: code.to_owned(), message: message.into() }
     }
 }
 

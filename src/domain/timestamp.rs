@@ -25,9 +25,7 @@ impl Timestamp {
     /// Parses RFC 3339, any offset. `None` where it isn't.
     pub fn parse(text: &str) -> Option<Self> {
         let parsed = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-        i64::try_from(parsed.unix_timestamp_nanos() / 1_000_000)
-            .ok()
-            .map(Self)
+        i64::try_from(parsed.unix_timestamp_nanos() / 1_000_000).ok().map(Self)
     }
 
     /// This much later, saturating.
@@ -90,10 +88,7 @@ mod tests {
         let time = Timestamp::from_unix_ms(1_771_534_169_927);
         assert_eq!(time.to_string(), "2026-02-19T20:49:29.927Z");
         assert_eq!(Timestamp::parse("2026-02-19T20:49:29.927Z"), Some(time));
-        assert_eq!(
-            Timestamp::parse("2026-02-19T22:49:29.927+02:00"),
-            Some(time)
-        );
+        assert_eq!(Timestamp::parse("2026-02-19T22:49:29.927+02:00"), Some(time));
         assert_eq!(Timestamp::parse("yesterday"), None);
     }
 

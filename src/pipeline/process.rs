@@ -48,7 +48,7 @@ where
             Step::LookUp(reason) => look_up(context, reason, &job, &before, &history).await,
             step => Some(step),
         };
-        let reason = match next {
+        let (reason, delay) = match next {
             Some(Step::Finish(outcome)) => {
                 let event = Event::of(outcome, &job.identity, job.key, history.attempts, context.clock.now());
                 JobFinished { event: &event, lane }.emit(&context.metrics);
@@ -59,12 +59,13 @@ where
                 history = before;
                 continue;
             }
-            Some(Step::Retry | Step::LookUp(_)) => ("no_definite_answer", context.delay_before_attempt(history.attempts)),
+            Some(Step::Retry | Step::LookUp(_)) => {
+                ("no_definite_answer", context.delay_before_attempt(history.attempts))
+            }
             Some(Step::RetryAfter(delay)) => ("key_must_expire", delay),
             // Told to stop while looking the user up.
             None => return handle.put_back(history, Duration::ZERO).await,
         };
-        let (reason, delay) = reason;
         RetryScheduled { reason, delay, attempts: history.attempts, key: job.key.uuid() }.emit(&context.metrics);
         if delay > context.policy.wait_in_hand_max || wait(context, delay).await.is_break() {
             return handle.put_back(history, delay).await;
@@ -170,8 +171,8 @@ async fn wait<A>(context: &Context<A>, delay: Duration) -> ControlFlow<()> {
     }
 }
 
-fn rejected<A>(invalid: InvalidJob, message_id: Option<String>, body: &[u8], context: &Context<A>) -> Event {
-    let InvalidJob { mut identity, key, problems } = invalid;
+fn rejected<A>(invalid: Box<InvalidJob>, message_id: Option<String>, body: &[u8], context: &Context<A>) -> Event {
+    let InvalidJob { mut identity, key, problems } = *invalid;
     identity.job_id = identity.job_id.or(message_id);
     // The body identifies a message that has no canonical form.
     let stand_in = key.unwrap_or_else(|| IdempotencyKey::of_canonical(&String::from_utf8_lossy(body)));

@@ -24,11 +24,14 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let directives = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| filter.to_owned());
-    let filter = EnvFilter::try_new(&directives)
-        .map_err(|error| format!("the log filter {directives:?} can't be read: {error}; write for instance info or plu_onboard=debug"))?;
+    let filter = EnvFilter::try_new(&directives).map_err(|error| {
+        format!("the log filter {directives:?} can't be read: {error}; write for instance info or plu_onboard=debug")
+    })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let result = match format {
-        LogFormat::Text => builder.with_target(false).with_ansi(std::io::IsTerminal::is_terminal(&io::stderr())).try_init(),
+        LogFormat::Text => {
+            builder.with_target(false).with_ansi(std::io::IsTerminal::is_terminal(&io::stderr())).try_init()
+        }
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
     };
     result.map_err(|error| format!("logging could not be started: {error}"))

@@ -48,21 +48,11 @@ impl Metrics {
             "Requests to the partner API, by endpoint and class of the answer.",
             &["endpoint", "answer"],
         )?;
-        let retries = counters(
-            "plu_onboard_retries_total",
-            "Repetitions that were scheduled, by reason.",
-            &["reason"],
-        )?;
-        let paused = counters(
-            "plu_onboard_pauses_total",
-            "How often the worker paused, by reason.",
-            &["reason"],
-        )?;
-        let sweeps = counters(
-            "plu_onboard_look_up_sweeps_total",
-            "Sweeps of the partner's user list, by result.",
-            &["result"],
-        )?;
+        let retries =
+            counters("plu_onboard_retries_total", "Repetitions that were scheduled, by reason.", &["reason"])?;
+        let paused = counters("plu_onboard_pauses_total", "How often the worker paused, by reason.", &["reason"])?;
+        let sweeps =
+            counters("plu_onboard_look_up_sweeps_total", "Sweeps of the partner's user list, by result.", &["result"])?;
         let request_duration = Histogram::with_opts(
             HistogramOpts::new(
                 "plu_onboard_api_request_duration_seconds",
@@ -79,10 +69,7 @@ impl Metrics {
 
     /// How many jobs ended like this, over both lanes.
     pub fn completed(&self, event_type: EventType) -> u64 {
-        Lane::ALL
-            .map(|lane| self.completed.with_label_values(&[event_type.short(), lane.name()]).get())
-            .iter()
-            .sum()
+        Lane::ALL.map(|lane| self.completed.with_label_values(&[event_type.short(), lane.name()]).get()).iter().sum()
     }
 
     /// The text exposition format.

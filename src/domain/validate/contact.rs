@@ -75,9 +75,9 @@ pub(super) fn phone_number(text: &str, country_code: Option<&str>) -> Result<Str
         None => Err((
             "INVALID_PHONE_NUMBER",
             match country_code {
-                Some(code) if !is_international => format!(
-                    "is no phone number of {code}: write it with + and the calling code, such as +14155555555"
-                ),
+                Some(code) if !is_international => {
+                    format!("is no phone number of {code}: write it with + and the calling code, such as +14155555555")
+                }
                 _ => "is no phone number: write it with + and the calling code, such as +14155555555".to_owned(),
             },
         )),

@@ -139,7 +139,8 @@ impl Check<'_, '_> {
             RawValue::Unfit(kind) => wrong_type("true or false", kind),
             RawValue::Absent | RawValue::Text(_) => (
                 "REQUIRED",
-                "is empty: write true once the person has accepted the terms of service; it is never assumed".to_owned(),
+                "is empty: write true once the person has accepted the terms of service; it is never assumed"
+                    .to_owned(),
             ),
         };
         self.refuse(field, refusal)
@@ -174,10 +175,7 @@ fn wrong_type(wanted: &str, got: &str) -> Refusal {
 fn unknown_field(name: &str) -> Problem {
     let shown: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
     Problem {
-        message: format!(
-            "the API has no such field; it has {}",
-            Field::ALL.map(Field::name).join(", ")
-        ),
+        message: format!("the API has no such field; it has {}", Field::ALL.map(Field::name).join(", ")),
         field: Some(shown),
         code: "UNKNOWN_FIELD".to_owned(),
     }

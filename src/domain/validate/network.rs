@@ -24,9 +24,7 @@ pub(super) fn ip_address(text: &str) -> Result<String, Refusal> {
 pub(super) fn unlikely_address(canonical: &str) -> Option<Warning> {
     let unlikely = match canonical.parse().ok()? {
         IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_unspecified() || v4.is_link_local(),
-        IpAddr::V6(v6) => {
-            v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local()
-        }
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local(),
     };
     unlikely.then_some(Warning {
         field: Field::IpAddress,

@@ -38,10 +38,7 @@ fn is_invisible(c: char) -> bool {
 pub(super) fn at_most(text: &str, chars_max: usize) -> Result<(), Refusal> {
     let chars = text.chars().count();
     if chars > chars_max {
-        return Err((
-            "TOO_LONG",
-            format!("has {chars} characters, the API takes at most {chars_max}: shorten it"),
-        ));
+        return Err(("TOO_LONG", format!("has {chars} characters, the API takes at most {chars_max}: shorten it")));
     }
     Ok(())
 }

@@ -9,17 +9,15 @@ use super::Refusal;
 /// All lower or all upper case carries no checksum and is taken as it is. Mixed case must be right: a wrong
 /// letter means a mistyped address, and money sent there is gone.
 pub(super) fn ethereum_address(text: &str) -> Result<String, Refusal> {
-    let digits = text.strip_prefix("0x").filter(|digits| {
-        digits.len() == 40 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-    });
+    let digits = text
+        .strip_prefix("0x")
+        .filter(|digits| digits.len() == 40 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let Some(digits) = digits else {
-        return Err((
-            "INVALID_WALLET_ADDRESS",
-            "is no Ethereum address: write 0x and 40 hex digits".to_owned(),
-        ));
+        return Err(("INVALID_WALLET_ADDRESS", "is no Ethereum address: write 0x and 40 hex digits".to_owned()));
     };
     let checksummed = eip55(&digits.to_ascii_lowercase());
-    let is_mixed = digits.contains(|c: char| c.is_ascii_lowercase()) && digits.contains(|c: char| c.is_ascii_uppercase());
+    let is_mixed =
+        digits.contains(|c: char| c.is_ascii_lowercase()) && digits.contains(|c: char| c.is_ascii_uppercase());
     if is_mixed && checksummed[2..] != *digits {
         return Err((
             "WALLET_CHECKSUM",
