@@ -1,5 +1,7 @@
 //! plu-onboard.
 
+pub mod adapters;
+pub mod clock;
 pub mod domain;
 pub mod pipeline;
 pub mod ports;

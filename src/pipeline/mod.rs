@@ -7,7 +7,7 @@
 //! adapter or the settings. Time is tokio's, so everything here runs on paused time.
 
 pub mod backoff;
-pub mod clock;
+
 pub mod gate;
 pub mod look_up;
 pub mod pace;
@@ -21,10 +21,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::backoff::Backoff;
-use self::clock::Clock;
 use self::gate::{Gate, ProbeSchedule};
 use self::look_up::LookUp;
 use self::pace::Pace;
+use crate::clock::Clock;
 use crate::domain::decide::Limits;
 use crate::ports::{PartnerApi, UserList};
 use crate::telemetry::Metrics;

@@ -27,7 +27,7 @@ where
         Ok((job, _)) => job,
         Err(invalid) => {
             JobInvalid { problems: invalid.problems.len(), lane }.emit();
-            let event = rejected(invalid, message_id, &body, context);
+            let event = rejected(*invalid, message_id, &body, context);
             JobFinished { event: &event, lane }.emit(&context.metrics);
             return handle.finish(event).await;
         }
@@ -171,8 +171,8 @@ async fn wait<A>(context: &Context<A>, delay: Duration) -> ControlFlow<()> {
     }
 }
 
-fn rejected<A>(invalid: Box<InvalidJob>, message_id: Option<String>, body: &[u8], context: &Context<A>) -> Event {
-    let InvalidJob { mut identity, key, problems } = *invalid;
+fn rejected<A>(invalid: InvalidJob, message_id: Option<String>, body: &[u8], context: &Context<A>) -> Event {
+    let InvalidJob { mut identity, key, problems } = invalid;
     identity.job_id = identity.job_id.or(message_id);
     // The body identifies a message that has no canonical form.
     let stand_in = key.unwrap_or_else(|| IdempotencyKey::of_canonical(&String::from_utf8_lossy(body)));

@@ -1,0 +1,219 @@
+//! Events of finished jobs, appended to a file as lines of JSON, in the order of finishing.
+//!
+//! The queue is the truth and the file a copy of it: a thread of its own reads what has finished and appends
+//! it, and notes from time to time, once the file is on the disk, how far it got. After a crash the file is cut
+//! back to what was noted and goes on from there, so that each event stands in it once.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::open::LocalQueueError;
+use super::report::events_after;
+
+/// Events read from the queue at once.
+const EVENTS_PER_READ: usize = 512;
+
+/// Events after which progress is noted.
+const EVENTS_PER_NOTE: usize = 8_192;
+
+/// Time without a new event after which progress is noted.
+const NOTE_WHEN_IDLE: Duration = Duration::from_secs(1);
+
+/// The events file can't be written, or the queue not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The queue.
+    #[error(transparent)]
+    Queue(#[from] LocalQueueError),
+    /// The events file.
+    #[error("the events file {path} can't be written: {source}. Make room or mend its permissions and start again: no event is lost", path = .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+}
+
+/// The thread that writes the file.
+#[derive(Debug)]
+pub struct Exporter {
+    wake: SyncSender<()>,
+    thread: JoinHandle<Result<(), ExportError>>,
+}
+
+impl Exporter {
+    /// Opens the file, catches up with the queue and starts the thread. `on_failure` is called once if the
+    /// thread can't go on.
+    ///
+    /// # Errors
+    /// [`ExportError`] where the file can't be opened, or not be brought up to date.
+    pub fn start(
+        connection: Connection,
+        queue: &Path,
+        file: &Path,
+        on_failure: impl FnOnce() + Send + 'static,
+    ) -> Result<Self, ExportError> {
+        let mut export = Export::open(connection, queue, file)?;
+        export.catch_up()?;
+        // One token is enough: a round exports everything that has finished.
+        let (wake, woken) = sync_channel(1);
+        let thread = thread::Builder::new()
+            .name("events-file".to_owned())
+            .spawn(move || {
+                let result = export.run(&woken);
+                if result.is_err() {
+                    on_failure();
+                }
+                result
+            })
+            .map_err(|source| ExportError::File { path: file.to_owned(), source })?;
+        Ok(Self { wake, thread })
+    }
+
+    /// To be called after jobs have finished. Never blocks.
+    pub fn waker(&self) -> super::store::OnFinished {
+        let wake = self.wake.clone();
+        Box::new(move || {
+            // Full: it is awake already. Closed: it has failed, and said so.
+            let _ = wake.try_send(());
+        })
+    }
+
+    /// Writes what is left and ends the thread. Every waker must have been dropped, or this waits for them.
+    ///
+    /// # Errors
+    /// What stopped the thread.
+    pub fn finish(self) -> Result<(), ExportError> {
+        drop(self.wake);
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+struct Export {
+    connection: Connection,
+    queue: PathBuf,
+    path: PathBuf,
+    file: BufWriter<File>,
+    finished: i64,
+    unnoted: usize,
+}
+
+impl Export {
+    fn open(connection: Connection, queue: &Path, path: &Path) -> Result<Self, ExportError> {
+        let io = |source| ExportError::File { path: path.to_owned(), source };
+        let noted: Option<(i64, u64)> = connection
+            .query_row("SELECT finished, bytes FROM exports WHERE file = ?1", [name(path)], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()
+            .map_err(|error| LocalQueueError::from_sqlite(queue, &error))?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
+        let (finished, keep) = match noted {
+            Some((finished, bytes)) if bytes <= length => (finished, bytes),
+            // Somebody moved the file away, to rotate or to read it: go on in a new one.
+            Some((finished, _)) => (finished, whole_lines(&mut file, length).map_err(io)?),
+            None => (0, whole_lines(&mut file, length).map_err(io)?),
+        };
+        file.set_len(keep).and_then(|()| file.seek(SeekFrom::End(0))).map_err(io)?;
+        Ok(Self {
+            connection,
+            queue: queue.to_owned(),
+            path: path.to_owned(),
+            file: BufWriter::with_capacity(64 * 1024, file),
+            finished,
+            unnoted: 0,
+        })
+    }
+
+    fn run(&mut self, woken: &Receiver<()>) -> Result<(), ExportError> {
+        loop {
+            match woken.recv_timeout(NOTE_WHEN_IDLE) {
+                Ok(()) => self.catch_up()?,
+                Err(RecvTimeoutError::Timeout) => self.note()?,
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.catch_up()?;
+                    return self.note();
+                }
+            }
+        }
+    }
+
+    fn catch_up(&mut self) -> Result<(), ExportError> {
+        loop {
+            let events = events_after(&self.connection, &self.queue, self.finished, EVENTS_PER_READ)?;
+            let count = events.len();
+            for (finished, event) in events {
+                writeln!(self.file, "{event}").map_err(|source| self.failed(source))?;
+                self.finished = finished;
+            }
+            self.file.flush().map_err(|source| self.failed(source))?;
+            self.unnoted += count;
+            if self.unnoted >= EVENTS_PER_NOTE {
+                self.note()?;
+            }
+            if count < EVENTS_PER_READ {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Notes how far the file has got, once that much of it is on the disk.
+    fn note(&mut self) -> Result<(), ExportError> {
+        if std::mem::take(&mut self.unnoted) == 0 {
+            return Ok(());
+        }
+        let bytes = self
+            .file
+            .get_ref()
+            .sync_data()
+            .and_then(|()| self.file.get_mut().stream_position())
+            .map_err(|source| self.failed(source))?;
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO exports (file, finished, bytes) VALUES (?1, ?2, ?3)")
+            .and_then(|mut statement| statement.execute(params![name(&self.path), self.finished, bytes]))
+            .map_err(|error| LocalQueueError::from_sqlite(&self.queue, &error))?;
+        Ok(())
+    }
+
+    fn failed(&self, source: std::io::Error) -> ExportError {
+        ExportError::File { path: self.path.clone(), source }
+    }
+}
+
+/// The file's absolute name: the working folder may be another one next time.
+fn name(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
+}
+
+/// The length of the file up to the end of its last whole line: a line that a crash tore is written again.
+fn whole_lines(file: &mut File, length: u64) -> std::io::Result<u64> {
+    const CHUNK: u64 = 4_096;
+    let mut end = length;
+    while end > 0 {
+        let start = end.saturating_sub(CHUNK);
+        let mut chunk = Vec::new();
+        file.seek(SeekFrom::Start(start))?;
+        Read::take(&mut *file, end - start).read_to_end(&mut chunk)?;
+        if let Some(newline) = chunk.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + newline as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}

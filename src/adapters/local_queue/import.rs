@@ -1,0 +1,331 @@
+//! Putting jobs in: the rows of a file, in transactions of many rows, exactly once each.
+//!
+//! The ledger (`rows`) says which job every row became, so that an import that was killed goes on where it
+//! stopped, and so that the rows can be accounted for at the end.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use sha2::{Digest, Sha256};
+
+use super::open::LocalQueueError;
+use super::{DONE, WAITING, lane_code, outcome_code};
+use crate::domain::{Event, EventType, IdempotencyKey, Job, Lane, Timestamp};
+
+/// Rows in a transaction: large enough that its commit (milliseconds) weighs little, small enough that another
+/// process that puts jobs in doesn't wait long.
+const ROWS_PER_COMMIT: u32 = 1_000;
+
+/// A file, as the queue knows it.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Names the batch in events.
+    pub batch_id: String,
+    /// SHA-256 of the file.
+    pub fingerprint: [u8; 32],
+    /// File name without its folder.
+    pub file: String,
+    /// Base URL of the API that the rows are for.
+    pub target: String,
+}
+
+/// What the queue knows of a batch already.
+#[derive(Debug, Clone)]
+pub struct KnownBatch {
+    /// Its row in the queue.
+    pub id: i64,
+    /// What was said of it.
+    pub batch: Batch,
+    /// Whether every row is in.
+    pub is_complete: bool,
+    /// The last record that is in; 0: none.
+    pub last_record: u64,
+}
+
+/// Where a row stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// 1 is the first below the header.
+    pub record: u64,
+    /// The header is line 1.
+    pub line: u64,
+}
+
+/// What became of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enqueued {
+    /// A new job.
+    New,
+    /// The same request is on this queue, or was finished, from before this file.
+    Known,
+    /// The same request as an earlier row of this file.
+    Repeat {
+        /// That row's line.
+        line: u64,
+    },
+    /// Not put in: another row of this file has the same email and other data.
+    EmailConflict {
+        /// That row's line.
+        line: u64,
+    },
+    /// Not put in: the row gives an idempotency key that stands for another request.
+    KeyConflict,
+}
+
+/// Puts the rows of one batch in.
+#[derive(Debug)]
+pub struct Importer {
+    connection: Connection,
+    path: PathBuf,
+    batch: i64,
+    uncommitted: u32,
+    finished: i64,
+}
+
+/// Every batch that the queue knows.
+///
+/// # Errors
+/// [`LocalQueueError`] where the file can't be read.
+pub fn batches(connection: &Connection, path: &Path) -> Result<Vec<KnownBatch>, LocalQueueError> {
+    let read = || -> rusqlite::Result<Vec<KnownBatch>> {
+        connection
+            .prepare(
+                "SELECT id, batch_id, fingerprint, file, target, complete,
+                 (SELECT coalesce(max(record), 0) FROM rows WHERE batch = id) FROM batches ORDER BY id",
+            )?
+            .query_map([], |row| {
+                Ok(KnownBatch {
+                    id: row.get(0)?,
+                    batch: Batch {
+                        batch_id: row.get(1)?,
+                        fingerprint: row.get(2)?,
+                        file: row.get(3)?,
+                        target: row.get(4)?,
+                    },
+                    is_complete: row.get(5)?,
+                    last_record: row.get(6)?,
+                })
+            })?
+            .collect()
+    };
+    read().map_err(|error| LocalQueueError::from_sqlite(path, &error))
+}
+
+impl Importer {
+    /// Begins a new batch, or goes on with a known one.
+    ///
+    /// # Errors
+    /// [`LocalQueueError`] where the file can't be written.
+    pub fn begin(
+        connection: Connection,
+        path: &Path,
+        batch: &Batch,
+        known: Option<&KnownBatch>,
+    ) -> Result<Self, LocalQueueError> {
+        let begin = || -> rusqlite::Result<(i64, i64)> {
+            let id = match known {
+                Some(known) => known.id,
+                None => {
+                    connection.execute(
+                        "INSERT INTO batches (batch_id, fingerprint, file, target) VALUES (?1, ?2, ?3, ?4)",
+                        params![batch.batch_id, batch.fingerprint, batch.file, batch.target],
+                    )?;
+                    connection.last_insert_rowid()
+                }
+            };
+            let finished = connection.query_row("SELECT coalesce(max(finished), 0) FROM jobs", [], |row| row.get(0))?;
+            Ok((id, finished))
+        };
+        let (batch, finished) = begin().map_err(|error| LocalQueueError::from_sqlite(path, &error))?;
+        Ok(Self { connection, path: path.to_owned(), batch, uncommitted: 0, finished })
+    }
+
+    /// Puts a valid row's job in. `body` is the job message.
+    ///
+    /// # Errors
+    /// [`LocalQueueError`] where the file can't be written; rows since the last commit are not in.
+    pub fn enqueue(
+        &mut self,
+        place: Place,
+        job: &Job,
+        body: &str,
+        lane: Lane,
+        now: Timestamp,
+    ) -> Result<Enqueued, LocalQueueError> {
+        self.in_transaction(|this| this.enqueue_row(place, job, body, lane, now))
+    }
+
+    /// Records a row that is over already: rejected here.
+    ///
+    /// # Errors
+    /// [`LocalQueueError`] where the file can't be written; rows since the last commit are not in.
+    pub fn reject(
+        &mut self,
+        place: Place,
+        stand_in: IdempotencyKey,
+        event: &Event,
+        lane: Lane,
+        now: Timestamp,
+    ) -> Result<(), LocalQueueError> {
+        self.in_transaction(|this| {
+            this.finished += 1;
+            this.connection
+                .prepare_cached(
+                    "INSERT INTO jobs (key, lane, state, due_ms, enqueued_ms, finished, outcome, event)
+                     VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7)",
+                )?
+                .execute(params![
+                    stand_in.uuid().as_bytes(),
+                    lane_code(lane),
+                    DONE,
+                    now.unix_ms(),
+                    this.finished,
+                    outcome_code(EventType::Rejected),
+                    event.to_json(),
+                ])?;
+            let seq = this.connection.last_insert_rowid();
+            this.note_row(place, seq, false)
+        })
+    }
+
+    /// Commits what is left. `is_complete`: every row of the file is in.
+    ///
+    /// # Errors
+    /// [`LocalQueueError`] where the file can't be written; rows since the last commit are not in.
+    pub fn finish(mut self, is_complete: bool) -> Result<(), LocalQueueError> {
+        if is_complete {
+            self.in_transaction(|this| {
+                this.connection.execute("UPDATE batches SET complete = 1 WHERE id = ?1", [this.batch])?;
+                this.connection.execute("DELETE FROM emails WHERE batch = ?1", [this.batch])?;
+                Ok(())
+            })?;
+        }
+        self.commit()
+    }
+
+    fn in_transaction<T>(
+        &mut self,
+        write: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
+    ) -> Result<T, LocalQueueError> {
+        let begun = if self.uncommitted == 0 { self.connection.execute_batch("BEGIN IMMEDIATE") } else { Ok(()) };
+        let written =
+            begun.and_then(|()| write(self)).map_err(|error| LocalQueueError::from_sqlite(&self.path, &error))?;
+        self.uncommitted += 1;
+        if self.uncommitted == ROWS_PER_COMMIT {
+            self.commit()?;
+        }
+        Ok(written)
+    }
+
+    fn commit(&mut self) -> Result<(), LocalQueueError> {
+        if std::mem::take(&mut self.uncommitted) > 0 {
+            self.connection
+                .execute_batch("COMMIT")
+                .map_err(|error| LocalQueueError::from_sqlite(&self.path, &error))?;
+        }
+        Ok(())
+    }
+
+    fn enqueue_row(
+        &mut self,
+        place: Place,
+        job: &Job,
+        body: &str,
+        lane: Lane,
+        now: Timestamp,
+    ) -> rusqlite::Result<Enqueued> {
+        let content = IdempotencyKey::of_canonical(&job.body);
+        let earlier = self.row_with_email(&job.email)?;
+        if let Some((line, seq)) = earlier {
+            let (key, earlier_content) = self.identity_of(seq)?;
+            if key != job.key || earlier_content != content {
+                return Ok(Enqueued::EmailConflict { line });
+            }
+            self.note_row(place, seq, true)?;
+            return Ok(Enqueued::Repeat { line });
+        }
+        let inserted = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO jobs (key, content, lane, state, due_ms, enqueued_ms, body)
+                 VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6) ON CONFLICT (key) DO NOTHING",
+            )?
+            .execute(params![
+                job.key.uuid().as_bytes(),
+                (content != job.key).then(|| content.uuid().as_bytes().to_vec()),
+                lane_code(lane),
+                WAITING,
+                now.unix_ms(),
+                body,
+            ])?;
+        let seq = if inserted == 1 {
+            self.connection.last_insert_rowid()
+        } else {
+            let seq = self
+                .connection
+                .prepare_cached("SELECT seq FROM jobs WHERE key = ?1")?
+                .query_row([job.key.uuid().as_bytes()], |row| row.get(0))?;
+            if self.identity_of(seq)?.1 != content {
+                return Ok(Enqueued::KeyConflict);
+            }
+            seq
+        };
+        self.connection
+            .prepare_cached("INSERT INTO emails (batch, email, line, seq) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![self.batch, email_hash(&job.email), place.line, seq])?;
+        self.note_row(place, seq, false)?;
+        Ok(if inserted == 1 { Enqueued::New } else { Enqueued::Known })
+    }
+
+    fn row_with_email(&self, email: &str) -> rusqlite::Result<Option<(u64, i64)>> {
+        self.connection
+            .prepare_cached("SELECT line, seq FROM emails WHERE batch = ?1 AND email = ?2")?
+            .query_row(params![self.batch, email_hash(email)], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()
+    }
+
+    /// Key and content key of a job.
+    fn identity_of(&self, seq: i64) -> rusqlite::Result<(IdempotencyKey, IdempotencyKey)> {
+        self.connection
+            .prepare_cached("SELECT key, coalesce(content, key) FROM jobs WHERE seq = ?1")?
+            .query_row([seq], |row| {
+                Ok((IdempotencyKey::from_bytes(row.get(0)?), IdempotencyKey::from_bytes(row.get(1)?)))
+            })
+    }
+
+    fn note_row(&mut self, place: Place, seq: i64, is_repeat: bool) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached("INSERT INTO rows (batch, record, line, seq, repeat) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![self.batch, place.record, place.line, seq, is_repeat])?;
+        Ok(())
+    }
+}
+
+impl Drop for Importer {
+    fn drop(&mut self) {
+        // An import that ends early keeps what it has; the rows are whole.
+        let _ = self.commit();
+    }
+}
+
+/// Forgets which rows of a batch are in, so that its file can be gone through again; the jobs stay.
+///
+/// # Errors
+/// [`LocalQueueError`] where the file can't be written.
+pub fn forget_rows(connection: &mut Connection, path: &Path, batch: i64) -> Result<(), LocalQueueError> {
+    let mut forget = || -> rusqlite::Result<()> {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute("DELETE FROM rows WHERE batch = ?1", [batch])?;
+        transaction.execute("DELETE FROM emails WHERE batch = ?1", [batch])?;
+        transaction.execute("UPDATE batches SET complete = 0 WHERE id = ?1", [batch])?;
+        transaction.commit()
+    };
+    forget().map_err(|error| LocalQueueError::from_sqlite(path, &error))
+}
+
+fn email_hash(email: &str) -> [u8; 16] {
+    let digest = Sha256::digest(email.as_bytes());
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&digest[..16]);
+    hash
+}

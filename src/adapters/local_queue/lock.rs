@@ -1,0 +1,76 @@
+//! One worker a queue: an operating-system lock beside the queue's file, which ends with its holder however
+//! that dies.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::open::LocalQueueError;
+use crate::domain::Timestamp;
+
+/// The right to work on a queue. Dropping it gives it back.
+#[derive(Debug)]
+pub struct WorkerLock {
+    _file: File,
+}
+
+impl WorkerLock {
+    /// Takes the right, or says who has it.
+    ///
+    /// # Errors
+    /// [`LocalQueueError::Held`] where another process works on the queue; [`LocalQueueError::Io`].
+    pub fn acquire(queue: &Path, now: Timestamp) -> Result<Self, LocalQueueError> {
+        let path = lock_path(queue);
+        let io = |error: std::io::Error| LocalQueueError::Io {
+            path: queue.to_owned(),
+            why: format!("{}: {error}", path.display()),
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = file.read_to_string(&mut holder);
+                let holder = holder.trim();
+                let holder = if holder.is_empty() { "another process" } else { holder }.to_owned();
+                return Err(LocalQueueError::Held { path: queue.to_owned(), holder });
+            }
+            Err(TryLockError::Error(error)) => return Err(io(error)),
+        }
+        let holder = format!("process {} since {now}\n", std::process::id());
+        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(holder.as_bytes())).map_err(io)?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn lock_path(queue: &Path) -> PathBuf {
+    let mut name = queue.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_worker_is_told_who_the_first_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = folder.path().join("q.db");
+        let now = Timestamp::from_unix_ms(0);
+        let first = WorkerLock::acquire(&queue, now).unwrap();
+        let message = WorkerLock::acquire(&queue, now).unwrap_err().to_string();
+        let holder = format!("process {} since 1970-01-01T00:00:00.000Z", std::process::id());
+        assert!(message.contains(&holder), "{message}");
+        drop(first);
+        WorkerLock::acquire(&queue, now).unwrap();
+    }
+}

@@ -1,0 +1,249 @@
+//! Opening the file: what it must be, and what is said where it isn't.
+
+use std::fs::{self, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+/// `PRAGMA application_id` of a queue file: "PluO".
+const APPLICATION_ID: i32 = 0x506c_754f;
+
+/// `PRAGMA user_version`: the version of the schema below.
+const SCHEMA_VERSION: i32 = 1;
+
+const SCHEMA: &str = include_str!("schema.sql");
+
+/// How long a statement waits for another process's transaction. Theirs last milliseconds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// SQLite's page size here, in bytes.
+const PAGE_BYTES: u64 = 4_096;
+
+/// What went wrong with the queue's file. Every text says what, where and how to mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalQueueError {
+    /// It is some other file.
+    #[error("{path} is no queue of plu-onboard: {why}. It was left as it is; give another path", path = .path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        why: String,
+    },
+    /// Its content contradicts itself.
+    #[error("the queue {path} is damaged ({why}). It was left as it is; put a backup in its place, or try `sqlite3 {path} .recover`", path = .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's words.
+        why: String,
+    },
+    /// A newer version of this program made it.
+    #[error("the queue {path} has schema version {found}, this program knows {SCHEMA_VERSION}: use the newer program that made it", path = .path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i32,
+    },
+    /// No room.
+    #[error("the queue {path} can't grow: the disk is full or queue.size_mib_max is reached. Make room and start again: nothing is lost", path = .path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It isn't there.
+    #[error("there is no queue at {path}: check the path, or put jobs in with `plu-onboard import FILE --queue local:{path}`", path = .path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Somebody else works on it.
+    #[error("the queue {path} is being worked on by {holder}: one worker at a time; stop that one first", path = .path.display())]
+    Held {
+        /// The file.
+        path: PathBuf,
+        /// Process and start time.
+        holder: String,
+    },
+    /// Anything else the system says.
+    #[error("the queue {path} can't be used: {why}", path = .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        why: String,
+    },
+}
+
+impl LocalQueueError {
+    /// Puts SQLite's error into words.
+    pub(super) fn from_sqlite(path: &Path, error: &rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full { path },
+            Some(ErrorCode::NotADatabase) => {
+                Self::Foreign { path, why: "it is encrypted or not an SQLite file".to_owned() }
+            }
+            Some(ErrorCode::DatabaseCorrupt) => Self::Damaged { path, why: error.to_string() },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                Self::Io { path, why: format!("another process has held it for {} s", BUSY_TIMEOUT.as_secs()) }
+            }
+            _ => Self::Io { path, why: error.to_string() },
+        }
+    }
+}
+
+/// What to do where there is no file yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfMissing {
+    /// Make an empty queue, readable by its owner only.
+    Create,
+    /// [`LocalQueueError::Missing`].
+    Fail,
+}
+
+/// Opens the queue for reading and writing. The file never grows over `size_mib_max` MiB.
+///
+/// # Errors
+/// [`LocalQueueError`]; a file that is no queue, or a damaged one, is not touched.
+pub fn open(path: &Path, if_missing: IfMissing, size_mib_max: u64) -> Result<Connection, LocalQueueError> {
+    let io = |error: std::io::Error| LocalQueueError::Io { path: path.to_owned(), why: error.to_string() };
+    let sqlite = |error: rusqlite::Error| LocalQueueError::from_sqlite(path, &error);
+    let is_new = match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => {
+            return Err(LocalQueueError::Foreign { path: path.to_owned(), why: "it is a folder".to_owned() });
+        }
+        Ok(metadata) => metadata.len() == 0,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if if_missing == IfMissing::Fail {
+                return Err(LocalQueueError::Missing { path: path.to_owned() });
+            }
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(io)?;
+            true
+        }
+        Err(error) => return Err(io(error)),
+    };
+    if !is_new {
+        inspect(path)?;
+    }
+    let mut connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .map_err(sqlite)?;
+    configure(&connection, size_mib_max).map_err(sqlite)?;
+    create_schema(&mut connection).map_err(sqlite)?;
+    Ok(connection)
+}
+
+/// Looks without touching: SQLite's magic bytes, then the two version numbers, read-only.
+fn inspect(path: &Path) -> Result<(), LocalQueueError> {
+    let foreign = |why: &str| LocalQueueError::Foreign { path: path.to_owned(), why: why.to_owned() };
+    let sqlite = |error: rusqlite::Error| LocalQueueError::from_sqlite(path, &error);
+    let mut magic = [0; 16];
+    let mut file =
+        fs::File::open(path).map_err(|error| LocalQueueError::Io { path: path.to_owned(), why: error.to_string() })?;
+    if file.read_exact(&mut magic).is_err() || &magic != b"SQLite format 3\0" {
+        return Err(foreign("it does not begin like an SQLite file"));
+    }
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .map_err(sqlite)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
+    let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(sqlite)?;
+    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sqlite)?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sqlite)?;
+    match (application, version) {
+        (APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
+        (APPLICATION_ID, found) => Err(LocalQueueError::Newer { path: path.to_owned(), found }),
+        // Killed between creating the file and creating the schema.
+        (0, 0) if tables == 0 => Ok(()),
+        _ => Err(foreign("it is another program's SQLite file")),
+    }
+}
+
+fn configure(connection: &Connection, size_mib_max: u64) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    // A commit is on the disk when it returns: an intent must survive a power cut.
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "cache_size", -8_192)?;
+    connection.pragma_update(None, "temp_store", "memory")?;
+    let pages_max = i64::try_from(size_mib_max.saturating_mul(1024 * 1024 / PAGE_BYTES)).unwrap_or(i64::MAX);
+    connection.pragma_update(None, "max_page_count", pages_max)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn create_schema(connection: &mut Connection) -> rusqlite::Result<()> {
+    // Two processes may get here at once; the second finds the first one's work.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: i32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version == 0 {
+        transaction.execute_batch(SCHEMA)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    }
+    transaction.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error_of(path: &Path) -> String {
+        open(path, IfMissing::Fail, 64).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_new_queue_is_readable_by_its_owner_only_and_opens_again() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("q.db");
+        let connection = open(&path, IfMissing::Create, 64).unwrap();
+        connection
+            .execute("INSERT INTO batches (batch_id, fingerprint, file, target) VALUES ('b', x'00', 'f', 't')", [])
+            .unwrap();
+        for entry in fs::read_dir(folder.path()).unwrap() {
+            let entry = entry.unwrap();
+            let mode = entry.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{:?} has mode {mode:o}", entry.file_name());
+        }
+        drop(connection);
+        open(&path, IfMissing::Fail, 64).unwrap();
+    }
+
+    #[test]
+    fn a_foreign_or_damaged_file_is_explained_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = folder.path().join("notes.txt");
+        fs::write(&text, "These are my notes, and they are longer than sixteen bytes.").unwrap();
+        let other = folder.path().join("other.db");
+        Connection::open(&other).unwrap().execute_batch("CREATE TABLE mine (x); PRAGMA user_version = 7").unwrap();
+        let newer = folder.path().join("newer.db");
+        open(&newer, IfMissing::Create, 64).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let damaged = folder.path().join("damaged.db");
+        drop(open(&damaged, IfMissing::Create, 64).unwrap());
+        let mut bytes = fs::read(&damaged).unwrap();
+        bytes[100..200].fill(0xff);
+        fs::write(&damaged, bytes).unwrap();
+
+        for (path, expected) in [
+            (&text, "is no queue of plu-onboard: it does not begin like an SQLite file"),
+            (&other, "it is another program's SQLite file"),
+            (&newer, "has schema version 99, this program knows 1"),
+            (&damaged, "is damaged"),
+        ] {
+            let before = fs::read(path).unwrap();
+            let message = error_of(path);
+            assert!(message.contains(expected), "{message}");
+            assert!(message.contains(path.to_str().unwrap()), "{message}");
+            assert_eq!(fs::read(path).unwrap(), before, "{path:?} was changed");
+        }
+        assert!(error_of(folder.path()).contains("it is a folder"));
+        assert!(error_of(&folder.path().join("none.db")).contains("there is no queue"));
+    }
+}

@@ -1,0 +1,59 @@
+-- The embedded queue, schema version 1.
+
+-- A job, from its arrival to its outcome. Finished jobs stay, without their message, so that the same request
+-- isn't made again and so that results can be written from here.
+CREATE TABLE jobs (
+    seq           INTEGER PRIMARY KEY,
+    key           BLOB NOT NULL UNIQUE,       -- idempotency key, 16 bytes
+    content       BLOB,                       -- key that its content gives; NULL where that is `key`
+    lane          INTEGER NOT NULL,           -- 0 signup, 1 bulk
+    state         INTEGER NOT NULL,           -- 0 waiting, 1 done, 2 dead
+    due_ms        INTEGER NOT NULL,           -- 0 fresh: in the order of seq; else not before this time
+    attempts      INTEGER NOT NULL DEFAULT 0,
+    enqueued_ms   INTEGER NOT NULL,
+    first_sent_ms INTEGER,                    -- intent: may have been sent since then
+    last_sent_ms  INTEGER,
+    body          TEXT,                       -- the job message; NULL once done
+    finished      INTEGER,                    -- 1, 2, 3... in the order of finishing
+    outcome       INTEGER,                    -- 0 created, 1 existing, 2 rejected, 3 failed
+    event         TEXT                        -- as it is published
+);
+CREATE INDEX jobs_fresh ON jobs (lane, seq) WHERE state = 0 AND due_ms = 0;
+CREATE INDEX jobs_due ON jobs (lane, due_ms) WHERE state = 0 AND due_ms > 0;
+CREATE UNIQUE INDEX jobs_finished ON jobs (finished, outcome) WHERE finished IS NOT NULL;
+
+-- A file that was, or is being, imported.
+CREATE TABLE batches (
+    id          INTEGER PRIMARY KEY,
+    batch_id    TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,                -- SHA-256 of the file
+    file        TEXT NOT NULL,
+    target      TEXT NOT NULL,                -- base URL of the API that the run is for
+    complete    INTEGER NOT NULL DEFAULT 0
+);
+
+-- Which job each row of a file became.
+CREATE TABLE rows (
+    batch  INTEGER NOT NULL,
+    record INTEGER NOT NULL,                  -- 1 is the first below the header
+    line   INTEGER NOT NULL,
+    seq    INTEGER NOT NULL,
+    repeat INTEGER NOT NULL,                  -- 1: the same request as an earlier row of the file
+    PRIMARY KEY (batch, record)
+) WITHOUT ROWID;
+
+-- Emails of a file while it is imported, to find rows that contradict each other.
+CREATE TABLE emails (
+    batch INTEGER NOT NULL,
+    email BLOB NOT NULL,                      -- first 16 bytes of SHA-256
+    line  INTEGER NOT NULL,
+    seq   INTEGER NOT NULL,
+    PRIMARY KEY (batch, email)
+) WITHOUT ROWID;
+
+-- How far the finished jobs were written to the events file.
+CREATE TABLE exports (
+    file     TEXT PRIMARY KEY,
+    finished INTEGER NOT NULL,
+    bytes    INTEGER NOT NULL                 -- length of the file then
+) WITHOUT ROWID;

@@ -1,0 +1,97 @@
+//! The ports on top of the store.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use super::store::{Claim, Claimed, Store};
+use crate::clock::Clock;
+use crate::domain::decide::History;
+use crate::domain::{Event, Lane, Timestamp};
+use crate::ports::{Delivery, JobSource, QueueError, Settle};
+
+/// Most jobs taken from the file ahead of the pipeline: bounds the memory.
+const AHEAD_MAX: usize = 256;
+
+/// What a source does when the lane is empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenEmpty {
+    /// End: the lane is worked off.
+    End,
+    /// Wait for more jobs.
+    Wait,
+}
+
+/// The jobs of one lane.
+#[derive(Debug)]
+pub struct LocalSource {
+    store: Store,
+    lane: Lane,
+    when_empty: WhenEmpty,
+    poll: Duration,
+    clock: Clock,
+    /// A claim that was asked for. It is kept here, not in the future of `receive`, because that may be dropped
+    /// while the store is already handing jobs out.
+    asked: Option<oneshot::Receiver<Result<Claim, QueueError>>>,
+    ahead: VecDeque<Claimed>,
+}
+
+impl LocalSource {
+    /// A source for a lane. `poll`: how often an empty lane is looked at for jobs that another process put in.
+    pub fn new(store: Store, lane: Lane, when_empty: WhenEmpty, poll: Duration, clock: Clock) -> Self {
+        Self { store, lane, when_empty, poll, clock, asked: None, ahead: VecDeque::new() }
+    }
+
+    async fn claim(&mut self) -> Result<Claim, QueueError> {
+        let asked = match &mut self.asked {
+            Some(asked) => asked,
+            none => none.insert(self.store.ask_claim(self.lane, self.clock.now(), AHEAD_MAX).await?),
+        };
+        let claim = asked.await;
+        self.asked = None;
+        claim.map_err(|_| Store::gone())?
+    }
+}
+
+impl JobSource for LocalSource {
+    type Handle = LocalHandle;
+
+    async fn receive(&mut self) -> Result<Option<Delivery<LocalHandle>>, QueueError> {
+        loop {
+            if let Some(Claimed { seq, body, history }) = self.ahead.pop_front() {
+                let handle = LocalHandle { seq, store: self.store.clone(), clock: self.clock };
+                let body = body.into_bytes();
+                return Ok(Some(Delivery { lane: self.lane, body, message_id: None, history, handle }));
+            }
+            match self.claim().await? {
+                Claim::Jobs(jobs) => self.ahead.extend(jobs),
+                Claim::Drained if self.when_empty == WhenEmpty::End => return Ok(None),
+                Claim::Drained | Claim::Later => sleep(self.poll).await,
+            }
+        }
+    }
+}
+
+/// A job in hand. Dropped unsettled, it comes back when the worker is started again.
+#[derive(Debug)]
+pub struct LocalHandle {
+    seq: i64,
+    store: Store,
+    clock: Clock,
+}
+
+impl Settle for LocalHandle {
+    async fn record_intent(&mut self, now: Timestamp) -> Result<(), QueueError> {
+        self.store.intent(self.seq, now).await
+    }
+
+    async fn finish(self, event: Event) -> Result<(), QueueError> {
+        self.store.finish(self.seq, event).await
+    }
+
+    async fn put_back(self, history: History, delay: Duration) -> Result<(), QueueError> {
+        self.store.put_back(self.seq, history, self.clock.now().plus(delay)).await
+    }
+}

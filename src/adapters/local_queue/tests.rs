@@ -1,0 +1,331 @@
+//! The queue as its users see it: what was put in comes out, once, whatever dies in between.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::export::Exporter;
+use super::import::{Batch, Enqueued, Importer, Place, batches, forget_rows};
+use super::open::{IfMissing, open};
+use super::report::{self, Tally};
+use super::source::{LocalHandle, LocalSource, WhenEmpty};
+use super::store::{Claim, Store};
+use crate::clock::Clock;
+use crate::domain::decide::History;
+use crate::domain::{Event, Job, Lane, Outcome, Problem, Timestamp};
+use crate::ports::{Delivery, JobSource, Settle};
+
+static BATCH: LazyLock<Batch> = LazyLock::new(|| Batch {
+    batch_id: "spring".to_owned(),
+    fingerprint: [7; 32],
+    file: "customers.csv".to_owned(),
+    target: "https://api.example/".to_owned(),
+});
+
+struct Queue {
+    _folder: TempDir,
+    path: PathBuf,
+}
+
+impl Queue {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("q.db");
+        open(&path, IfMissing::Create, 64).unwrap();
+        Self { _folder: folder, path }
+    }
+
+    fn connection(&self) -> rusqlite::Connection {
+        open(&self.path, IfMissing::Fail, 64).unwrap()
+    }
+
+    fn importer(&self) -> Importer {
+        let known = batches(&self.connection(), &self.path).unwrap();
+        Importer::begin(self.connection(), &self.path, &BATCH, known.first()).unwrap()
+    }
+
+    /// Imports jobs for these people, on consecutive lines from 2 on.
+    fn import(&self, people: &[(&str, &str)]) -> Vec<Enqueued> {
+        let mut importer = self.importer();
+        let enqueued = (1..).zip(people).map(|(record, (email, city))| {
+            let body = message(email, city);
+            let (job, _) = Job::parse(body.as_bytes()).unwrap();
+            let place = Place { record, line: record + 1 };
+            importer.enqueue(place, &job, &body, Lane::Bulk, Timestamp::from_unix_ms(5)).unwrap()
+        });
+        let enqueued = enqueued.collect();
+        importer.finish(true).unwrap();
+        enqueued
+    }
+
+    fn store(&self) -> Store {
+        Store::start(self.connection(), &self.path, Box::new(|| {})).unwrap()
+    }
+
+    fn jobs(&self) -> Tally {
+        report::jobs(&self.connection(), &self.path).unwrap()
+    }
+
+    fn rows(&self) -> Tally {
+        report::rows(&self.connection(), &self.path, 1).unwrap()
+    }
+}
+
+fn source(store: &Store) -> LocalSource {
+    let clock = Clock::simulated(Timestamp::from_unix_ms(1_000_000));
+    LocalSource::new(store.clone(), Lane::Bulk, WhenEmpty::End, Duration::from_millis(10), clock)
+}
+
+fn message(email: &str, city: &str) -> String {
+    json!({"user": {
+        "firstName": "Jane", "lastName": "Doe", "email": email, "phoneNumber": "+14155550132",
+        "accountPurpose": "personal use", "ipAddress": "203.0.113.42", "isTermsOfServiceAccepted": true,
+        "program": "custodial", "address": "123 Main Street", "city": city, "region": "CA",
+        "postalCode": "94105", "countryCode": "US",
+    }})
+    .to_string()
+}
+
+fn event(delivery: &Delivery<LocalHandle>, outcome: Outcome) -> Event {
+    let (job, _) = Job::parse(&delivery.body).unwrap();
+    Event::of(outcome, &job.identity, job.key, 1, Timestamp::from_unix_ms(9))
+}
+
+fn created() -> Outcome {
+    Outcome::Created { service_id: "acme-user-1".to_owned(), verification_url: None, recovered: false }
+}
+
+const THREE: [(&str, &str); 3] = [("a@example.com", "Rome"), ("b@example.com", "Rome"), ("c@example.com", "Rome")];
+
+#[tokio::test(start_paused = true)]
+async fn jobs_come_out_in_order_and_the_source_ends_when_all_are_settled() {
+    let queue = Queue::new();
+    queue.import(&THREE);
+    let store = queue.store();
+    let mut source = source(&store);
+    for (email, _) in THREE {
+        let delivery = source.receive().await.unwrap().unwrap();
+        assert_eq!(Job::parse(&delivery.body).unwrap().0.email, email);
+        let event = event(&delivery, created());
+        delivery.handle.finish(event).await.unwrap();
+    }
+    assert!(source.receive().await.unwrap().is_none());
+    assert_eq!(queue.jobs(), Tally { created: 3, ..Tally::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_does_not_end_while_a_job_is_in_hand() {
+    let queue = Queue::new();
+    queue.import(&THREE[..1]);
+    let store = queue.store();
+    let mut source = source(&store);
+    let delivery = source.receive().await.unwrap().unwrap();
+    assert_eq!(lane(&store).await, "later");
+    delivery.handle.put_back(delivery.history, Duration::ZERO).await.unwrap();
+    assert!(source.receive().await.unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_in_hand_at_a_crash_comes_back_with_its_intent() {
+    let queue = Queue::new();
+    queue.import(&THREE);
+    let sent_at = Timestamp::from_unix_ms(77);
+    {
+        let store = queue.store();
+        let mut source = source(&store);
+        let mut first = source.receive().await.unwrap().unwrap();
+        first.handle.record_intent(sent_at).await.unwrap();
+        let second = source.receive().await.unwrap().unwrap();
+        let event = event(&second, created());
+        second.handle.finish(event).await.unwrap();
+    }
+    let store = queue.store();
+    let mut source = source(&store);
+    let again = source.receive().await.unwrap().unwrap();
+    assert_eq!(Job::parse(&again.body).unwrap().0.email, "a@example.com");
+    assert_eq!(again.history.first_sent_at, Some(sent_at));
+    let third = source.receive().await.unwrap().unwrap();
+    assert_eq!(Job::parse(&third.body).unwrap().0.email, "c@example.com");
+    assert_eq!(third.history, History::new(Timestamp::from_unix_ms(5)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_was_put_back_is_delivered_when_it_is_due_and_only_once() {
+    let queue = Queue::new();
+    queue.import(&THREE[..2]);
+    let store = queue.store();
+    let mut source = source(&store);
+    let first = source.receive().await.unwrap().unwrap();
+    let history = History { attempts: 2, ..first.history.with_send(Timestamp::from_unix_ms(50)) };
+    first.handle.put_back(history, Duration::from_secs(30)).await.unwrap();
+    let second = source.receive().await.unwrap().unwrap();
+    let start = tokio::time::Instant::now();
+    let first = source.receive().await.unwrap().unwrap();
+    assert!((Duration::from_secs(30)..Duration::from_secs(31)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    assert_eq!(first.history, history);
+    // Both are in hand and due; neither is delivered again.
+    assert_eq!(lane(&store).await, "later");
+    drop((first, second));
+}
+
+/// What the store says of the lane long after every job in it is due.
+async fn lane(store: &Store) -> &'static str {
+    let late = Timestamp::from_unix_ms(1_000_000_000);
+    match store.ask_claim(Lane::Bulk, late, 10).await.unwrap().await.unwrap().unwrap() {
+        Claim::Jobs(_) => "jobs",
+        Claim::Later => "later",
+        Claim::Drained => "drained",
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_a_receive_half_way_loses_no_job() {
+    let queue = Queue::new();
+    queue.import(&THREE);
+    let store = queue.store();
+    let mut source = source(&store);
+    for _ in 0..20 {
+        // Polled once, so that the claim has been asked for, and dropped.
+        let mut receive = std::pin::pin!(source.receive());
+        assert!(futures_poll_once(receive.as_mut()).await.is_none());
+    }
+    for (email, _) in THREE {
+        let delivery = source.receive().await.unwrap().unwrap();
+        assert_eq!(Job::parse(&delivery.body).unwrap().0.email, email);
+    }
+}
+
+async fn futures_poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+    tokio::select! { biased; output = future => Some(output), () = std::future::ready(()) => None }
+}
+
+#[test]
+fn the_same_request_is_put_in_once() {
+    let queue = Queue::new();
+    let people =
+        [("a@example.com", "Rome"), ("b@example.com", "Rome"), ("A@Example.com", " Rome "), ("b@example.com", "Paris")];
+    assert_eq!(
+        queue.import(&people),
+        [Enqueued::New, Enqueued::New, Enqueued::Repeat { line: 2 }, Enqueued::EmailConflict { line: 3 }]
+    );
+    assert_eq!(queue.jobs().waiting, 2);
+    assert_eq!(queue.rows().waiting, 3);
+
+    forget_rows(&mut queue.connection(), &queue.path, 1).unwrap();
+    assert_eq!(queue.import(&people[..2]), [Enqueued::Known, Enqueued::Known]);
+    assert_eq!(queue.jobs().waiting, 2);
+}
+
+#[test]
+fn an_own_key_that_stands_for_another_request_is_a_conflict() {
+    let queue = Queue::new();
+    let mut importer = queue.importer();
+    let mut enqueue = |record, email| {
+        let mut body: serde_json::Value = serde_json::from_str(&message(email, "Rome")).unwrap();
+        body["idempotencyKey"] = json!("550e8400-e29b-41d4-a716-446655440000");
+        let body = body.to_string();
+        let (job, _) = Job::parse(body.as_bytes()).unwrap();
+        importer
+            .enqueue(Place { record, line: record + 1 }, &job, &body, Lane::Bulk, Timestamp::from_unix_ms(0))
+            .unwrap()
+    };
+    assert_eq!(enqueue(1, "a@example.com"), Enqueued::New);
+    assert_eq!(enqueue(2, "b@example.com"), Enqueued::KeyConflict);
+    assert_eq!(enqueue(3, "a@example.com"), Enqueued::Repeat { line: 2 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_row_is_accounted_for() {
+    let queue = Queue::new();
+    queue.import(&[THREE[0], THREE[1], THREE[2], THREE[0], ("d@example.com", "Rome")]);
+    let store = queue.store();
+    let mut source = source(&store);
+    let problem = || Problem::whole("X", "x");
+    for outcome in [
+        created(),
+        Outcome::Rejected(vec![problem()]),
+        Outcome::Failed { problem: problem(), may_have_been_created: true },
+    ] {
+        let delivery = source.receive().await.unwrap().unwrap();
+        let event = event(&delivery, outcome);
+        delivery.handle.finish(event).await.unwrap();
+    }
+    let expected = Tally { created: 1, existing: 1, rejected: 1, failed: 1, waiting: 1 };
+    assert_eq!(queue.rows(), expected);
+    let mut types = Vec::new();
+    report::each_row(&queue.connection(), &queue.path, 1, |row| {
+        types.push(row.event_type.map(crate::domain::EventType::short));
+        Ok::<(), super::open::LocalQueueError>(())
+    })
+    .unwrap();
+    assert_eq!(types, [Some("created"), Some("rejected"), Some("failed"), Some("existing"), None]);
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_says_so_and_what_was_committed_stays() {
+    let queue = Queue::new();
+    let small = open(&queue.path, IfMissing::Fail, 1).unwrap();
+    let mut importer = Importer::begin(small, &queue.path, &BATCH, None).unwrap();
+    let mut failure = None;
+    for record in 1..100_000 {
+        let body = message(&format!("p{record}@example.com"), "Rome");
+        let (job, _) = Job::parse(body.as_bytes()).unwrap();
+        let place = Place { record, line: record + 1 };
+        if let Err(error) = importer.enqueue(place, &job, &body, Lane::Bulk, Timestamp::from_unix_ms(0)) {
+            failure = Some(error.to_string());
+            break;
+        }
+    }
+    drop(importer);
+    let failure = failure.expect("the queue grew over its limit");
+    assert!(failure.contains("the disk is full") && failure.contains("nothing is lost"), "{failure}");
+    let known = batches(&queue.connection(), &queue.path).unwrap().remove(0);
+    assert_eq!(known.last_record, queue.jobs().waiting);
+    assert!(!known.is_complete);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_events_file_holds_each_event_once_through_crashes_and_rotation() {
+    let queue = Queue::new();
+    queue.import(&THREE);
+    let file = queue.path.with_file_name("results.ndjson");
+    let failures = Arc::new(AtomicUsize::new(0));
+    let start = || {
+        let failures = Arc::clone(&failures);
+        let on_failure = move || {
+            failures.fetch_add(1, Ordering::SeqCst);
+        };
+        Exporter::start(queue.connection(), &queue.path, &file, on_failure).unwrap()
+    };
+    let finish_one = || async {
+        let exporter = start();
+        let store = Store::start(queue.connection(), &queue.path, exporter.waker()).unwrap();
+        let delivery = source(&store).receive().await.unwrap().unwrap();
+        let event = event(&delivery, created());
+        delivery.handle.finish(event).await.unwrap();
+        drop(store);
+        exporter.finish().unwrap();
+    };
+    let emails = || -> Vec<String> {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Event>(line).unwrap());
+        lines.map(|event| event.email.unwrap()).collect()
+    };
+
+    finish_one().await;
+    assert_eq!(emails(), ["a@example.com"]);
+    // A crash after writing and before noting: the lines beyond the note are written again, not doubled.
+    let noted = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{noted}{noted}{{\"torn")).unwrap();
+    finish_one().await;
+    assert_eq!(emails(), ["a@example.com", "b@example.com"]);
+    // Moved away: it goes on in a new file.
+    std::fs::remove_file(&file).unwrap();
+    finish_one().await;
+    assert_eq!(emails(), ["c@example.com"]);
+    assert_eq!(failures.load(Ordering::SeqCst), 0);
+}

@@ -1,0 +1,245 @@
+//! The partner over HTTP: one client with a connection pool for creations and the user list.
+//!
+//! What an answer means is decided in [`crate::domain::answer`]; here it is fetched, within limits of time and
+//! size, and a failure is told apart by one question: may the request have reached the partner?
+
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, RequestBuilder, Response, redirect};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use url::Url;
+
+use crate::clock::Clock;
+use crate::domain::answer::{KeyUsedMarks, Reply, UnknownReason, classify, retry_after};
+use crate::domain::decide::FoundUser;
+use crate::domain::{AccountReason, Answer, IdempotencyKey, Timestamp};
+use crate::ports::{ListError, Page, PartnerApi, UserList};
+
+/// Idle connections are closed after this, before a load balancer's usual minute does it under a request.
+const POOL_IDLE: Duration = Duration::from_secs(50);
+
+/// How the partner is reached.
+#[derive(Debug, Clone)]
+pub struct PluHttpConfig {
+    /// Base URL, such as `https://services.getplu.com/api`.
+    pub base_url: Url,
+    /// Sent as `Authorization: Bearer`.
+    pub api_key: SecretString,
+    /// Longest time to a connection.
+    pub connect_timeout: Duration,
+    /// Longest time from the start of a request to the end of its answer.
+    pub timeout: Duration,
+    /// Longest answer that is read, in bytes.
+    pub body_bytes_max: usize,
+    /// Users asked for per page.
+    pub page_size: u32,
+    /// How "key already used" is recognised.
+    pub key_used: KeyUsedMarks,
+}
+
+/// The partner.
+#[derive(Debug)]
+pub struct PluHttp {
+    client: Client,
+    create_url: Url,
+    list_url: Url,
+    body_bytes_max: usize,
+    page_size: u32,
+    key_used: KeyUsedMarks,
+    clock: Clock,
+}
+
+impl PluHttp {
+    /// A client; nothing is sent yet. The process must have a rustls crypto provider installed.
+    ///
+    /// # Errors
+    /// In words, where the base URL or the key can't be used.
+    pub fn new(config: PluHttpConfig, clock: Clock) -> Result<Self, String> {
+        let mut headers = HeaderMap::new();
+        let mut bearer = HeaderValue::try_from(format!("Bearer {}", config.api_key.expose_secret()))
+            .map_err(|_| "the API key holds characters that no HTTP header can carry".to_owned())?;
+        bearer.set_sensitive(true);
+        headers.insert(AUTHORIZATION, bearer);
+        let client = Client::builder()
+            .user_agent(concat!("plu-onboard/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers)
+            .connect_timeout(config.connect_timeout)
+            .timeout(config.timeout)
+            .pool_idle_timeout(POOL_IDLE)
+            .tcp_nodelay(true)
+            // A redirected POST would be sent twice, or to somebody else.
+            .redirect(redirect::Policy::none())
+            .build()
+            .map_err(|error| format!("the HTTP client could not be made: {error}"))?;
+        Ok(Self {
+            client,
+            create_url: endpoint(&config.base_url, "v2/partner/card/users")?,
+            list_url: endpoint(&config.base_url, "v1/partner/card/users")?,
+            body_bytes_max: config.body_bytes_max,
+            page_size: config.page_size,
+            key_used: config.key_used,
+            clock,
+        })
+    }
+
+    async fn fetch(&self, request: RequestBuilder) -> Result<Fetched, Lost> {
+        let response = request.send().await.map_err(|error| Lost::from(&error))?;
+        let status = response.status().as_u16();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let body = read_body(response, self.body_bytes_max).await.map_err(|error| Lost::from(&error))?;
+        Ok(Fetched { status, retry_after, body })
+    }
+}
+
+impl PartnerApi for PluHttp {
+    async fn create(&self, key: &IdempotencyKey, body: &str) -> Answer {
+        let request = self
+            .client
+            .post(self.create_url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header("idempotency-key", key.to_string())
+            .body(body.to_owned());
+        match self.fetch(request).await {
+            Ok(Fetched { status, retry_after, body }) => {
+                let reply = Reply { status, retry_after: retry_after.as_deref(), body: &body };
+                classify(&reply, &self.key_used, self.clock.now())
+            }
+            Err(Lost::NotSent) => Answer::NotSent("no connection"),
+            Err(Lost::Timeout) => Answer::Unknown(UnknownReason::Timeout),
+            Err(Lost::Connection) => Answer::Unknown(UnknownReason::ConnectionLost),
+        }
+    }
+}
+
+impl UserList for PluHttp {
+    async fn page(&self, skip: u64) -> Result<Page, ListError> {
+        let mut url = self.list_url.clone();
+        url.query_pairs_mut().append_pair("skip", &skip.to_string()).append_pair("limit", &self.page_size.to_string());
+        let fetched = self.fetch(self.client.get(url)).await.map_err(|lost| match lost {
+            Lost::NotSent => ListError::Account(AccountReason::Unreachable),
+            Lost::Timeout => ListError::Failed("timeout"),
+            Lost::Connection => ListError::Failed("connection_lost"),
+        })?;
+        match fetched.status {
+            200..=299 => page(&fetched.body),
+            401 => Err(ListError::Account(AccountReason::KeyRefused)),
+            402 => Err(ListError::Account(AccountReason::WalletEmpty)),
+            403 => Err(ListError::Account(AccountReason::Suspended)),
+            429 => Err(ListError::Throttled(
+                fetched.retry_after.and_then(|text| retry_after(&text, self.clock.now())),
+            )),
+            500.. => Err(ListError::Failed("server_error")),
+            _ => Err(ListError::Failed("refused")),
+        }
+    }
+}
+
+struct Fetched {
+    status: u16,
+    retry_after: Option<String>,
+    body: Vec<u8>,
+}
+
+/// Why there is no answer. reqwest's own error is not kept: its text holds the URL.
+enum Lost {
+    /// The request did not leave.
+    NotSent,
+    Timeout,
+    Connection,
+}
+
+impl From<&reqwest::Error> for Lost {
+    fn from(error: &reqwest::Error) -> Self {
+        if error.is_connect() || error.is_builder() {
+            Self::NotSent
+        } else if error.is_timeout() {
+            Self::Timeout
+        } else {
+            Self::Connection
+        }
+    }
+}
+
+/// Reads a body up to the limit. What lies beyond is not read: such an answer is unreadable anyway.
+async fn read_body(mut response: Response, bytes_max: usize) -> reqwest::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        let room = bytes_max - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if body.len() == bytes_max {
+            break;
+        }
+    }
+    Ok(body)
+}
+
+fn endpoint(base: &Url, path: &str) -> Result<Url, String> {
+    let mut url = base.clone();
+    url.path_segments_mut()
+        .map_err(|()| format!("the base URL {base} can't have a path"))?
+        .pop_if_empty()
+        .extend(path.split('/'));
+    Ok(url)
+}
+
+#[derive(Deserialize)]
+struct ListBody {
+    data: ListData,
+}
+
+#[derive(Deserialize)]
+struct ListData {
+    users: Vec<ListedUser>,
+    pagination: Pagination,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedUser {
+    service_id: String,
+    email: String,
+    created_at: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Pagination {
+    total: u64,
+}
+
+fn page(body: &[u8]) -> Result<Page, ListError> {
+    let ListBody { data } = serde_json::from_slice(body).map_err(|_| ListError::Failed("unreadable_answer"))?;
+    let users = data
+        .users
+        .into_iter()
+        .map(|user| {
+            let created_at = user.created_at.as_deref().and_then(Timestamp::parse);
+            (user.email, FoundUser { service_id: user.service_id, created_at })
+        })
+        .collect();
+    Ok(Page { users, total: data.pagination.total })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_join_base_urls_with_and_without_a_slash() {
+        for base in ["https://services.getplu.com/api", "https://services.getplu.com/api/"] {
+            let url = endpoint(&Url::parse(base).unwrap(), "v2/partner/card/users").unwrap();
+            assert_eq!(url.as_str(), "https://services.getplu.com/api/v2/partner/card/users");
+        }
+    }
+
+    #[test]
+    fn a_page_is_read_as_documented() {
+        let body = br#"{"status":"success","message":"success","data":{"users":[{"serviceId":"acme-user-1","email":"Jane@example.com","firstName":"Jane","lastName":"Doe","status":"pending_kyc","program":"custodial","createdAt":"2026-02-19T20:49:29.927Z"}],"pagination":{"skip":0,"limit":50,"total":9}}}"#;
+        let page = page(body).unwrap();
+        assert_eq!(page.total, 9);
+        assert_eq!(page.users[0].0, "Jane@example.com");
+        assert_eq!(page.users[0].1.created_at, Timestamp::parse("2026-02-19T20:49:29.927Z"));
+        assert_eq!(super::page(b"<html>").unwrap_err(), ListError::Failed("unreadable_answer"));
+    }
+}
