@@ -3,4 +3,5 @@
 //! **Architecture Invariant:** an adapter never imports the pipeline, and no adapter imports another.
 
 pub mod local_queue;
-//
+pub mod memory;
+pub mod plu_http;

@@ -127,9 +127,7 @@ impl UserList for PluHttp {
             401 => Err(ListError::Account(AccountReason::KeyRefused)),
             402 => Err(ListError::Account(AccountReason::WalletEmpty)),
             403 => Err(ListError::Account(AccountReason::Suspended)),
-            429 => Err(ListError::Throttled(
-                fetched.retry_after.and_then(|text| retry_after(&text, self.clock.now())),
-            )),
+            429 => Err(ListError::Throttled(fetched.retry_after.and_then(|text| retry_after(&text, self.clock.now())))),
             500.. => Err(ListError::Failed("server_error")),
             _ => Err(ListError::Failed("refused")),
         }

@@ -95,3 +95,6 @@ impl<A: PartnerApi + UserList> Context<A> {
         self.policy.backoff.delay(n, &mut rng)
     }
 }
+
+#[cfg(test)]
+mod tests;
