@@ -154,6 +154,14 @@ impl Pass<'_> {
         was_paused.then_some(Transition::Opened)
     }
 
+    /// There was no answer: it says nothing, and a probe must be sent again, later.
+    pub fn unanswered(self) {
+        let reason = self.gate.lock().pause.as_ref().map(|pause| pause.reason);
+        if let (true, Some(reason)) = (self.is_probe, reason) {
+            let _ = self.refused(reason);
+        }
+    }
+
     /// The answer was about everybody.
     pub fn refused(mut self, reason: AccountReason) -> Option<Transition> {
         let was_probe = std::mem::take(&mut self.is_probe);
@@ -236,6 +244,15 @@ mod tests {
         let (probe, waited) = waits(&gate).await;
         assert_eq!(waited, Duration::ZERO);
         assert_eq!(probe.refused(AccountReason::Suspended), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_without_an_answer_waits_like_a_refused_one() {
+        let gate = Gate::new(SCHEDULE);
+        let _ = gate.pass().await.refused(AccountReason::KeyRefused);
+        gate.pass().await.unanswered();
+        assert_eq!(gate.state(), GateState::Paused(AccountReason::KeyRefused));
+        assert_eq!(waits(&gate).await.1, Duration::from_secs(4));
     }
 
     #[tokio::test(start_paused = true)]

@@ -132,7 +132,7 @@ async fn read_page<A: PartnerApi + UserList>(context: &Context<A>, skip: u64) ->
                 pass.answered()
             }
             Err(ListError::Failed(reason)) => {
-                drop(pass);
+                pass.unanswered();
                 failures += 1;
                 if failures == PAGE_FAILURES_MAX {
                     return Err(reason);

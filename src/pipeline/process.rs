@@ -136,8 +136,10 @@ where
             Throttled { wait, advised: advice.is_some() }.emit(&context.metrics);
             pass.answered()
         }
-        // An answer that was lost says nothing about the account: a probe is sent again.
-        Step::Retry => None,
+        Step::Retry | Step::LookUp(LookUpReason::GivingUp) => {
+            pass.unanswered();
+            None
+        }
         _ => pass.answered(),
     };
     if let Some(transition) = transition {
