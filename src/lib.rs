@@ -5,4 +5,5 @@ pub mod clock;
 pub mod domain;
 pub mod pipeline;
 pub mod ports;
+pub mod sandbox;
 pub mod telemetry;

@@ -1,0 +1,239 @@
+//! The partner as a pure value: a request and a time in, a reply out.
+//!
+//! Time is a [`Duration`] since an epoch of the caller's choosing; the model knows what the wall
+//! clock showed then, and so can print `createdAt`. A `now` that lies before the latest one is
+//! taken as the latest one.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use url::form_urlencoded;
+use uuid::Uuid;
+
+use super::config::{AccountState, ModelConfig};
+use super::ids::Ids;
+use super::key_ledger::KeyLedger;
+use super::refusal::Refusal;
+use super::reply::{Pagination, Reply};
+use super::rolling_second::RollingSecond;
+use super::rules::Body;
+use super::stats::Stats;
+use super::users::{UserView, Users};
+use crate::domain::Timestamp;
+
+/// A request to create a user. Headers are as received; `None` is a header that is absent or isn't
+/// text.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CreateRequest<'a> {
+    /// The `Authorization` header.
+    pub authorization: Option<&'a str>,
+    /// The `idempotency-key` header.
+    pub idempotency_key: Option<&'a str>,
+    /// The `Content-Type` header.
+    pub content_type: Option<&'a str>,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// A request for a page of users.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ListRequest<'a> {
+    /// The `Authorization` header.
+    pub authorization: Option<&'a str>,
+    /// The query of the URL without its question mark, such as `skip=0&limit=50`.
+    pub query: &'a str,
+}
+
+/// The simulated partner.
+#[derive(Debug)]
+pub struct Model {
+    config: ModelConfig,
+    epoch: Timestamp,
+    latest: Duration,
+    users: Users,
+    keys: KeyLedger,
+    arrivals: RollingSecond,
+    admitted: RollingSecond,
+    stats: Stats,
+}
+
+impl Model {
+    /// A partner without users. `epoch` is the wall-clock time at which `now` is zero. Costs next
+    /// to nothing.
+    pub fn new(config: ModelConfig, epoch: Timestamp) -> Self {
+        Self {
+            config,
+            epoch,
+            latest: Duration::ZERO,
+            users: Users::default(),
+            keys: KeyLedger::default(),
+            arrivals: RollingSecond::default(),
+            admitted: RollingSecond::default(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// `POST /v2/partner/card/users`.
+    ///
+    /// The checks, in this order (Assumed), and the first that fails decides: rate limit (429), API
+    /// key (401), account (403), idempotency key present and well-formed (400), key unused (400),
+    /// content type and JSON (400), fields (422), wallet (402). From here on the key counts as
+    /// used: program and blacklist (400), email unused (400).
+    pub fn create(&mut self, now: Duration, request: &CreateRequest<'_>) -> Reply {
+        let now = self.advance(now);
+        self.stats.requests.create += 1;
+        let result = self.try_create(now, request);
+        self.answer(result)
+    }
+
+    /// `GET /v1/partner/card/users`. The checks, in this order: rate limit (429), API key (401),
+    /// account (403), parameters (422).
+    pub fn list(&mut self, now: Duration, request: &ListRequest<'_>) -> Reply {
+        let now = self.advance(now);
+        self.stats.requests.list += 1;
+        let result = self.try_list(now, request);
+        self.answer(result)
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> Stats {
+        Stats { users: self.users.len() as u64, ..self.stats }
+    }
+
+    /// Changes the condition of the account.
+    pub fn set_account(&mut self, account: AccountState) {
+        self.config.account = account;
+    }
+
+    /// Sets how many creations the wallet still pays for; `None` is any number.
+    pub fn set_wallet(&mut self, creations: Option<u64>) {
+        self.config.wallet = creations;
+    }
+
+    /// Sets how many requests are admitted in any rolling second; `None` is any number. Requests
+    /// that were admitted while there was no limit don't count against a new one.
+    pub fn set_rate_limit(&mut self, requests_per_second: Option<u32>) {
+        self.config.rate_limit = requests_per_second;
+    }
+
+    /// Every user in the order of creation, as of `now`. No request of the API: nothing is counted.
+    pub fn users(&self, now: Duration) -> impl Iterator<Item = UserView<'_>> {
+        (0..self.users.len()).filter_map(move |position| self.view(position, now))
+    }
+
+    /// The user with this email, without regard to case. No request of the API: nothing is counted.
+    pub fn user_by_email(&self, now: Duration, email: &str) -> Option<UserView<'_>> {
+        self.view(self.users.find(email)?, now)
+    }
+
+    fn advance(&mut self, now: Duration) -> Duration {
+        self.latest = self.latest.max(now);
+        let in_this_second = self.arrivals.push(self.latest) as u64;
+        self.stats.max_requests_in_any_second = self.stats.max_requests_in_any_second.max(in_this_second);
+        self.latest
+    }
+
+    fn answer(&mut self, result: Result<Reply, Refusal>) -> Reply {
+        result.unwrap_or_else(|refusal| {
+            refusal.count(&mut self.stats);
+            refusal.reply(&self.config.key_used_code)
+        })
+    }
+
+    fn try_create(&mut self, now: Duration, request: &CreateRequest<'_>) -> Result<Reply, Refusal> {
+        self.admit(now)?;
+        self.authorize(request.authorization)?;
+        let key = parse_key(request.idempotency_key)?;
+        self.keys.evict(now, self.config.key_ttl);
+        if self.keys.contains(key) {
+            return Err(Refusal::KeyUsed);
+        }
+        if !request.content_type.is_some_and(is_json) {
+            return Err(Refusal::ContentType);
+        }
+        let body = Body::parse(request.body)?;
+        if self.config.account == AccountState::WalletEmpty || self.config.wallet == Some(0) {
+            return Err(Refusal::WalletEmpty);
+        }
+        self.keys.insert(now, key);
+        let user = body.new_user()?;
+        let position = self.users.insert(now, &user).ok_or(Refusal::Duplicate)?;
+        self.config.wallet = self.config.wallet.map(|creations| creations.saturating_sub(1));
+        self.stats.created += 1;
+        let ids = Ids::new(self.config.seed);
+        Ok(Reply::created(&ids.service_id(&self.config.slug, position), &ids.verification_url(position)))
+    }
+
+    fn try_list(&mut self, now: Duration, request: &ListRequest<'_>) -> Result<Reply, Refusal> {
+        self.admit(now)?;
+        self.authorize(request.authorization)?;
+        let (skip, limit) = parse_page(request.query)?;
+        let limit = limit.unwrap_or(self.config.list_limit_default).min(self.config.list_limit_max);
+        self.stats.listed += 1;
+        let page = self.users.page(self.config.list_order, skip, limit);
+        let users = page.filter_map(|position| self.view(position, now)).collect();
+        Ok(Reply::page(users, Pagination { skip, limit, total: self.users.len() }))
+    }
+
+    fn admit(&mut self, now: Duration) -> Result<(), Refusal> {
+        let Some(limit) = self.config.rate_limit else {
+            return Ok(());
+        };
+        if self.admitted.count(now) >= limit as usize {
+            return Err(Refusal::Throttled { retry_after_s: self.config.retry_after_s });
+        }
+        self.admitted.push(now);
+        Ok(())
+    }
+
+    fn authorize(&self, authorization: Option<&str>) -> Result<(), Refusal> {
+        let known = authorization.and_then(bearer) == Some(self.config.api_key.expose_secret());
+        match self.config.account {
+            AccountState::KeyRevoked => Err(Refusal::Unauthorized),
+            _ if !known => Err(Refusal::Unauthorized),
+            AccountState::Suspended => Err(Refusal::Suspended),
+            AccountState::Ok | AccountState::WalletEmpty => Ok(()),
+        }
+    }
+
+    fn view(&self, position: usize, now: Duration) -> Option<UserView<'_>> {
+        self.users.view(position, now, self.epoch, &self.config)
+    }
+}
+
+fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Assumed: the 36 characters of the usual notation, in either case.
+fn parse_key(header: Option<&str>) -> Result<u128, Refusal> {
+    let key = header.map(str::trim).filter(|key| !key.is_empty()).ok_or(Refusal::KeyMissing)?;
+    match Uuid::try_parse(key) {
+        Ok(uuid) if key.len() == 36 => Ok(uuid.as_u128()),
+        _ => Err(Refusal::KeyMalformed),
+    }
+}
+
+fn is_json(content_type: &str) -> bool {
+    let media_type = content_type.split_once(';').map_or(content_type, |(media_type, _)| media_type);
+    media_type.trim().eq_ignore_ascii_case("application/json")
+}
+
+/// `skip` (0 when absent) and `limit` of a list's query.
+fn parse_page(query: &str) -> Result<(u64, Option<u32>), Refusal> {
+    let (mut skip, mut limit) = (0, None);
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match name.as_ref() {
+            "skip" => {
+                skip = value.parse().map_err(|_| Refusal::Invalid("skip must be a number from 0".to_owned()))?;
+            }
+            "limit" => {
+                let parsed = value.parse().ok().filter(|limit| *limit > 0);
+                limit = Some(parsed.ok_or_else(|| Refusal::Invalid("limit must be a number from 1".to_owned()))?);
+            }
+            _ => {}
+        }
+    }
+    Ok((skip, limit))
+}

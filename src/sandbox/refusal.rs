@@ -1,0 +1,72 @@
+//! Every way the partner refuses a request, with the answer it gives and the counter it moves.
+
+use std::num::NonZeroU32;
+
+use super::reply::Reply;
+use super::stats::Stats;
+
+#[derive(Debug)]
+pub(super) enum Refusal {
+    Throttled {
+        retry_after_s: Option<NonZeroU32>,
+    },
+    Unauthorized,
+    Suspended,
+    WalletEmpty,
+    KeyMissing,
+    KeyMalformed,
+    KeyUsed,
+    ContentType,
+    NotJson,
+    /// The texts name every offending field or parameter.
+    Invalid(String),
+    InvalidProgram,
+    Duplicate,
+    Blacklisted,
+}
+
+impl Refusal {
+    /// The answer. `key_used_code` is settable because the vendor doesn't document it.
+    pub(super) fn reply(&self, key_used_code: &str) -> Reply {
+        match self {
+            Self::Throttled { retry_after_s } => {
+                Reply { retry_after_s: *retry_after_s, ..Reply::error(429, "RATE_LIMIT_EXCEEDED", "Too many requests") }
+            }
+            Self::Unauthorized => Reply::error(401, "UNAUTHORIZED", "Missing or invalid API key"),
+            Self::Suspended => Reply::error(403, "ACCOUNT_SUSPENDED", "The partner account is suspended"),
+            Self::WalletEmpty => {
+                Reply::error(402, "INSUFFICIENT_WALLET_BALANCE", "The wallet balance is too low to create a user")
+            }
+            Self::KeyMissing => Reply::error(400, "IDEMPOTENCY_KEY_REQUIRED", "The idempotency-key header is required"),
+            Self::KeyMalformed => Reply::error(400, "INVALID_IDEMPOTENCY_KEY", "The idempotency-key must be a UUID"),
+            Self::KeyUsed => Reply::error(400, key_used_code, "This idempotency key was already used"),
+            Self::ContentType => {
+                Reply::error(400, "INVALID_CONTENT_TYPE", "The content-type header must be application/json")
+            }
+            Self::NotJson => Reply::error(400, "INVALID_JSON", "The body is not JSON"),
+            Self::Invalid(text) => Reply::error(422, "VALIDATION_ERROR", text),
+            Self::InvalidProgram => Reply::error(400, "INVALID_PROGRAM", "program must be custodial or non_custodial"),
+            Self::Duplicate => Reply::error(400, "DUP_USER", "A user with this email already exists"),
+            Self::Blacklisted => Reply::error(400, "USER_BLACKLISTED", "This user cannot be onboarded"),
+        }
+    }
+
+    /// Moves the one counter this refusal belongs to.
+    pub(super) fn count(&self, stats: &mut Stats) {
+        let counter = match self {
+            Self::Throttled { .. } => &mut stats.throttled,
+            Self::Unauthorized => &mut stats.unauthorized,
+            Self::Suspended | Self::WalletEmpty => &mut stats.account_refused,
+            Self::KeyUsed => &mut stats.keys_refused,
+            Self::Duplicate => &mut stats.duplicates_refused,
+            Self::KeyMissing
+            | Self::KeyMalformed
+            | Self::ContentType
+            | Self::NotJson
+            | Self::Invalid(_)
+            | Self::InvalidProgram
+            | Self::Blacklisted => &mut stats.rejected,
+        };
+        *counter += 1;
+    }
+}

@@ -1,0 +1,176 @@
+//! The partner's users: created once per email, never removed.
+//!
+//! A user takes about 140 bytes: one block of text, a small record, and 24 bytes in the email
+//! index. Ids and timestamps follow from the position and are made when asked for. A page costs its
+//! own length, wherever it lies.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::config::{ListOrder, ModelConfig};
+use super::ids::Ids;
+use super::rules::{NewUser, Program};
+use crate::domain::Timestamp;
+
+/// A user as the list shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UserView<'a> {
+    /// `{slug}-user-{uid}`.
+    pub service_id: String,
+    /// The email as it was sent.
+    pub email: &'a str,
+    /// The first name.
+    pub first_name: &'a str,
+    /// The last name, with its staging keyword if it has one.
+    pub last_name: &'a str,
+    /// The KYC status: `pending_kyc`, `approved`, `denied` or `needs_verification`.
+    pub status: &'static str,
+    /// The card program.
+    pub program: Program,
+    /// RFC 3339, UTC, with milliseconds.
+    pub created_at: String,
+    /// The link that the answer to the creation carried. The list doesn't show it; tests may
+    /// compare it.
+    #[serde(skip)]
+    pub verification_url: String,
+}
+
+/// 128 bits of SHA-256 of the lower-case email. Two different emails share it by chance once in
+/// about 2^64 users.
+type EmailDigest = [u8; 16];
+
+#[derive(Debug)]
+struct Record {
+    /// Email, first name and last name, one after the other.
+    text: Box<str>,
+    email_end: u16,
+    first_name_end: u16,
+    program: Program,
+    outcome: KycOutcome,
+    created_at: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum KycOutcome {
+    Undecided,
+    Approved,
+    Denied,
+    NeedsVerification,
+}
+
+impl KycOutcome {
+    /// The documented staging keywords: case-sensitive, at the end of `lastName`.
+    fn of_last_name(last_name: &str) -> Self {
+        if last_name.ends_with("Approved") {
+            Self::Approved
+        } else if last_name.ends_with("Denied") {
+            Self::Denied
+        } else if last_name.ends_with("needsVerification") {
+            Self::NeedsVerification
+        } else {
+            Self::Undecided
+        }
+    }
+
+    fn status(self) -> &'static str {
+        match self {
+            Self::Undecided => "pending_kyc",
+            Self::Approved => "approved",
+            Self::Denied => "denied",
+            Self::NeedsVerification => "needs_verification",
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Users {
+    records: Vec<Record>,
+    by_email: HashMap<EmailDigest, usize>,
+}
+
+impl Users {
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Adds a user, and says its position; `None` if its email is taken, without regard to case.
+    pub(super) fn insert(&mut self, now: Duration, user: &NewUser<'_>) -> Option<usize> {
+        use std::collections::hash_map::Entry;
+        let position = self.records.len();
+        let Entry::Vacant(vacant) = self.by_email.entry(email_digest(user.email)) else {
+            return None;
+        };
+        vacant.insert(position);
+        self.records.push(Record::new(now, user));
+        Some(position)
+    }
+
+    /// The position of the user with this email, without regard to case.
+    pub(super) fn find(&self, email: &str) -> Option<usize> {
+        self.by_email.get(&email_digest(email)).copied()
+    }
+
+    /// The positions of the users on a page.
+    pub(super) fn page(&self, order: ListOrder, skip: u64, limit: u32) -> impl Iterator<Item = usize> + use<> {
+        let total = self.records.len();
+        let start = usize::try_from(skip).unwrap_or(usize::MAX).min(total);
+        let end = start.saturating_add(limit as usize).min(total);
+        (start..end).map(move |nth| match order {
+            ListOrder::OldestFirst => nth,
+            ListOrder::NewestFirst => total - 1 - nth,
+        })
+    }
+
+    /// The user at a position, as of `now`; `None` if there is no such position.
+    pub(super) fn view(
+        &self,
+        position: usize,
+        now: Duration,
+        epoch: Timestamp,
+        config: &ModelConfig,
+    ) -> Option<UserView<'_>> {
+        let record = self.records.get(position)?;
+        let ids = Ids::new(config.seed);
+        let decided = now.saturating_sub(record.created_at) >= config.kyc_after;
+        let outcome = if decided { record.outcome } else { KycOutcome::Undecided };
+        let (email, names) = record.text.split_at(usize::from(record.email_end));
+        let (first_name, last_name) = names.split_at(usize::from(record.first_name_end - record.email_end));
+        Some(UserView {
+            service_id: ids.service_id(&config.slug, position),
+            email,
+            first_name,
+            last_name,
+            status: outcome.status(),
+            program: record.program,
+            created_at: epoch.plus(record.created_at).to_string(),
+            verification_url: ids.verification_url(position),
+        })
+    }
+}
+
+impl Record {
+    fn new(now: Duration, user: &NewUser<'_>) -> Self {
+        let text = [user.email, user.first_name, user.last_name].concat();
+        // The rules bound an email to 254 bytes and a name to 100 characters, 400 bytes.
+        let end = |bytes: usize| u16::try_from(bytes).expect("the rules bound the text");
+        Self {
+            email_end: end(user.email.len()),
+            first_name_end: end(user.email.len() + user.first_name.len()),
+            text: text.into_boxed_str(),
+            program: user.program,
+            outcome: KycOutcome::of_last_name(user.last_name),
+            created_at: now,
+        }
+    }
+}
+
+fn email_digest(email: &str) -> EmailDigest {
+    let hash: [u8; 32] = Sha256::digest(email.to_lowercase()).into();
+    let mut digest = EmailDigest::default();
+    digest.copy_from_slice(&hash[..16]);
+    digest
+}
