@@ -1,7 +1,9 @@
-//! The edge: adapters that implement the ports on real parts, and readers and writers of files.
+//! The edge: adapters that implement the ports of [`crate::ports`] on real parts, and readers and writers of what
+//! people hand in and take away.
 //!
 //! **Architecture Invariant:** an adapter never imports the pipeline, and no adapter imports another.
 
+pub mod csv;
 pub mod local_queue;
 pub mod memory;
 pub mod plu_http;

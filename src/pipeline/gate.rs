@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::domain::AccountReason;
+use crate::telemetry::GateChanged;
 
 /// When probes leave.
 #[derive(Debug, Clone, Copy)]
@@ -30,15 +31,6 @@ pub enum GateState {
     /// The partner asked for patience until then.
     Throttled(Instant),
     /// Nothing but a probe leaves.
-    Paused(AccountReason),
-}
-
-/// What changed, for the one log line that says so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transition {
-    /// It was paused and is open.
-    Opened,
-    /// It was open, or paused for another reason.
     Paused(AccountReason),
 }
 
@@ -145,13 +137,13 @@ impl Pass<'_> {
     }
 
     /// The answer was about a job: the account is well.
-    pub fn answered(mut self) -> Option<Transition> {
+    pub fn answered(mut self) -> Option<GateChanged> {
         if !std::mem::take(&mut self.is_probe) {
             return None;
         }
         let was_paused = self.gate.lock().pause.take().is_some();
         self.gate.changed.notify_waiters();
-        was_paused.then_some(Transition::Opened)
+        was_paused.then_some(GateChanged::Opened)
     }
 
     /// There was no answer: it says nothing, and a probe must be sent again, later.
@@ -163,7 +155,7 @@ impl Pass<'_> {
     }
 
     /// The answer was about everybody.
-    pub fn refused(mut self, reason: AccountReason) -> Option<Transition> {
+    pub fn refused(mut self, reason: AccountReason) -> Option<GateChanged> {
         let was_probe = std::mem::take(&mut self.is_probe);
         let ProbeSchedule { initial, max } = self.gate.schedule;
         let mut state = self.gate.lock();
@@ -180,7 +172,7 @@ impl Pass<'_> {
         state.pause = Some(Pause { reason, interval, probe_at });
         drop(state);
         self.gate.changed.notify_waiters();
-        is_news.then_some(Transition::Paused(reason))
+        is_news.then_some(GateChanged::Paused(reason))
     }
 }
 
@@ -211,7 +203,7 @@ mod tests {
     async fn a_paused_gate_lets_one_probe_through_at_growing_intervals() {
         let gate = Gate::new(SCHEDULE);
         let first = gate.pass().await.refused(AccountReason::KeyRefused);
-        assert_eq!(first, Some(Transition::Paused(AccountReason::KeyRefused)));
+        assert_eq!(first, Some(GateChanged::Paused(AccountReason::KeyRefused)));
         for seconds in [2, 4, 7, 7] {
             let (probe, waited) = waits(&gate).await;
             assert_eq!(waited, Duration::from_secs(seconds));
@@ -220,7 +212,7 @@ mod tests {
             assert_eq!(probe.refused(AccountReason::KeyRefused), None);
         }
         let (probe, _) = waits(&gate).await;
-        assert_eq!(probe.answered(), Some(Transition::Opened));
+        assert_eq!(probe.answered(), Some(GateChanged::Opened));
         assert_eq!(waits(&gate).await.1, Duration::ZERO);
     }
 

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::Context;
 use crate::domain::decide::{Found, FoundUser};
 use crate::ports::{ListError, Page, PartnerApi, UserList};
-use crate::telemetry::{GateChanged, SweepFinished, Throttled};
+use crate::telemetry::{SweepFinished, Throttled};
 
 /// Consecutive failures of one page after which a sweep is broken off.
 const PAGE_FAILURES_MAX: u32 = 5;
@@ -120,7 +120,7 @@ async fn read_page<A: PartnerApi + UserList>(context: &Context<A>, skip: u64) ->
         let transition = match context.api.page(skip).await {
             Ok(page) => {
                 if let Some(transition) = pass.answered() {
-                    GateChanged(transition).emit(&context.metrics);
+                    transition.emit(&context.metrics);
                 }
                 return Ok(page);
             }
@@ -142,7 +142,7 @@ async fn read_page<A: PartnerApi + UserList>(context: &Context<A>, skip: u64) ->
             }
         };
         if let Some(transition) = transition {
-            GateChanged(transition).emit(&context.metrics);
+            transition.emit(&context.metrics);
         }
     }
 }

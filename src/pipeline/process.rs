@@ -11,7 +11,7 @@ use crate::domain::decide::{History, LookUpReason, Step, after_answer, after_loo
 use crate::domain::job::InvalidJob;
 use crate::domain::{Answer, Event, IdempotencyKey, Job};
 use crate::ports::{Delivery, PartnerApi, QueueError, Settle, UserList};
-use crate::telemetry::{ApiAnswered, GateChanged, JobFinished, JobInvalid, RetryScheduled, Throttled};
+use crate::telemetry::{ApiAnswered, JobFinished, JobInvalid, RetryScheduled, Throttled};
 
 /// Carries one delivery through, and settles it: finished, or put back.
 ///
@@ -143,7 +143,7 @@ where
         _ => pass.answered(),
     };
     if let Some(transition) = transition {
-        GateChanged(transition).emit(&context.metrics);
+        transition.emit(&context.metrics);
     }
 }
 

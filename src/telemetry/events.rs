@@ -6,7 +6,6 @@ use tracing::{debug, info, warn};
 
 use super::Metrics;
 use crate::domain::{AccountReason, Answer, Event, Lane, Problem};
-use crate::pipeline::gate::Transition;
 
 /// A name for a label: from a closed set.
 pub trait IntoLabel {
@@ -139,18 +138,23 @@ impl Throttled {
 }
 
 /// The gate closed or opened.
-#[derive(Debug)]
-pub struct GateChanged(pub Transition);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateChanged {
+    /// It was paused and is open.
+    Opened,
+    /// It was open, or paused for another reason.
+    Paused(AccountReason),
+}
 
 impl GateChanged {
     /// Log line and metric.
     pub fn emit(self, metrics: &Metrics) {
-        match self.0 {
-            Transition::Paused(reason) => {
+        match self {
+            Self::Paused(reason) => {
                 metrics.paused.with_label_values(&[reason.code()]).inc();
                 warn!(reason = reason.code(), "paused, every job is kept: {}", reason.advice());
             }
-            Transition::Opened => info!("the account answers again: going on"),
+            Self::Opened => info!("the account answers again: going on"),
         }
     }
 }

@@ -323,6 +323,27 @@ pub fn forget_rows(connection: &mut Connection, path: &Path, batch: i64) -> Resu
     forget().map_err(|error| LocalQueueError::from_sqlite(path, &error))
 }
 
+/// Takes a batch off the queue whose import was not completed: none of its jobs has ever been worked on.
+///
+/// # Errors
+/// [`LocalQueueError`] where the file can't be written.
+pub fn discard(connection: &mut Connection, path: &Path, batch: i64) -> Result<(), LocalQueueError> {
+    let mut discard = || -> rusqlite::Result<()> {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute(
+            "DELETE FROM jobs WHERE seq IN (SELECT seq FROM rows WHERE batch = ?1)
+             AND first_sent_ms IS NULL AND (state = 0 OR outcome = ?2)",
+            params![batch, outcome_code(EventType::Rejected)],
+        )?;
+        for table in ["rows", "emails"] {
+            transaction.execute(&format!("DELETE FROM {table} WHERE batch = ?1"), [batch])?;
+        }
+        transaction.execute("DELETE FROM batches WHERE id = ?1", [batch])?;
+        transaction.commit()
+    };
+    discard().map_err(|error| LocalQueueError::from_sqlite(path, &error))
+}
+
 fn email_hash(email: &str) -> [u8; 16] {
     let digest = Sha256::digest(email.as_bytes());
     let mut hash = [0; 16];

@@ -91,6 +91,8 @@ pub struct RowResult {
     pub record: u64,
     /// The file it belongs into: a repeat of a created row is existing. `None`: still waiting.
     pub event_type: Option<EventType>,
+    /// Whether an earlier row of the file asks for the same.
+    pub is_repeat: bool,
     /// The job's event.
     pub event: Option<Event>,
 }
@@ -133,7 +135,7 @@ fn row_result(row: &rusqlite::Row<'_>, path: &Path) -> Result<RowResult, LocalQu
             path: path.to_owned(),
             why: format!("the event of record {record} can't be read at column {}", error.column()),
         })?;
-    Ok(RowResult { record, event_type, event })
+    Ok(RowResult { record, event_type, is_repeat, event })
 }
 
 /// Events that finished after the `finished`-th, in order, at most `max`. Each with its number.

@@ -1,0 +1,92 @@
+//! Customer files: what comes out of a spreadsheet or a database, row by row, and the result files.
+//!
+//! ```text
+//! scan ──> Scan: fingerprint, encoding, delimiter, Header      a first pass over the whole file
+//!            │
+//! RowReader ─┴─> Row ──> column_problem, else encoding_problems, else domain::validate(to_raw_user)
+//!                 │
+//! ResultWriter <──┘      created.csv, rejected.csv, ...
+//! ```
+//!
+//! Two passes, because the encoding of a file is only known once its last byte has been seen: a file that turns
+//! out not to be UTF-8 at its last row must not have been read as UTF-8 up to there.
+//!
+//! **Invariants:** memory doesn't grow with the file; a file that was read to its end without an error has had
+//! every record in it handed out; no error and no `Debug` output contains a cell's value.
+
+mod encoding;
+mod error;
+mod header;
+mod reader;
+mod record;
+mod row;
+mod scan;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use encoding_rs::Encoding;
+
+pub use self::encoding::EncodingOrigin;
+pub use self::error::CsvError;
+pub use self::header::{Header, HeaderError, HeaderProblem, RESULT_COLUMNS};
+pub use self::reader::RowReader;
+pub use self::row::Row;
+pub use self::scan::{Scan, scan};
+pub use self::writer::ResultWriter;
+
+/// What stands between two cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delimiter {
+    /// `,`
+    Comma,
+    /// `;`: what spreadsheets write where the comma is the decimal sign.
+    Semicolon,
+    /// The tab character.
+    Tab,
+    /// `|`
+    Pipe,
+}
+
+impl Delimiter {
+    /// Every delimiter, the most common first.
+    pub const ALL: [Self; 4] = [Self::Comma, Self::Semicolon, Self::Tab, Self::Pipe];
+
+    /// The delimiter as it stands in the file.
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::Comma => b',',
+            Self::Semicolon => b';',
+            Self::Tab => b'\t',
+            Self::Pipe => b'|',
+        }
+    }
+
+    /// Its name in messages and settings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Comma => "comma",
+            Self::Semicolon => "semicolon",
+            Self::Tab => "tab",
+            Self::Pipe => "pipe",
+        }
+    }
+}
+
+/// How a file is to be read.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadOptions {
+    /// The encoding, where it is known better than the file tells.
+    pub encoding: Option<&'static Encoding>,
+    /// The delimiter, where it is known better than the header tells.
+    pub delimiter: Option<Delimiter>,
+    /// Longest record, as UTF-8 with its quotation marks and line end, in bytes.
+    pub record_bytes_max: usize,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self { encoding: None, delimiter: None, record_bytes_max: 64 * 1024 }
+    }
+}

@@ -1,0 +1,146 @@
+//! The first pass: what a file is, before any row of it is believed.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+use csv::StringRecord;
+use encoding_rs::{Encoding, UTF_16BE, UTF_16LE};
+use sha2::{Digest, Sha256};
+
+use super::encoding::{EncodingOrigin, Evidence};
+use super::error::shown;
+use super::{CsvError, Delimiter, Header, ReadOptions, reader};
+
+/// Read at once. More than enough for the byte order mark and the magic numbers.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// The first record is a header where it has at least so many known titles. Below that it may be a customer's row,
+/// and no message may quote it.
+const RECOGNISED_MIN: usize = 3;
+/// How a ZIP archive begins, and so every .xlsx and .ods.
+const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
+/// How an OLE document begins, and so every .xls.
+const OLE_MAGIC: &[u8] = b"\xD0\xCF\x11\xE0";
+/// A zero byte among the first so many, which are the header, means that this is no text.
+const TEXT_BYTES: usize = 256;
+
+/// What a file is. The same bytes and options always give the same.
+#[derive(Debug, Clone)]
+pub struct Scan {
+    /// SHA-256 of the file's bytes: tells whether a later run has the same file.
+    pub fingerprint: [u8; 32],
+    /// Size of the file.
+    pub bytes: u64,
+    /// What its bytes mean.
+    pub encoding: &'static Encoding,
+    /// How that is known.
+    pub encoding_origin: EncodingOrigin,
+    /// Whether it begins with the byte order mark of its encoding.
+    pub has_bom: bool,
+    /// What separates its cells.
+    pub delimiter: Delimiter,
+    /// Its columns.
+    pub header: Header,
+}
+
+/// Reads the whole file once, in constant memory.
+///
+/// # Errors
+/// [`CsvError`] where this is no customer file, or its header can't be used.
+pub fn scan(path: &Path, options: &ReadOptions) -> Result<Scan, CsvError> {
+    let bytes = survey(path)?;
+    let (encoding, encoding_origin) = match (options.encoding, bytes.mark) {
+        (Some(encoding), _) => (encoding, EncodingOrigin::Option),
+        (None, Some(encoding)) => (encoding, EncodingOrigin::ByteOrderMark),
+        (None, None) => bytes.verdict,
+    };
+    if bytes.has_zero_early && encoding != UTF_16LE && encoding != UTF_16BE {
+        return Err(CsvError::NotText { file: shown(path) });
+    }
+    let has_bom = bytes.mark == Some(encoding);
+    let (delimiter, header) = header(path, encoding, options)?;
+    Ok(Scan {
+        fingerprint: bytes.fingerprint,
+        bytes: bytes.count,
+        encoding,
+        encoding_origin,
+        has_bom,
+        delimiter,
+        header,
+    })
+}
+
+/// What the bytes of a file say, whatever they mean.
+struct Survey {
+    fingerprint: [u8; 32],
+    count: u64,
+    mark: Option<&'static Encoding>,
+    has_zero_early: bool,
+    verdict: (&'static Encoding, EncodingOrigin),
+}
+
+fn survey(path: &Path) -> Result<Survey, CsvError> {
+    let failed = |error| CsvError::reading(path, error);
+    // Before opening: to open a pipe would wait for its writer.
+    let metadata = fs::metadata(path).map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(CsvError::Directory { file: shown(path) });
+    }
+    if !metadata.is_file() {
+        return Err(CsvError::NotAFile { file: shown(path) });
+    }
+    let mut file = File::open(path).map_err(failed)?;
+    let mut hash = Sha256::new();
+    let mut evidence = Evidence::new();
+    let (mut count, mut mark, mut has_zero_early) = (0, None, false);
+    // Begins with the bytes that the last chunk could not make sense of.
+    let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+    loop {
+        let carried = chunk.len();
+        let read = fill(&mut file, &mut chunk).map_err(failed)?;
+        if read == 0 {
+            break;
+        }
+        if count == 0 {
+            if chunk.starts_with(ZIP_MAGIC) || chunk.starts_with(OLE_MAGIC) {
+                return Err(CsvError::Workbook { file: shown(path) });
+            }
+            mark = Encoding::for_bom(&chunk).map(|(encoding, _)| encoding);
+            has_zero_early = chunk.iter().take(TEXT_BYTES).any(|byte| *byte == 0);
+        }
+        count += read as u64;
+        hash.update(&chunk[carried..]);
+        let unfinished = evidence.feed(&chunk);
+        chunk.drain(..chunk.len() - unfinished);
+    }
+    let verdict = evidence.verdict(&chunk);
+    Ok(Survey { fingerprint: hash.finalize().into(), count, mark, has_zero_early, verdict })
+}
+
+/// Fills `chunk` up to [`CHUNK_BYTES`], so that the magic numbers at the beginning are never cut in two.
+fn fill(file: &mut File, chunk: &mut Vec<u8>) -> io::Result<usize> {
+    file.take((CHUNK_BYTES - chunk.len()) as u64).read_to_end(chunk)
+}
+
+/// The header under the delimiter that makes most sense of it.
+fn header(path: &Path, encoding: &'static Encoding, options: &ReadOptions) -> Result<(Delimiter, Header), CsvError> {
+    let candidates = options.delimiter.as_ref().map_or(&Delimiter::ALL[..], std::slice::from_ref);
+    let mut best: Option<(usize, Delimiter, u64, StringRecord)> = None;
+    for &delimiter in candidates {
+        let mut titles = StringRecord::new();
+        let line = reader::records(path, encoding, delimiter, options.record_bytes_max)?
+            .read(&mut titles)
+            .map_err(|error| CsvError::in_record(path, error))?;
+        let Some(line) = line else { return Err(CsvError::Empty { file: shown(path) }) };
+        let recognised = Header::count_recognised(&titles);
+        if best.as_ref().is_none_or(|(most, ..)| recognised > *most) {
+            best = Some((recognised, delimiter, line, titles));
+        }
+    }
+    match best {
+        Some((recognised, delimiter, line, titles)) if recognised >= RECOGNISED_MIN => Header::parse(&titles)
+            .map(|header| (delimiter, header))
+            .map_err(|problems| CsvError::Header { file: shown(path), line, problems }),
+        best => Err(CsvError::NoHeader { file: shown(path), line: best.map_or(1, |(_, _, line, _)| line) }),
+    }
+}

@@ -1,0 +1,184 @@
+//! `check FILE`: the plan, without touching the network.
+//!
+//! The rows go through the same door as those of a run, into an embedded queue in a temporary folder that is
+//! gone afterwards; so what is said here about repeats and conflicts is what a run will do.
+
+use std::collections::BTreeMap;
+
+use tokio_util::sync::CancellationToken;
+
+use super::error::AppError;
+use super::intake::{self, Intake};
+use super::progress::Progress;
+use super::results::clustered;
+use super::rows::{self, Counts, RowsJob, Visitor};
+use super::summary::grouped;
+use super::{Finished, read_options, signals, start_logging};
+use crate::adapters::csv::{self, EncodingOrigin, Row, Scan};
+use crate::adapters::local_queue::import::{Batch, Importer};
+use crate::adapters::local_queue::open::{IfMissing, open};
+use crate::cli::CheckArgs;
+use crate::config::Settings;
+use crate::domain::job::InvalidJob;
+use crate::domain::{Lane, Problem, Warning};
+
+/// Lines that are printed about single rows unless all are asked for.
+const LINES_MAX: usize = 50;
+
+/// Checks.
+///
+/// # Errors
+/// [`AppError`] where the file can't be read.
+pub async fn check(arguments: &CheckArgs, settings: Settings) -> Result<Finished, AppError> {
+    let progress = Progress::new();
+    start_logging(&settings, "warn", std::io::stderr)?;
+    let options = read_options(&arguments.csv, &settings);
+    let file = arguments.file.clone();
+    let all = arguments.all;
+    let stop = signals::stop_on_signal()?;
+    let thread = tokio::task::spawn_blocking(move || {
+        let scan = csv::scan(&file, &options)?;
+        let plan = read(&file, &scan, &options, all, &progress, &stop)?;
+        Ok::<_, AppError>(plan.map(|plan| plan.text(&intake::file_name(&file), &scan, &settings)))
+    });
+    let text = thread.await.map_err(|error| AppError::CannotGoOn(format!("reading ended abnormally: {error}")))??;
+    match text {
+        None => Err(AppError::CannotGoOn("stopped before the end of the file".to_owned())),
+        Some((text, finished)) => {
+            print(&text);
+            Ok(finished)
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the command line's answer")]
+fn print(text: &str) {
+    print!("{text}");
+}
+
+fn read(
+    file: &std::path::Path,
+    scan: &Scan,
+    options: &csv::ReadOptions,
+    all: bool,
+    progress: &Progress,
+    stop: &CancellationToken,
+) -> Result<Option<Plan>, AppError> {
+    let folder = tempfile::Builder::new()
+        .prefix("plu-onboard-check-")
+        .tempdir()
+        .map_err(|error| AppError::CannotGoOn(format!("no temporary folder could be made: {error}")))?;
+    let path = folder.path().join("queue.db");
+    let batch = Batch {
+        batch_id: intake::batch_id(file, &scan.fingerprint),
+        fingerprint: scan.fingerprint,
+        file: intake::file_name(file),
+        target: String::new(),
+    };
+    let connection = open(&path, IfMissing::Create, u64::from(u32::MAX))?;
+    let mut importer = Importer::begin(connection, &path, &batch, None)?;
+    let intake = Intake { file: batch.file.clone(), batch_id: batch.batch_id.clone(), header: &scan.header };
+    let job = RowsJob { file, scan, options, intake: &intake, lane: Lane::Bulk, after_record: 0, progress, stop };
+    let mut plan = Plan { lines_max: if all { usize::MAX } else { LINES_MAX }, ..Plan::default() };
+    progress.start_import();
+    let counts = rows::enqueue(&job, &mut importer, &mut plan);
+    progress.clear();
+    Ok(counts?.map(|counts| Plan { counts, ..plan }))
+}
+
+/// What the file holds.
+#[derive(Debug, Default)]
+struct Plan {
+    counts: Counts,
+    problems: BTreeMap<String, u64>,
+    lines: Vec<String>,
+    lines_max: usize,
+    unlisted: u64,
+}
+
+impl Plan {
+    fn list(&mut self, row: &Row, what: &str) {
+        if self.lines.len() < self.lines_max {
+            self.lines.push(format!("  line {}: {what}", row.line));
+        } else {
+            self.unlisted += 1;
+        }
+    }
+
+    fn text(&self, file: &str, scan: &Scan, settings: &Settings) -> (String, Finished) {
+        let Counts { rows, new, repeated, rejected, warned, .. } = self.counts;
+        let mut lines = vec![
+            format!("{file}: {} rows, {}, separated by {}s", grouped(rows), encoding(scan), scan.delimiter.name()),
+            format!("  to be created   {:>11}", grouped(new)),
+            format!("  repeated        {:>11}   (the same as an earlier row: sent once)", grouped(repeated)),
+            format!("  rejected        {:>11}   (not sent: see below)", grouped(rejected)),
+        ];
+        if warned > 0 {
+            lines.push(format!("  worth a look    {:>11}   (sent as they are)", grouped(warned)));
+        }
+        for (column, title) in scan.header.ignored() {
+            lines.push(format!("  column {column} {title:?} is not sent; it comes back in the result files"));
+        }
+        if !self.problems.is_empty() {
+            lines.push("Problems by field:".to_owned());
+            lines.extend(self.problems.iter().map(|(cluster, count)| format!("  {:>7} x {cluster}", grouped(*count))));
+        }
+        if !self.lines.is_empty() {
+            lines.push("Rows:".to_owned());
+            lines.extend(self.lines.iter().cloned());
+        }
+        if self.unlisted > 0 {
+            lines.push(format!("  ... and {} more lines; --all shows every one", grouped(self.unlisted)));
+        }
+        lines.push(forecast(new, settings));
+        let finished = if rejected > 0 { Finished::WithRejects } else { Finished::Well };
+        (lines.join("\n") + "\n", finished)
+    }
+}
+
+impl Visitor for Plan {
+    fn rejected(&mut self, _importer: &mut Importer, row: &Row, invalid: &InvalidJob) -> Result<(), AppError> {
+        for problem in &invalid.problems {
+            *self.problems.entry(clustered(problem)).or_default() += 1;
+            let Problem { field, message, .. } = problem;
+            match field {
+                Some(field) => self.list(row, &format!("{field}: {message}")),
+                None => self.list(row, message),
+            }
+        }
+        Ok(())
+    }
+
+    fn repeated(&mut self, row: &Row, line: u64) {
+        self.list(row, &format!("the same as line {line}: sent once"));
+    }
+
+    fn warned(&mut self, row: &Row, warning: &Warning) {
+        self.list(row, &format!("{}: {} (sent as it is)", warning.field.name(), warning.message));
+    }
+}
+
+fn encoding(scan: &Scan) -> String {
+    let how = match scan.encoding_origin {
+        EncodingOrigin::Guessed => " (guessed: name another with --encoding if accents look wrong)",
+        _ => "",
+    };
+    format!("{}{how}", scan.encoding.name())
+}
+
+fn forecast(jobs: u64, settings: &Settings) -> String {
+    let time = match settings.rate() {
+        Some(rate) => {
+            let seconds = jobs.div_ceil(u64::from(rate.get()));
+            format!("{} at {rate} requests a second", indicatif::HumanDuration(std::time::Duration::from_secs(seconds)))
+        }
+        None => "as fast as the API answers".to_owned(),
+    };
+    let fee = settings.plan.fee_per_user;
+    let cost = if fee > 0.0 {
+        format!("{:.2} {currency} at {fee} {currency} a user", fee * jobs as f64, currency = settings.plan.currency)
+    } else {
+        "unknown: set plan.fee_per_user to what Plu charges you".to_owned()
+    };
+    format!("Time: {time}\nCost: {cost}")
+}

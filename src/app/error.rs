@@ -1,0 +1,62 @@
+//! Why a command ended early, and with which exit status.
+
+use crate::adapters::csv::CsvError;
+use crate::adapters::local_queue::export::ExportError;
+use crate::adapters::local_queue::open::LocalQueueError;
+use crate::ports::QueueError;
+
+/// An error for the person at the terminal: what, where, and how to mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// Wrong usage, settings or an unreadable file. Status 2.
+    #[error("{0}")]
+    Usage(String),
+    /// The work could not go on. Status 1.
+    #[error("{0}")]
+    CannotGoOn(String),
+}
+
+impl From<CsvError> for AppError {
+    fn from(error: CsvError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<LocalQueueError> for AppError {
+    fn from(error: LocalQueueError) -> Self {
+        match error {
+            LocalQueueError::Full { .. } | LocalQueueError::Io { .. } | LocalQueueError::Held { .. } => {
+                Self::CannotGoOn(error.to_string())
+            }
+            _ => Self::Usage(error.to_string()),
+        }
+    }
+}
+
+impl From<ExportError> for AppError {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Queue(error) => error.into(),
+            ExportError::File { .. } => Self::CannotGoOn(error.to_string()),
+        }
+    }
+}
+
+impl From<QueueError> for AppError {
+    fn from(error: QueueError) -> Self {
+        Self::CannotGoOn(error.to_string())
+    }
+}
+
+impl AppError {
+    /// A file or folder that could not be used.
+    pub fn io(what: &std::path::Path, error: &std::io::Error) -> Self {
+        Self::CannotGoOn(format!("{}: {error}", what.display()))
+    }
+}
+
+/// Tells the person at the terminal.
+#[expect(clippy::print_stderr, reason = "the command line's answer")]
+pub fn print(error: &AppError) {
+    eprintln!("error: {error}");
+}

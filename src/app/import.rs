@@ -1,0 +1,153 @@
+//! `import FILE`: puts the rows of a file on the embedded queue, for a worker to take.
+//!
+//! The rows that can't be sent go into `rejected.csv`, never onto the queue. An import that was killed is simply
+//! started again: the keys of the rows that are on the queue, or were finished, are recognised.
+
+use std::path::{Path, PathBuf};
+
+use tokio_util::sync::CancellationToken;
+
+use super::error::AppError;
+use super::intake::{self, Intake};
+use super::progress::Progress;
+use super::rows::{self, Counts, RowsJob, Visitor};
+use super::summary::grouped;
+use super::{Finished, read_options, results, signals, start_logging};
+use crate::adapters::csv::{self, ResultWriter, Row, Scan};
+use crate::adapters::local_queue::import::{self as queue_import, Batch, Importer};
+use crate::adapters::local_queue::open::{IfMissing, open};
+use crate::cli::ImportArgs;
+use crate::config::{QueueUrl, Settings};
+use crate::domain::job::InvalidJob;
+
+/// Imports.
+///
+/// # Errors
+/// [`AppError`] where the file can't be read or the queue not be written.
+pub async fn import(arguments: ImportArgs, settings: Settings) -> Result<Finished, AppError> {
+    start_logging(&settings, "warn", std::io::stderr)?;
+    let queue = local_path(&settings)?;
+    let stop = signals::stop_on_signal()?;
+    let thread = tokio::task::spawn_blocking(move || rows_of(&arguments, &settings, &queue, &stop));
+    thread.await.map_err(|error| AppError::CannotGoOn(format!("reading ended abnormally: {error}")))?
+}
+
+/// The embedded queue that the settings name.
+///
+/// # Errors
+/// [`AppError::Usage`] where they name another kind.
+pub fn local_path(settings: &Settings) -> Result<PathBuf, AppError> {
+    match &settings.queue.url {
+        QueueUrl::Local(path) => Ok(path.clone()),
+        QueueUrl::Amqp(_) => {
+            Err(AppError::Usage("this version works on embedded queues only: write --queue local:PATH".to_owned()))
+        }
+    }
+}
+
+fn rows_of(
+    arguments: &ImportArgs,
+    settings: &Settings,
+    queue: &Path,
+    stop: &CancellationToken,
+) -> Result<Finished, AppError> {
+    let file = &arguments.file;
+    let options = read_options(&arguments.csv, settings);
+    let scan = csv::scan(file, &options)?;
+    let mut connection = open(queue, IfMissing::Create, settings.queue.size_mib_max)?;
+    let batch = Batch {
+        batch_id: intake::batch_id(file, &scan.fingerprint),
+        fingerprint: scan.fingerprint,
+        file: intake::file_name(file),
+        target: String::new(),
+    };
+    let known = queue_import::batches(&connection, queue)?
+        .into_iter()
+        .find(|known| known.batch.fingerprint == batch.fingerprint);
+    if let Some(known) = &known {
+        // The rejected rows of an earlier time are not on the queue: go through the whole file again.
+        queue_import::forget_rows(&mut connection, queue, known.id)?;
+    }
+    let mut importer = Importer::begin(connection, queue, &batch, known.as_ref())?;
+    let intake = Intake { file: batch.file.clone(), batch_id: batch.batch_id.clone(), header: &scan.header };
+    let progress = Progress::new();
+    let job = RowsJob {
+        file,
+        scan: &scan,
+        options: &options,
+        intake: &intake,
+        lane: settings.import.lane,
+        after_record: 0,
+        progress: &progress,
+        stop,
+    };
+    let folder = arguments.out.out.clone().unwrap_or_else(|| PathBuf::from("."));
+    let mut rejects = RejectsFile { scan: &scan, folder: &folder, name: rejects_name(file), writer: None };
+    progress.start_import();
+    let counts = rows::enqueue(&job, &mut importer, &mut rejects);
+    progress.clear();
+    let counts = counts?;
+    importer.finish(counts.is_some())?;
+    let rejects = rejects.finish()?;
+    match counts {
+        None => Err(AppError::CannotGoOn(
+            "stopped before the end of the file; start the import again: rows that are on the queue are recognised"
+                .to_owned(),
+        )),
+        Some(counts) => {
+            print(&text(&batch.file, queue, &counts, rejects.as_deref()));
+            Ok(if counts.rejected > 0 { Finished::WithRejects } else { Finished::Well })
+        }
+    }
+}
+
+fn rejects_name(file: &Path) -> String {
+    let stem = file.file_stem().map_or_else(|| "import".into(), |stem| stem.to_string_lossy().into_owned());
+    format!("{stem}-rejected")
+}
+
+#[expect(clippy::print_stdout, reason = "the command line's answer")]
+fn print(text: &str) {
+    print!("{text}");
+}
+
+fn text(file: &str, queue: &Path, counts: &Counts, rejects: Option<&Path>) -> String {
+    let Counts { rows, new, known, repeated, rejected, .. } = *counts;
+    let rejects = rejects.map_or_else(String::new, |path| format!(": see {}", path.display()));
+    format!(
+        "{file}: {} rows\n  put on {}: {}\n  on it from before: {}\n  repeat an earlier row: {}\n  rejected, not put on it: {}{rejects}\n",
+        grouped(rows),
+        queue.display(),
+        grouped(new),
+        grouped(known),
+        grouped(repeated),
+        grouped(rejected),
+    )
+}
+
+/// The rows that can't be sent, as a file that can be corrected and imported again. Made with the first one.
+struct RejectsFile<'r> {
+    scan: &'r Scan,
+    folder: &'r Path,
+    name: String,
+    writer: Option<ResultWriter>,
+}
+
+impl RejectsFile<'_> {
+    fn finish(self) -> Result<Option<PathBuf>, AppError> {
+        Ok(self.writer.map(ResultWriter::finish).transpose()?)
+    }
+}
+
+impl Visitor for RejectsFile<'_> {
+    fn rejected(&mut self, _importer: &mut Importer, row: &Row, invalid: &InvalidJob) -> Result<(), AppError> {
+        if self.writer.is_none() {
+            results::create_private_folder(self.folder)?;
+            self.writer = Some(ResultWriter::create(self.folder, &self.name, self.scan, &results::ERROR_TITLES)?);
+        }
+        if let Some(writer) = &mut self.writer {
+            writer.write(row, &results::errors(&invalid.problems).each_ref().map(String::as_str))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! From the rows of a file to jobs, or to problems.
+
+use std::path::Path;
+
+use serde_json::value::RawValue as RawJson;
+
+use crate::adapters::csv::{Header, Row};
+use crate::domain::job::{Identity, InvalidJob, JobMessage};
+use crate::domain::{IdempotencyKey, Job, Problem, Source, User, Warning, validate};
+
+/// A row that may be put on the queue.
+#[derive(Debug)]
+pub struct GoodRow {
+    /// The job.
+    pub job: Job,
+    /// Its message.
+    pub body: String,
+    /// What a person should look at.
+    pub warnings: Vec<Warning>,
+}
+
+/// What the rows of a file have in common.
+#[derive(Debug)]
+pub struct Intake<'f> {
+    /// File name without its folder.
+    pub file: String,
+    /// What the rows belong to.
+    pub batch_id: String,
+    /// Which cell is which.
+    pub header: &'f Header,
+}
+
+impl Intake<'_> {
+    /// Reads a row: a job and its message, or everything that is wrong with it.
+    ///
+    /// # Errors
+    /// [`InvalidJob`] with every problem of the row.
+    pub fn read(&self, row: &Row) -> Result<GoodRow, Box<InvalidJob>> {
+        let identity = Identity {
+            job_id: row.job_id(self.header).map(str::to_owned),
+            batch_id: Some(self.batch_id.clone()),
+            metadata: row.metadata(self.header).and_then(|json| RawJson::from_string(json).ok()),
+            source: Some(Source { file: self.file.clone(), line: row.line }),
+            email: None,
+        };
+        match self.validate(row) {
+            Ok((user, key, warnings)) => {
+                let message = message(&identity, key, &user);
+                // Through the same door as any other job, so that the envelope's rules hold for rows too.
+                let (job, _) = Job::parse(message.as_bytes())?;
+                Ok(GoodRow { job, body: message, warnings })
+            }
+            Err(problems) => Err(Box::new(InvalidJob { identity, key: None, problems })),
+        }
+    }
+
+    fn validate(&self, row: &Row) -> Result<(User, Option<String>, Vec<Warning>), Vec<Problem>> {
+        if let Some(problem) = row.column_problem(self.header) {
+            return Err(vec![problem]);
+        }
+        let unreadable = row.encoding_problems(self.header);
+        if !unreadable.is_empty() {
+            return Err(unreadable);
+        }
+        let (user, warnings) = validate(&row.to_raw_user(self.header))?;
+        Ok((user, row.idempotency_key(self.header).map(str::to_owned), warnings))
+    }
+}
+
+fn message(identity: &Identity, key: Option<String>, user: &User) -> String {
+    let message = JobMessage {
+        job_id: identity.job_id.clone(),
+        batch_id: identity.batch_id.clone(),
+        idempotency_key: key,
+        metadata: identity.metadata.clone(),
+        source: identity.source.clone(),
+        user: RawJson::from_string(user.canonical_json())
+            .unwrap_or_else(|_| unreachable!("the canonical form is JSON")),
+    };
+    serde_json::to_string(&message).unwrap_or_else(|_| unreachable!("a job message always serialises"))
+}
+
+/// The problem of a row whose email an earlier row has, with other data.
+pub fn email_conflict(line: u64) -> Problem {
+    Problem {
+        field: Some("email".to_owned()),
+        code: "EMAIL_IN_FILE_TWICE".to_owned(),
+        message: format!("line {line} has the same email with other data: decide which is right and remove the other"),
+    }
+}
+
+/// The problem of a row whose own key stands for another request.
+pub fn key_conflict() -> Problem {
+    Problem {
+        field: Some("idempotencyKey".to_owned()),
+        code: "IDEMPOTENCY_KEY_IN_USE".to_owned(),
+        message: "stands for another person already: give each person a key of their own, or leave it empty".to_owned(),
+    }
+}
+
+/// The key that stands in for a row without one, and the name of a job that has none.
+pub fn stand_in(batch_id: &str, line: u64) -> IdempotencyKey {
+    IdempotencyKey::for_invalid_row(batch_id, line)
+}
+
+/// A file's name without its folder.
+pub fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Names a batch after its file and its content, so that the same file has the same batch id everywhere.
+pub fn batch_id(path: &Path, fingerprint: &[u8; 32]) -> String {
+    let stem = path.file_stem().map_or_else(|| "batch".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    // Room for the dash and the digits within the 255 bytes of an id.
+    let mut stem: String = stem.chars().filter(|c| !c.is_control()).collect();
+    while stem.len() > 200 {
+        stem.pop();
+    }
+    format!("{stem}-{}", hex(&fingerprint[..4]))
+}
+
+/// Lower-case hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,87 @@
+//! The commands: the only place where adapters are chosen and put together.
+
+pub mod check;
+pub mod error;
+pub mod import;
+pub mod intake;
+pub mod ops;
+pub mod partner;
+pub mod progress;
+pub mod results;
+pub mod rows;
+pub mod run;
+pub mod sandbox;
+pub mod show;
+pub mod signals;
+pub mod summary;
+pub mod worker;
+
+use std::process::ExitCode;
+
+use tracing_subscriber::fmt::MakeWriter;
+
+use self::error::AppError;
+use crate::adapters::csv::{Delimiter, ReadOptions};
+use crate::cli::{Cli, Command, ConfigCommand, CsvArgs};
+use crate::config::{Overrides, Settings, environment};
+use crate::telemetry::logging;
+
+/// Starts logging as the settings want it; `filter` holds where they say nothing.
+fn start_logging<W>(settings: &Settings, filter: &str, writer: W) -> Result<(), AppError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let filter = if settings.log.filter.is_empty() { filter } else { &settings.log.filter };
+    logging::start(settings.log.format, filter, writer).map_err(AppError::Usage)
+}
+
+/// How a file is to be read.
+fn read_options(flags: &CsvArgs, settings: &Settings) -> ReadOptions {
+    ReadOptions {
+        encoding: flags.encoding,
+        delimiter: flags.delimiter.and_then(|byte| Delimiter::ALL.into_iter().find(|known| known.byte() == byte)),
+        record_bytes_max: settings.import.record_bytes_max,
+    }
+}
+
+/// How a command that could do its work ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    /// Status 0.
+    Well,
+    /// Status 1: it could not go on.
+    NotAtAll,
+    /// Status 3: finished, and some rows were rejected or failed.
+    WithRejects,
+}
+
+async fn execute(command: Command) -> Result<Finished, AppError> {
+    let file = command.common().config.as_deref();
+    let settings = Settings::load(file, environment(), &Overrides::from(&command))
+        .map_err(|error| AppError::Usage(error.to_string()))?;
+    match command {
+        Command::Run(arguments) => run::run(&arguments, settings).await,
+        Command::Check(arguments) => check::check(&arguments, settings).await,
+        Command::Import(arguments) => import::import(arguments, settings).await,
+        Command::Worker(arguments) => worker::worker(&arguments, settings).await,
+        Command::Sandbox(arguments) => sandbox::sandbox(&arguments, &settings).await,
+        Command::Config(ConfigCommand::Check(arguments)) => show::check(&arguments, &settings),
+        Command::Config(ConfigCommand::Show(_)) => Ok(show::show(&settings)),
+    }
+}
+
+/// Runs one command and says how the process exits.
+pub async fn main(cli: Cli) -> ExitCode {
+    match execute(cli.command).await {
+        Ok(Finished::Well) => ExitCode::SUCCESS,
+        Ok(Finished::NotAtAll) => ExitCode::from(1),
+        Ok(Finished::WithRejects) => ExitCode::from(3),
+        Err(error) => {
+            error::print(&error);
+            ExitCode::from(match error {
+                AppError::CannotGoOn(_) => 1,
+                AppError::Usage(_) => 2,
+            })
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What a person sees while the work goes on: a bar on a terminal, a plain line now and then elsewhere.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::adapters::local_queue::report::Tally;
+use crate::domain::EventType;
+use crate::pipeline::gate::{Gate, GateState};
+use crate::telemetry::Metrics;
+
+/// Between two plain lines.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Between two updates of the bar.
+const DRAW_EVERY: Duration = Duration::from_millis(250);
+
+/// The bar of a terminal, or plain lines.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    /// Hidden where there is no terminal.
+    pub bar: ProgressBar,
+    is_terminal: bool,
+}
+
+impl Progress {
+    /// Nothing is shown before the first phase.
+    pub fn new() -> Self {
+        let is_terminal = std::io::stderr().is_terminal();
+        Self { bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()), is_terminal }
+    }
+
+    /// Begins a phase of known length.
+    pub fn start(&self, length: u64, style: &str) {
+        self.bar.reset();
+        self.bar.set_length(length);
+        // A template that can't be parsed shows the default style; the tests parse both.
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            self.bar.set_style(style.progress_chars("━╸─"));
+        }
+        if self.is_terminal {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+    }
+
+    /// Begins counting rows.
+    pub fn start_import(&self) {
+        self.start(0, IMPORT_STYLE);
+    }
+
+    /// Takes the bar away.
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// One line for people, above the bar.
+    #[expect(clippy::print_stderr, reason = "the command line's answer")]
+    pub fn say(&self, line: &str) {
+        self.bar.suspend(|| eprintln!("{line}"));
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The bar of the import.
+pub const IMPORT_STYLE: &str = "{spinner} {human_pos} rows read";
+/// The bar of the work.
+pub const WORK_STYLE: &str = "{wide_bar:.cyan/dim} {human_pos} of {human_len}  {msg}";
+
+/// What the work on a file looks like from outside.
+#[derive(Debug)]
+pub struct WorkProgress {
+    /// Where it is shown.
+    pub progress: Progress,
+    /// What was over when this process began.
+    pub before: Tally,
+    /// What has been done since.
+    pub metrics: Metrics,
+    /// When this process began.
+    pub began: Instant,
+}
+
+impl WorkProgress {
+    /// What is over now.
+    fn now(&self) -> Tally {
+        let mut tally = self.before;
+        for event_type in EventType::ALL {
+            let done = self.metrics.completed(event_type);
+            tally.add(Some(event_type), done);
+            tally.waiting = tally.waiting.saturating_sub(done);
+        }
+        tally
+    }
+
+    /// Shows the progress until it is dropped.
+    pub async fn show<A>(self, context: Arc<crate::pipeline::Context<A>>) {
+        self.progress.start(self.before.total(), WORK_STYLE);
+        let every = if self.progress.is_terminal { DRAW_EVERY } else { LINE_EVERY };
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut recent = Recent::default();
+        loop {
+            ticks.tick().await;
+            let tally = self.now();
+            let done = tally.total() - tally.waiting;
+            let line = line(&tally, recent.rate(self.began.elapsed(), done), &context.gate);
+            self.progress.bar.set_position(done);
+            self.progress.bar.set_message(line.clone());
+            if !self.progress.is_terminal {
+                self.progress.say(&format!("{done} of {} {line}", tally.total()));
+            }
+        }
+    }
+}
+
+/// The rate over the last while, so that a pause shows and an old start doesn't weigh.
+#[derive(Debug, Default)]
+struct Recent {
+    samples: std::collections::VecDeque<(Duration, u64)>,
+}
+
+/// How far back the rate looks.
+const RATE_OVER: Duration = Duration::from_secs(30);
+
+impl Recent {
+    fn rate(&mut self, at: Duration, done: u64) -> f64 {
+        self.samples.push_back((at, done));
+        while self.samples.len() > 2 && at - self.samples[1].0 >= RATE_OVER {
+            self.samples.pop_front();
+        }
+        let (first_at, first_done) = self.samples[0];
+        let seconds = (at - first_at).as_secs_f64();
+        if seconds > 0.0 { (done - first_done) as f64 / seconds } else { 0.0 }
+    }
+}
+
+fn line(tally: &Tally, rate: f64, gate: &Gate) -> String {
+    let counts = counts(tally);
+    let state = match gate.state() {
+        GateState::Paused(reason) => return format!("{counts} · PAUSED: {}", reason.advice()),
+        GateState::Throttled(until) => {
+            let wait = until.saturating_duration_since(Instant::now()).as_secs_f64();
+            format!(" · the API asks to wait {wait:.0} s")
+        }
+        GateState::Open => String::new(),
+    };
+    let left = if rate > 0.0 {
+        let seconds = (tally.waiting as f64 / rate).round().min(1e9);
+        format!(" · {} left", HumanDuration(Duration::from_secs_f64(seconds)))
+    } else {
+        String::new()
+    };
+    format!("{counts} · {rate:.1}/s{left}{state}")
+}
+
+/// The counts by outcome, in words.
+pub fn counts(tally: &Tally) -> String {
+    let mut parts = vec![format!("{} created", tally.created)];
+    for event_type in [EventType::Existing, EventType::Rejected, EventType::Failed] {
+        if tally.of(event_type) > 0 {
+            parts.push(format!("{} {}", tally.of(event_type), event_type.short()));
+        }
+    }
+    parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_templates_of_the_bars_parse() {
+        for style in [IMPORT_STYLE, WORK_STYLE] {
+            ProgressStyle::with_template(style).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_while() {
+        let mut recent = Recent::default();
+        let mut rate = 0.0;
+        for second in 0..=60 {
+            rate = recent.rate(Duration::from_secs(second), second * 10);
+        }
+        assert!((rate - 10.0).abs() < 0.01, "{rate}");
+        for second in 61..=120 {
+            rate = recent.rate(Duration::from_secs(second), 600);
+        }
+        assert!(rate.abs() < 0.01, "{rate}");
+    }
+}

@@ -1,0 +1,206 @@
+//! The result files of a run: one CSV for each outcome, in the order of the input, and a summary.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use rusqlite::Connection;
+use serde::Serialize;
+
+use super::error::AppError;
+use crate::adapters::csv::{ReadOptions, ResultWriter, Row, RowReader, Scan};
+use crate::adapters::local_queue::report::{self, RowResult, Tally};
+use crate::domain::{EventType, Problem, Timestamp};
+
+const LINK_TITLES: [&str; 2] = ["serviceId", "verificationUrl"];
+/// Titles of the columns that say what is wrong with a row.
+pub const ERROR_TITLES: [&str; 3] = ["errorField", "errorCode", "errorMessage"];
+
+/// What the run came to; `summary.json`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// The input, without its folder.
+    pub file: String,
+    /// Names the run in its events.
+    pub batch_id: String,
+    /// The API it was for: base URL, or `sandbox`.
+    pub target: String,
+    /// When these files were written.
+    pub written_at: Timestamp,
+    /// Whether every row of the file has its outcome.
+    pub is_complete: bool,
+    /// Rows below the header, counted in the file.
+    pub rows: u64,
+    /// Rows by outcome. Their sum is `rows`.
+    #[serde(flatten)]
+    pub tally: Tally,
+    /// Rows that repeat an earlier one.
+    pub repeated: u64,
+    /// Created rows without a link, because the answer was lost and the user was found by looking them up.
+    pub without_link: u64,
+    /// Failed rows whose user may have been created.
+    pub may_have_been_created: u64,
+    /// Problems of rejected and failed rows, by field and code.
+    pub problems: BTreeMap<String, u64>,
+}
+
+/// What is needed to write the files.
+#[derive(Debug)]
+pub struct Run<'r> {
+    /// The input.
+    pub file: &'r Path,
+    /// What the input is.
+    pub scan: &'r Scan,
+    /// How it is read.
+    pub options: &'r ReadOptions,
+    /// The queue's file, for messages.
+    pub queue: &'r Path,
+    /// The batch's number in the queue.
+    pub batch: i64,
+    /// Names the run in its events.
+    pub batch_id: &'r str,
+    /// The API it was for.
+    pub target: &'r str,
+}
+
+/// Writes every file, each whole or not at all, and returns the summary.
+///
+/// # Errors
+/// Where a file can't be read or written; the ones of an earlier time are still there.
+pub fn write(run: &Run<'_>, connection: &Connection, folder: &Path, now: Timestamp) -> Result<Summary, AppError> {
+    let mut files = ResultFiles::create(run, folder)?;
+    let mut reader = RowReader::open(run.file, run.scan, run.options)?;
+    let mut row = Row::default();
+    let mut rows = 0;
+    report::each_row(connection, run.queue, run.batch, |result| -> Result<(), AppError> {
+        while row.record < result.record {
+            if !reader.read(&mut row)? {
+                return Err(AppError::Usage(format!("{} has become shorter", run.file.display())));
+            }
+            rows += 1;
+        }
+        files.add(&row, &result)
+    })?;
+    // Counted from the file itself, so that a row that the queue never got is noticed.
+    while reader.read(&mut row)? {
+        rows += 1;
+    }
+    let summary = files.finish(run, rows, now)?;
+    write_summary(folder, &summary)?;
+    Ok(summary)
+}
+
+/// Makes a folder that only its owner can read. One that is there stays as it is.
+///
+/// # Errors
+/// Where it can't be made.
+pub fn create_private_folder(folder: &Path) -> Result<(), AppError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| AppError::io(folder, &error))
+}
+
+struct ResultFiles {
+    writers: BTreeMap<&'static str, ResultWriter>,
+    tally: Tally,
+    repeated: u64,
+    without_link: u64,
+    may_have_been_created: u64,
+    problems: BTreeMap<String, u64>,
+}
+
+impl ResultFiles {
+    fn create(run: &Run<'_>, folder: &Path) -> Result<Self, AppError> {
+        let mut writers = BTreeMap::new();
+        for event_type in EventType::ALL {
+            let titles: &[&str] = match event_type {
+                EventType::Created | EventType::Existing => &LINK_TITLES,
+                EventType::Rejected | EventType::Failed => &ERROR_TITLES,
+            };
+            let name = event_type.short();
+            writers.insert(name, ResultWriter::create(folder, name, run.scan, titles)?);
+        }
+        Ok(Self {
+            writers,
+            tally: Tally::default(),
+            repeated: 0,
+            without_link: 0,
+            may_have_been_created: 0,
+            problems: BTreeMap::new(),
+        })
+    }
+
+    fn add(&mut self, row: &Row, result: &RowResult) -> Result<(), AppError> {
+        self.tally.add(result.event_type, 1);
+        self.repeated += u64::from(result.is_repeat);
+        let (Some(event_type), Some(event)) = (result.event_type, &result.event) else { return Ok(()) };
+        for problem in &event.errors {
+            *self.problems.entry(clustered(problem)).or_default() += 1;
+        }
+        self.may_have_been_created += u64::from(event.may_have_been_created);
+        let Some(writer) = self.writers.get_mut(event_type.short()) else { return Ok(()) };
+        match event_type {
+            EventType::Created | EventType::Existing => {
+                self.without_link += u64::from(event_type == EventType::Created && event.verification_url.is_none());
+                let cells =
+                    [&event.service_id, &event.verification_url].map(|cell| cell.as_deref().unwrap_or_default());
+                writer.write(row, &cells)?;
+            }
+            EventType::Rejected | EventType::Failed => {
+                writer.write(row, &errors(&event.errors).each_ref().map(String::as_str))?
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, run: &Run<'_>, rows: u64, now: Timestamp) -> Result<Summary, AppError> {
+        for writer in self.writers.into_values() {
+            writer.finish()?;
+        }
+        Ok(Summary {
+            file: super::intake::file_name(run.file),
+            batch_id: run.batch_id.to_owned(),
+            target: run.target.to_owned(),
+            written_at: now,
+            is_complete: self.tally.waiting == 0 && self.tally.total() == rows,
+            rows,
+            tally: self.tally,
+            repeated: self.repeated,
+            without_link: self.without_link,
+            may_have_been_created: self.may_have_been_created,
+            problems: self.problems,
+        })
+    }
+}
+
+/// Field, code and message of all problems, one after the other.
+pub fn errors(problems: &[Problem]) -> [String; 3] {
+    let join = |part: fn(&Problem) -> &str| problems.iter().map(part).collect::<Vec<_>>().join(" | ");
+    [
+        join(|problem| problem.field.as_deref().unwrap_or_default()),
+        join(|problem| &problem.code),
+        join(|problem| &problem.message),
+    ]
+}
+
+/// A problem's field and code. Bounded: both are cut, as the API may say anything.
+pub fn clustered(problem: &Problem) -> String {
+    let code: String = problem.code.chars().take(64).collect();
+    match &problem.field {
+        Some(field) => format!("{} {code}", field.chars().take(64).collect::<String>()),
+        None => code,
+    }
+}
+
+fn write_summary(folder: &Path, summary: &Summary) -> Result<(), AppError> {
+    let (path, part) = (folder.join("summary.json"), folder.join(".summary.json.part"));
+    let write = || -> std::io::Result<()> {
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+        serde_json::to_writer_pretty(&mut file, summary)?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        fs::rename(&part, &path)
+    };
+    write().map_err(|error| AppError::io(&path, &error))
+}

@@ -1,0 +1,150 @@
+//! Putting the rows of a file on the embedded queue: the part that `run`, `import` and `check` share.
+
+use std::path::Path;
+
+use tokio_util::sync::CancellationToken;
+
+use super::error::AppError;
+use super::intake::{GoodRow, Intake, email_conflict, key_conflict};
+use super::progress::Progress;
+use crate::adapters::csv::{ReadOptions, Row, RowReader, Scan};
+use crate::adapters::local_queue::import::{Enqueued, Importer, Place};
+use crate::clock::Clock;
+use crate::domain::job::{Identity, InvalidJob};
+use crate::domain::{Lane, Problem, Source, Warning};
+
+/// Rows between two updates of the progress.
+const ROWS_PER_TICK: u64 = 500;
+
+/// What is to be read, and where the rows go.
+pub struct RowsJob<'r> {
+    /// The input.
+    pub file: &'r Path,
+    /// What it is.
+    pub scan: &'r Scan,
+    /// How it is read.
+    pub options: &'r ReadOptions,
+    /// From rows to jobs.
+    pub intake: &'r Intake<'r>,
+    /// The lane they go in.
+    pub lane: Lane,
+    /// The last record that is in already.
+    pub after_record: u64,
+    /// Shown while it goes on.
+    pub progress: &'r Progress,
+    /// Ends it early.
+    pub stop: &'r CancellationToken,
+}
+
+/// What a command does with rows that are not simply put on the queue.
+pub trait Visitor {
+    /// A row that can't be sent.
+    ///
+    /// # Errors
+    /// Where it can't be recorded; ends the reading.
+    fn rejected(&mut self, importer: &mut Importer, row: &Row, invalid: &InvalidJob) -> Result<(), AppError>;
+
+    /// A row that asks for the same as the row on this line.
+    fn repeated(&mut self, _row: &Row, _line: u64) {}
+
+    /// Something a person should look at.
+    fn warned(&mut self, _row: &Row, _warning: &Warning) {}
+}
+
+/// What became of the rows.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Read now.
+    pub rows: u64,
+    /// New jobs.
+    pub new: u64,
+    /// Jobs that the queue had from before.
+    pub known: u64,
+    /// The same as an earlier row of the file.
+    pub repeated: u64,
+    /// Not put on the queue.
+    pub rejected: u64,
+    /// Rows to look at.
+    pub warned: u64,
+}
+
+/// Reads every row. `None`: told to stop before the end; what was read is on the queue.
+///
+/// # Errors
+/// Where the file can't be read on, or the queue not be written.
+pub fn enqueue(
+    job: &RowsJob<'_>,
+    importer: &mut Importer,
+    visitor: &mut dyn Visitor,
+) -> Result<Option<Counts>, AppError> {
+    let mut reader = RowReader::open(job.file, job.scan, job.options)?;
+    let mut row = Row::default();
+    let mut counts = Counts::default();
+    while reader.read(&mut row)? {
+        if row.record % ROWS_PER_TICK == 0 {
+            job.progress.bar.set_position(row.record);
+            if job.stop.is_cancelled() {
+                return Ok(None);
+            }
+        }
+        if row.record <= job.after_record {
+            continue;
+        }
+        counts.rows += 1;
+        one_row(job, importer, visitor, &row, &mut counts)?;
+    }
+    Ok(Some(counts))
+}
+
+fn one_row(
+    job: &RowsJob<'_>,
+    importer: &mut Importer,
+    visitor: &mut dyn Visitor,
+    row: &Row,
+    counts: &mut Counts,
+) -> Result<(), AppError> {
+    let invalid = match job.intake.read(row) {
+        Ok(good) => match put_in(job, importer, visitor, row, &good, counts)? {
+            None => return Ok(()),
+            Some(problem) => Box::new(InvalidJob { identity: good.job.identity, key: None, problems: vec![problem] }),
+        },
+        Err(invalid) => invalid,
+    };
+    counts.rejected += 1;
+    visitor.rejected(importer, row, &invalid)
+}
+
+/// `Some`: why the row can't be put in.
+fn put_in(
+    job: &RowsJob<'_>,
+    importer: &mut Importer,
+    visitor: &mut dyn Visitor,
+    row: &Row,
+    good: &GoodRow,
+    counts: &mut Counts,
+) -> Result<Option<Problem>, AppError> {
+    let place = Place { record: row.record, line: row.line };
+    match importer.enqueue(place, &good.job, &good.body, job.lane, Clock::System.now())? {
+        Enqueued::New => counts.new += 1,
+        Enqueued::Known => counts.known += 1,
+        Enqueued::Repeat { line } => {
+            counts.repeated += 1;
+            visitor.repeated(row, line);
+        }
+        Enqueued::EmailConflict { line } => return Ok(Some(email_conflict(line))),
+        Enqueued::KeyConflict => return Ok(Some(key_conflict())),
+    }
+    counts.warned += u64::from(!good.warnings.is_empty());
+    for warning in &good.warnings {
+        visitor.warned(row, warning);
+    }
+    Ok(None)
+}
+
+/// The identity of a row, for the event of its rejection.
+pub fn named(identity: &Identity, batch_id: &str, row: &Row, file: &str) -> Identity {
+    let mut identity = identity.clone();
+    identity.job_id.get_or_insert_with(|| format!("{batch_id}:{}", row.line));
+    identity.source.get_or_insert_with(|| Source { file: file.to_owned(), line: row.line });
+    identity
+}

@@ -1,0 +1,312 @@
+//! `run FILE`: the whole job on one machine. Import, onboard, write the results; go on where it stopped.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Finished;
+use super::error::AppError;
+use super::intake::{self, Intake};
+use super::partner::{self, SANDBOX_TARGET};
+use super::progress::{Progress, WorkProgress};
+use super::results::{self, Summary};
+use super::rows::{self, RowsJob, Visitor};
+use super::signals::stop_on_signal;
+use super::{ops, read_options, start_logging, summary};
+use crate::adapters::csv::{self, ReadOptions, Row, Scan};
+use crate::adapters::local_queue::export::Exporter;
+use crate::adapters::local_queue::import::{self, Batch, Importer, KnownBatch, Place};
+use crate::adapters::local_queue::lock::WorkerLock;
+use crate::adapters::local_queue::open::{IfMissing, open};
+use crate::adapters::local_queue::report;
+use crate::adapters::local_queue::source::{LocalSource, WhenEmpty};
+use crate::adapters::local_queue::store::Store;
+use crate::cli::RunArgs;
+use crate::clock::Clock;
+use crate::config::{Origin, QueueUrl, Settings};
+use crate::domain::job::InvalidJob;
+use crate::domain::{Event, Lane};
+use crate::pipeline::worker::{Ended, work};
+use crate::telemetry::logging::AboveProgress;
+
+/// One run: where everything is.
+struct Run {
+    file: PathBuf,
+    folder: PathBuf,
+    queue: PathBuf,
+    scan: Scan,
+    options: ReadOptions,
+    batch: Batch,
+    settings: Settings,
+}
+
+/// Runs.
+///
+/// # Errors
+/// [`AppError`] with what, where and how to mend it.
+pub async fn run(arguments: &RunArgs, settings: Settings) -> Result<Finished, AppError> {
+    let progress = Progress::new();
+    start_logging(&settings, "warn", AboveProgress(progress.bar.clone()))?;
+    if !arguments.service.sandbox {
+        // Before anything is read or written: a run without a key would only find out at the first request.
+        partner::api_key(&settings)?;
+    }
+    let stop = stop_on_signal()?;
+    let with_sandbox = arguments.service.sandbox;
+    let run = prepare(arguments, settings)?;
+    let lock = WorkerLock::acquire(&run.queue, Clock::System.now())?;
+    let (run, progress, known) = import_all(run, progress, stop.clone()).await?;
+    let Some(known) = known else {
+        return stopped(&run, &progress, "while reading the file: nothing has been sent");
+    };
+    let connection = run.open()?;
+    let before = report::rows(&connection, &run.queue, known.id)?;
+    if before.waiting == 0 && run.folder.join("summary.json").exists() {
+        progress.say(&format!("{} is finished already: nothing to do.", run.file.display()));
+        let summary = run.write_results(&connection, known.id)?;
+        return Ok(finish(&run, &summary));
+    }
+    let ended = onboard(&run, &progress, with_sandbox, known.id, stop, arguments.service.listen).await;
+    progress.clear();
+    // Whatever the end was: what is known is written down.
+    let summary = run.write_results(&connection, known.id)?;
+    drop(lock);
+    match ended? {
+        Ended::Drained => Ok(finish(&run, &summary)),
+        Ended::Stopped => stopped(&run, &progress, &left(&summary, 0)),
+        Ended::CutOff { jobs } => stopped(&run, &progress, &left(&summary, jobs)),
+    }
+}
+
+/// Reads the file once and finds the place of the run, without writing anything but the folder.
+fn prepare(arguments: &RunArgs, settings: Settings) -> Result<Run, AppError> {
+    let options = read_options(&arguments.csv, &settings);
+    let file = arguments.file.clone();
+    let scan = csv::scan(&file, &options)?;
+    let target = if arguments.service.sandbox { SANDBOX_TARGET.to_owned() } else { settings.api.url.to_string() };
+    let folder = arguments.out.out.clone().unwrap_or_else(|| default_folder(&file, arguments.service.sandbox));
+    let queue = match (settings.origin("queue.url"), &settings.queue.url) {
+        (Origin::Flag(_), QueueUrl::Local(path)) => path.clone(),
+        (Origin::Flag(_), QueueUrl::Amqp(_)) => {
+            return Err(AppError::Usage(
+                "run works on an embedded queue: leave --queue out, or write local:PATH; for RabbitMQ use import and worker"
+                    .to_owned(),
+            ));
+        }
+        // The queue of a settings file is the worker's; a run has one of its own.
+        _ => folder.join("queue.db"),
+    };
+    results::create_private_folder(&folder)?;
+    let batch = Batch {
+        batch_id: intake::batch_id(&file, &scan.fingerprint),
+        fingerprint: scan.fingerprint,
+        file: intake::file_name(&file),
+        target,
+    };
+    Ok(Run { file, folder, queue, scan, options, batch, settings })
+}
+
+/// Beside the working folder's other things, named after the file. A sandbox run has a folder of its own, so
+/// that nobody takes its results for real ones.
+fn default_folder(file: &Path, with_sandbox: bool) -> PathBuf {
+    let stem = file.file_stem().map_or_else(|| "plu-onboard".into(), |stem| stem.to_string_lossy().into_owned());
+    PathBuf::from(format!("{stem}-results{}", if with_sandbox { "-sandbox" } else { "" }))
+}
+
+impl Run {
+    fn open(&self) -> Result<Connection, AppError> {
+        Ok(open(&self.queue, IfMissing::Create, self.settings.queue.size_mib_max)?)
+    }
+
+    fn write_results(&self, connection: &Connection, batch: i64) -> Result<Summary, AppError> {
+        let run = results::Run {
+            file: &self.file,
+            scan: &self.scan,
+            options: &self.options,
+            queue: &self.queue,
+            batch,
+            batch_id: &self.batch.batch_id,
+            target: &self.batch.target,
+        };
+        results::write(&run, connection, &self.folder, Clock::System.now())
+    }
+
+    /// The batch of this run, if it was begun before.
+    fn known(&self, connection: &mut Connection) -> Result<Option<KnownBatch>, AppError> {
+        for known in import::batches(connection, &self.queue)? {
+            if known.batch.target != self.batch.target {
+                return Err(AppError::Usage(format!(
+                    "{} holds a run against {}, this one is against {}: give another --out DIR",
+                    self.folder.display(),
+                    known.batch.target,
+                    self.batch.target
+                )));
+            }
+            if known.batch.fingerprint == self.batch.fingerprint {
+                return Ok(Some(known));
+            }
+            if !known.is_complete {
+                // Nobody has been sent yet: the file was mended while it was being read in.
+                import::discard(connection, &self.queue, known.id)?;
+                continue;
+            }
+            return Err(AppError::Usage(format!(
+                "{file} has changed since the run in {folder} began (it was {was}, it is {is}). \
+                 To finish that run, put the file back as it was. To onboard the changed file, give another --out DIR: \
+                 people who were created already come out as existing, nobody is created twice",
+                file = self.file.display(),
+                folder = self.folder.display(),
+                was = intake::hex(&known.batch.fingerprint[..4]),
+                is = intake::hex(&self.batch.fingerprint[..4]),
+            )));
+        }
+        Ok(None)
+    }
+}
+
+/// Puts every row on the queue, on a thread of its own. Gives everything back, and the batch if it is whole.
+async fn import_all(
+    run: Run,
+    progress: Progress,
+    stop: CancellationToken,
+) -> Result<(Run, Progress, Option<KnownBatch>), AppError> {
+    let thread = tokio::task::spawn_blocking(move || {
+        let known = import_rows(&run, &progress, &stop)?;
+        Ok((run, progress, known))
+    });
+    thread.await.map_err(|error| AppError::CannotGoOn(format!("reading the file ended abnormally: {error}")))?
+}
+
+fn import_rows(run: &Run, progress: &Progress, stop: &CancellationToken) -> Result<Option<KnownBatch>, AppError> {
+    let mut connection = run.open()?;
+    let known = run.known(&mut connection)?;
+    if let Some(known) = known.as_ref().filter(|known| known.is_complete) {
+        return Ok(Some(known.clone()));
+    }
+    for (column, title) in run.scan.header.ignored() {
+        progress.say(&format!("note: column {column} {title:?} is not sent; it comes back in the result files"));
+    }
+    progress.start_import();
+    let mut importer = Importer::begin(connection, &run.queue, &run.batch, known.as_ref())?;
+    let intake =
+        Intake { file: run.batch.file.clone(), batch_id: run.batch.batch_id.clone(), header: &run.scan.header };
+    let job = RowsJob {
+        file: &run.file,
+        scan: &run.scan,
+        options: &run.options,
+        intake: &intake,
+        lane: run.settings.import.lane,
+        after_record: known.as_ref().map_or(0, |known| known.last_record),
+        progress,
+        stop,
+    };
+    let mut visitor = RejectAsEvent { intake: &intake, lane: job.lane };
+    let read = rows::enqueue(&job, &mut importer, &mut visitor);
+    progress.clear();
+    let counts = match read {
+        Ok(counts) => counts,
+        Err(error) => {
+            // The file must be mended, and is another file then: begin anew.
+            importer.finish(false)?;
+            let mut connection = run.open()?;
+            if let Some(known) = run.known(&mut connection)? {
+                import::discard(&mut connection, &run.queue, known.id)?;
+            }
+            return Err(error);
+        }
+    };
+    importer.finish(counts.is_some())?;
+    if counts.is_some_and(|counts| counts.warned > 0) {
+        progress.say("note: some rows deserve a look; `plu-onboard check` lists them");
+    }
+    Ok(if counts.is_some() { run.known(&mut run.open()?)? } else { None })
+}
+
+/// An invalid row is over at once: its event is recorded like any other outcome.
+struct RejectAsEvent<'i> {
+    intake: &'i Intake<'i>,
+    lane: Lane,
+}
+
+impl Visitor for RejectAsEvent<'_> {
+    fn rejected(&mut self, importer: &mut Importer, row: &Row, invalid: &InvalidJob) -> Result<(), AppError> {
+        let now = Clock::System.now();
+        let Intake { file, batch_id, .. } = self.intake;
+        let stand_in = intake::stand_in(batch_id, row.line);
+        let identity = rows::named(&invalid.identity, batch_id, row, file);
+        let event = Event::of_invalid(invalid.problems.clone(), &identity, stand_in, now);
+        let place = Place { record: row.record, line: row.line };
+        Ok(importer.reject(place, stand_in, &event, self.lane, now)?)
+    }
+}
+
+async fn onboard(
+    run: &Run,
+    progress: &Progress,
+    with_sandbox: bool,
+    batch: i64,
+    stop: CancellationToken,
+    listen: Option<std::net::SocketAddr>,
+) -> Result<Ended, AppError> {
+    let partner = partner::connect(&run.settings, with_sandbox, stop.clone()).await?;
+    let context = partner.context;
+    let ops = ops::serve_if_asked(listen, &context).await?;
+    let events_file = run.folder.join("results.ndjson");
+    let exporter = Exporter::start(run.open()?, &run.queue, &events_file, move || stop.cancel())?;
+    let store = Store::start(run.open()?, &run.queue, exporter.waker())?;
+    let poll = Duration::from_millis(run.settings.queue.poll_ms);
+    let source = |lane| LocalSource::new(store.clone(), lane, WhenEmpty::End, poll, Clock::System);
+    let sources = (source(Lane::Signup), source(Lane::Bulk));
+    drop(store);
+    let shown = WorkProgress {
+        progress: progress.clone(),
+        before: report::rows(&run.open()?, &run.queue, batch)?,
+        metrics: context.metrics.clone(),
+        began: Instant::now(),
+    };
+    let shown = tokio::spawn(shown.show(std::sync::Arc::clone(&context)));
+    let ended = work(context, sources.0, sources.1).await;
+    shown.abort();
+    drop(ops);
+    let exported = tokio::task::spawn_blocking(|| exporter.finish())
+        .await
+        .map_err(|error| AppError::CannotGoOn(format!("writing events ended abnormally: {error}")))?;
+    let ended = ended?;
+    exported?;
+    Ok(ended)
+}
+
+fn finish(run: &Run, summary: &Summary) -> Finished {
+    summary::print(summary, &run.folder);
+    if summary.tally.rejected + summary.tally.failed > 0 { Finished::WithRejects } else { Finished::Well }
+}
+
+fn left(summary: &Summary, cut_off: usize) -> String {
+    let on_their_way = if cut_off > 0 {
+        format!("; {cut_off} requests were still on their way and will be looked up")
+    } else {
+        String::new()
+    };
+    format!("with {} of {} rows still waiting{on_their_way}", summary.tally.waiting, summary.rows)
+}
+
+fn stopped(run: &Run, progress: &Progress, how: &str) -> Result<Finished, AppError> {
+    progress.say(&format!(
+        "stopped {how}. Nothing is lost; go on with:\n  {}\nwhat is known so far is in {}",
+        resume_command(),
+        run.folder.display()
+    ));
+    Ok(Finished::NotAtAll)
+}
+
+/// This command, as it can be typed again.
+fn resume_command() -> String {
+    let quoted = |word: String| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+        if !word.is_empty() && word.chars().all(is_plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    };
+    std::env::args_os().map(|word| quoted(word.to_string_lossy().into_owned())).collect::<Vec<_>>().join(" ")
+}

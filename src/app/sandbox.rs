@@ -1,0 +1,42 @@
+//! `sandbox`: the simulated API, for rehearsals and for other programs' tests.
+
+use tokio::net::TcpListener;
+
+use super::error::AppError;
+use super::signals::stop_on_signal;
+use super::{Finished, partner, start_logging};
+use crate::cli::SandboxArgs;
+use crate::config::Settings;
+use crate::sandbox::serve;
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// [`AppError`] where the address can't be used.
+pub async fn sandbox(arguments: &SandboxArgs, settings: &Settings) -> Result<Finished, AppError> {
+    start_logging(settings, "info", std::io::stderr)?;
+    let address = arguments.listen;
+    if !address.ip().is_loopback() && !arguments.allow_remote {
+        return Err(AppError::Usage(format!(
+            "--listen {address} can be reached by other machines, and the sandbox guards nothing: \
+             use a loopback address, or add --allow-remote"
+        )));
+    }
+    let bind = |error| AppError::CannotGoOn(format!("--listen {address}: {error}; give another address"));
+    let listener = TcpListener::bind(address).await.map_err(bind)?;
+    let bound = listener.local_addr().map_err(bind)?;
+    announce(&bound.to_string());
+    serve(listener, partner::sandbox_config(settings), stop_on_signal()?)
+        .await
+        .map_err(|error| AppError::CannotGoOn(format!("the sandbox has stopped: {error}")))?;
+    Ok(Finished::Well)
+}
+
+#[expect(clippy::print_stdout, reason = "the command line's answer; tests read the address from it")]
+fn announce(address: &str) {
+    println!(
+        "simulated Plu API on http://{address}/api\n\
+         its key is sk_staging_sandbox; what it saw: http://{address}/stats\n\
+         use it with: PLU_API_KEY=sk_staging_sandbox plu-onboard run FILE --api-url http://{address}/api"
+    );
+}

@@ -1,0 +1,27 @@
+//! `config check` and `config show`.
+
+use super::error::AppError;
+use super::{Finished, partner};
+use crate::cli::ConfigArgs;
+use crate::config::Settings;
+
+/// Checks that the settings hold together and that the API key fits the URL.
+///
+/// # Errors
+/// [`AppError::Usage`] with what is wrong.
+pub fn check(_arguments: &ConfigArgs, settings: &Settings) -> Result<Finished, AppError> {
+    partner::api_key(settings)?;
+    print("the settings are right, and the API key fits api.url\n");
+    Ok(Finished::Well)
+}
+
+/// Prints the settings and where each comes from.
+pub fn show(settings: &Settings) -> Finished {
+    print(&settings.render_redacted());
+    Finished::Well
+}
+
+#[expect(clippy::print_stdout, reason = "the command line's answer")]
+fn print(text: &str) {
+    print!("{text}");
+}

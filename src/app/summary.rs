@@ -1,0 +1,86 @@
+//! The end of a run, for a person.
+
+use std::path::Path;
+
+use super::results::Summary;
+use crate::domain::EventType;
+
+/// Prints the summary and the check that no row is unaccounted for.
+#[expect(clippy::print_stdout, reason = "the command line's answer")]
+pub fn print(summary: &Summary, folder: &Path) {
+    print!("{}", text(summary, folder));
+}
+
+fn text(summary: &Summary, folder: &Path) -> String {
+    let Summary { tally, rows, .. } = summary;
+    let mut lines = vec![format!("{}: {} rows", summary.file, grouped(*rows))];
+    for event_type in EventType::ALL {
+        let count = tally.of(event_type);
+        let file = folder.join(format!("{}.csv", event_type.short()));
+        let file = if count > 0 { file.display().to_string() } else { String::new() };
+        lines.push(format!("  {:<9}{:>11}   {file}", event_type.short(), grouped(count)).trim_end().to_owned());
+    }
+    if tally.waiting > 0 {
+        lines.push(format!("  {:<9}{:>11}", "waiting", grouped(tally.waiting)));
+    }
+    lines.push(balance(summary));
+    for (cluster, count) in &summary.problems {
+        lines.push(format!("  {count} x {cluster}"));
+    }
+    if summary.repeated > 0 {
+        lines.push(format!(
+            "  {} rows repeat an earlier row; they were not sent again and stand in existing.csv with its link",
+            summary.repeated
+        ));
+    }
+    if summary.without_link > 0 {
+        lines.push(format!(
+            "  {} created users have no link: the answer was lost and they were found by looking them up",
+            summary.without_link
+        ));
+    }
+    if summary.may_have_been_created > 0 {
+        lines.push(format!(
+            "  {} failed rows may have been created: look for them at the partner before sending them again",
+            summary.may_have_been_created
+        ));
+    }
+    if tally.rejected > 0 {
+        lines.push("To mend rejected rows, correct rejected.csv and give it to run again.".to_owned());
+    }
+    lines.push(format!("All events: {}", folder.join("results.ndjson").display()));
+    lines.join("\n") + "\n"
+}
+
+fn balance(summary: &Summary) -> String {
+    let tally = &summary.tally;
+    let sum = tally.total();
+    let verdict = if sum == summary.rows { "every row is accounted for" } else { "ROWS ARE UNACCOUNTED FOR" };
+    let parts = [tally.created, tally.existing, tally.rejected, tally.failed, tally.waiting].map(grouped).join(" + ");
+    format!("  {parts} = {} of {}: {verdict}", grouped(sum), grouped(summary.rows))
+}
+
+/// 1234567 as 1,234,567.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}

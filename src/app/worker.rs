@@ -1,0 +1,67 @@
+//! `worker`: consumes the queue until it is stopped.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::AppError;
+use super::signals::stop_on_signal;
+use super::{Finished, import, ops, partner, results, start_logging};
+use crate::adapters::local_queue::export::Exporter;
+use crate::adapters::local_queue::lock::WorkerLock;
+use crate::adapters::local_queue::open::{IfMissing, open};
+use crate::adapters::local_queue::report;
+use crate::adapters::local_queue::source::{LocalSource, WhenEmpty};
+use crate::adapters::local_queue::store::Store;
+use crate::cli::WorkerArgs;
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::domain::Lane;
+use crate::pipeline::worker::{Ended, work};
+
+/// Works.
+///
+/// # Errors
+/// [`AppError`] with what, where and how to mend it.
+pub async fn worker(arguments: &WorkerArgs, settings: Settings) -> Result<Finished, AppError> {
+    start_logging(&settings, "info", std::io::stderr)?;
+    let queue = import::local_path(&settings)?;
+    let folder = arguments.out.out.clone().unwrap_or_else(|| default_folder(&queue));
+    let stop = stop_on_signal()?;
+    let partner = partner::connect(&settings, arguments.service.sandbox, stop.clone()).await?;
+    let open = || open(&queue, IfMissing::Create, settings.queue.size_mib_max);
+    let connection = open()?;
+    let lock = WorkerLock::acquire(&queue, Clock::System.now())?;
+    results::create_private_folder(&folder)?;
+    let events_file = folder.join("results.ndjson");
+    let tally = report::jobs(&connection, &queue)?;
+    tracing::info!(
+        queue = %queue.display(), events = %events_file.display(), waiting = tally.waiting, "working until told to stop"
+    );
+    let ops = ops::serve_if_asked(arguments.service.listen, &partner.context).await?;
+    let exporter = Exporter::start(connection, &queue, &events_file, move || stop.cancel())?;
+    let store = Store::start(open()?, &queue, exporter.waker())?;
+    let poll = Duration::from_millis(settings.queue.poll_ms);
+    let source = |lane| LocalSource::new(store.clone(), lane, WhenEmpty::Wait, poll, Clock::System);
+    let sources = (source(Lane::Signup), source(Lane::Bulk));
+    drop(store);
+    let ended = work(partner.context, sources.0, sources.1).await;
+    drop(ops);
+    let exported = tokio::task::spawn_blocking(|| exporter.finish())
+        .await
+        .map_err(|error| AppError::CannotGoOn(format!("writing events ended abnormally: {error}")))?;
+    drop(lock);
+    match ended? {
+        Ended::CutOff { jobs } => {
+            tracing::warn!(jobs, "stopped; requests were still on their way and will be looked up")
+        }
+        Ended::Stopped | Ended::Drained => tracing::info!("stopped; everything else is on the queue"),
+    }
+    exported?;
+    Ok(Finished::Well)
+}
+
+/// Beside the queue, named after it.
+fn default_folder(queue: &Path) -> PathBuf {
+    let stem = queue.file_stem().map_or_else(|| "queue".into(), |stem| stem.to_string_lossy().into_owned());
+    queue.with_file_name(format!("{stem}-results"))
+}

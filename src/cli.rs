@@ -1,0 +1,304 @@
+//! The command line: what can be typed, and nothing of what it does.
+//!
+//! Flags that stand for a setting stay text here and become [`crate::config::Overrides`], so that a value is checked
+//! in one place and an error reads the same whether it came from a file, a variable or a flag. Usage errors exit with
+//! status 2.
+
+mod overrides;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use encoding_rs::Encoding;
+use secrecy::SecretString;
+
+/// Onboards customers to the Plu card partner API: each exactly once, with a verification link for each.
+#[derive(Debug, Parser)]
+#[command(name = "plu-onboard", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// Never accepted, and known only so that the value isn't repeated in an error.
+    #[arg(long, global = true, hide = true, value_name = "KEY", value_parser = values::RefusedApiKey)]
+    pub api_key: Option<Infallible>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Onboard everybody in a CSV file on this machine and write the results; started again, it resumes.
+    Run(RunArgs),
+    /// Read and validate a CSV file and print the plan, without sending or writing anything.
+    Check(CheckArgs),
+    /// Put the rows of a CSV file on the queue.
+    Import(ImportArgs),
+    /// Work on the jobs of the queue until stopped.
+    Worker(WorkerArgs),
+    /// Serve a simulated Plu API for rehearsals.
+    Sandbox(SandboxArgs),
+    /// Look at the settings.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// What to do with the settings.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check the settings and the API key without starting anything.
+    Check(ConfigArgs),
+    /// Print the settings in force as TOML, each with its origin and without secrets.
+    Show(ConfigArgs),
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// CSV file whose first line names the columns.
+    pub file: PathBuf,
+    /// Which settings.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Where jobs wait.
+    #[command(flatten)]
+    pub queue: QueueArgs,
+    /// Which partner API.
+    #[command(flatten)]
+    pub api: ApiArgs,
+    /// How fast.
+    #[command(flatten)]
+    pub pace: PaceArgs,
+    /// How the worker is run.
+    #[command(flatten)]
+    pub service: ServiceArgs,
+    /// How urgent.
+    #[command(flatten)]
+    pub lane: LaneArgs,
+    /// How the file is read.
+    #[command(flatten)]
+    pub csv: CsvArgs,
+    /// Where results go.
+    #[command(flatten)]
+    pub out: OutArgs,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// CSV file whose first line names the columns.
+    pub file: PathBuf,
+    /// Which settings.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Show every row that needs a look, however many.
+    #[arg(long)]
+    pub all: bool,
+    /// How fast, for the time in the plan.
+    #[command(flatten)]
+    pub pace: PaceArgs,
+    /// How the file is read.
+    #[command(flatten)]
+    pub csv: CsvArgs,
+}
+
+/// `import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// CSV file whose first line names the columns.
+    pub file: PathBuf,
+    /// Which settings.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Where jobs wait.
+    #[command(flatten)]
+    pub queue: QueueArgs,
+    /// How urgent.
+    #[command(flatten)]
+    pub lane: LaneArgs,
+    /// How the file is read.
+    #[command(flatten)]
+    pub csv: CsvArgs,
+    /// Where rows go that can't become jobs.
+    #[command(flatten)]
+    pub out: OutArgs,
+}
+
+/// `worker`.
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
+    /// Which settings.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Where jobs wait.
+    #[command(flatten)]
+    pub queue: QueueArgs,
+    /// Which partner API.
+    #[command(flatten)]
+    pub api: ApiArgs,
+    /// How fast.
+    #[command(flatten)]
+    pub pace: PaceArgs,
+    /// How the worker is run.
+    #[command(flatten)]
+    pub service: ServiceArgs,
+    /// Where results go.
+    #[command(flatten)]
+    pub out: OutArgs,
+}
+
+/// `sandbox`.
+#[derive(Debug, Args)]
+pub struct SandboxArgs {
+    /// Which settings.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Address and port to serve the simulated API on; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8787")]
+    pub listen: SocketAddr,
+    /// Allow an address in --listen that other machines can reach.
+    #[arg(long)]
+    pub allow_remote: bool,
+    /// Seconds for which an idempotency key is remembered [setting: sandbox.key_ttl_s].
+    #[arg(long, value_name = "SECONDS")]
+    pub key_ttl: Option<String>,
+    /// Milliseconds until an answer [setting: sandbox.latency_ms].
+    #[arg(long, value_name = "MS")]
+    pub latency_ms: Option<String>,
+    /// Requests per second over which the answer is 429; 0 means no limit [setting: sandbox.rate_limit].
+    #[arg(long, value_name = "N")]
+    pub rate_limit: Option<String>,
+    /// Seed of ids and chance: the same seed, the same behaviour [setting: sandbox.seed].
+    #[arg(long, value_name = "N")]
+    pub seed: Option<String>,
+}
+
+/// `config check` and `config show`: every flag that stands for a setting of the worker or an import.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Which settings.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Where jobs wait.
+    #[command(flatten)]
+    pub queue: QueueArgs,
+    /// Which partner API.
+    #[command(flatten)]
+    pub api: ApiArgs,
+    /// How fast.
+    #[command(flatten)]
+    pub pace: PaceArgs,
+    /// How many at once.
+    #[command(flatten)]
+    pub concurrency: ConcurrencyArgs,
+    /// How urgent.
+    #[command(flatten)]
+    pub lane: LaneArgs,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub struct CommonArgs {
+    /// Settings file (TOML); environment variables PLU_ONBOARD__SECTION__KEY and flags win over it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Log lines for people or one JSON object a line [setting: log.format].
+    #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"])]
+    pub log_format: Option<String>,
+}
+
+/// Flags of commands that use the queue.
+#[derive(Debug, Args)]
+pub struct QueueArgs {
+    /// Queue to use: local:PATH, amqp://... or amqps://... [setting: queue.url].
+    #[arg(long, value_name = "URL")]
+    pub queue: Option<SecretString>,
+}
+
+/// Flags of commands that talk to the partner API.
+#[derive(Debug, Args)]
+pub struct ApiArgs {
+    /// Base URL of the partner API [setting: api.url].
+    #[arg(long, value_name = "URL")]
+    pub api_url: Option<SecretString>,
+    /// File that holds the API key, instead of the environment variable PLU_API_KEY [setting: api.key_file].
+    #[arg(long, value_name = "FILE")]
+    pub api_key_file: Option<SecretString>,
+}
+
+/// Flags of commands to which the pace matters.
+#[derive(Debug, Args)]
+pub struct PaceArgs {
+    /// Most requests per second; 0 means no limit [setting: pace.rate].
+    #[arg(long, value_name = "N")]
+    pub rate: Option<String>,
+}
+
+/// Flags of commands that send requests side by side.
+#[derive(Debug, Args)]
+pub struct ConcurrencyArgs {
+    /// Most requests on their way at once [setting: worker.concurrency].
+    #[arg(long, value_name = "N")]
+    pub concurrency: Option<String>,
+}
+
+/// Flags of commands that work on jobs.
+#[derive(Debug, Args)]
+pub struct ServiceArgs {
+    /// How many at once.
+    #[command(flatten)]
+    pub concurrency: ConcurrencyArgs,
+    /// Address and port to serve metrics and health on; without it nothing is served.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Use a built-in simulated API instead of the partner's; the network is not touched.
+    #[arg(long, conflicts_with_all = ["api_url", "api_key_file"])]
+    pub sandbox: bool,
+}
+
+/// Flags of commands that put jobs on the queue.
+#[derive(Debug, Args)]
+pub struct LaneArgs {
+    /// Lane that the rows wait in: signup goes before bulk [setting: import.lane].
+    #[arg(long, value_name = "LANE", value_parser = ["signup", "bulk"])]
+    pub lane: Option<String>,
+}
+
+/// Flags of commands that read a CSV file.
+#[derive(Debug, Args)]
+pub struct CsvArgs {
+    /// Character between the cells: , ; | or a word (comma, semicolon, pipe, tab); found out from the file unless
+    /// given.
+    #[arg(long, value_name = "CHAR", value_parser = values::delimiter)]
+    pub delimiter: Option<u8>,
+    /// Encoding of the file, such as windows-1252; found out from the file unless given.
+    #[arg(long, value_name = "LABEL", value_parser = values::encoding)]
+    pub encoding: Option<&'static Encoding>,
+}
+
+/// Flags of commands that write result files.
+#[derive(Debug, Args)]
+pub struct OutArgs {
+    /// Folder for the result files, which only their owner can read.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+impl Command {
+    /// The flags that every command has.
+    pub const fn common(&self) -> &CommonArgs {
+        match self {
+            Self::Run(args) => &args.common,
+            Self::Check(args) => &args.common,
+            Self::Import(args) => &args.common,
+            Self::Worker(args) => &args.common,
+            Self::Sandbox(args) => &args.common,
+            Self::Config(ConfigCommand::Check(args) | ConfigCommand::Show(args)) => &args.common,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Which flag stands for which setting.
+
+use super::{
+    ApiArgs, CheckArgs, Command, CommonArgs, ConcurrencyArgs, ConfigArgs, ConfigCommand, ImportArgs, LaneArgs,
+    PaceArgs, QueueArgs, RunArgs, SandboxArgs, WorkerArgs,
+};
+use crate::config::Overrides;
+
+/// The settings that a command's flags give.
+impl From<&Command> for Overrides {
+    fn from(command: &Command) -> Self {
+        let groups: &[&dyn SettingFlags] = match command {
+            Command::Run(RunArgs { common, queue, api, pace, service, lane, .. }) => {
+                &[common, queue, api, pace, &service.concurrency, lane]
+            }
+            Command::Check(CheckArgs { common, pace, .. }) => &[common, pace],
+            Command::Import(ImportArgs { common, queue, lane, .. }) => &[common, queue, lane],
+            Command::Worker(WorkerArgs { common, queue, api, pace, service, .. }) => {
+                &[common, queue, api, pace, &service.concurrency]
+            }
+            Command::Sandbox(args) => &[&args.common, args],
+            Command::Config(ConfigCommand::Check(args) | ConfigCommand::Show(args)) => {
+                let ConfigArgs { common, queue, api, pace, concurrency, lane } = args;
+                &[common, queue, api, pace, concurrency, lane]
+            }
+        };
+        let mut overrides = Self::default();
+        groups.iter().for_each(|group| group.add_to(&mut overrides));
+        overrides
+    }
+}
+
+/// A group of flags of which some stand for settings.
+trait SettingFlags {
+    fn add_to(&self, overrides: &mut Overrides);
+}
+
+impl SettingFlags for CommonArgs {
+    fn add_to(&self, overrides: &mut Overrides) {
+        overrides.set("--log-format", "log.format", self.log_format.clone());
+    }
+}
+
+impl SettingFlags for QueueArgs {
+    fn add_to(&self, overrides: &mut Overrides) {
+        overrides.set("--queue", "queue.url", self.queue.clone());
+    }
+}
+
+impl SettingFlags for ApiArgs {
+    fn add_to(&self, overrides: &mut Overrides) {
+        overrides.set("--api-url", "api.url", self.api_url.clone());
+        overrides.set("--api-key-file", "api.key_file", self.api_key_file.clone());
+    }
+}
+
+impl SettingFlags for PaceArgs {
+    fn add_to(&self, overrides: &mut Overrides) {
+        overrides.set("--rate", "pace.rate", self.rate.clone());
+    }
+}
+
+impl SettingFlags for ConcurrencyArgs {
+    fn add_to(&self, overrides: &mut Overrides) {
+        overrides.set("--concurrency", "worker.concurrency", self.concurrency.clone());
+    }
+}
+
+impl SettingFlags for LaneArgs {
+    fn add_to(&self, overrides: &mut Overrides) {
+        overrides.set("--lane", "import.lane", self.lane.clone());
+    }
+}
+
+impl SettingFlags for SandboxArgs {
+    fn add_to(&self, overrides: &mut Overrides) {
+        overrides.set("--key-ttl", "sandbox.key_ttl_s", self.key_ttl.clone());
+        overrides.set("--latency-ms", "sandbox.latency_ms", self.latency_ms.clone());
+        overrides.set("--rate-limit", "sandbox.rate_limit", self.rate_limit.clone());
+        overrides.set("--seed", "sandbox.seed", self.seed.clone());
+    }
+}

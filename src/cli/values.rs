@@ -1,0 +1,42 @@
+//! Values that aren't settings, read where they are typed.
+
+use std::convert::Infallible;
+use std::ffi::OsStr;
+
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, Command, Error};
+use encoding_rs::Encoding;
+
+/// Refuses whatever follows `--api-key`. Other users of the machine can see arguments, and logs and shells keep
+/// them, so the error doesn't repeat the value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RefusedApiKey;
+
+impl TypedValueParser for RefusedApiKey {
+    type Value = Infallible;
+
+    fn parse_ref(&self, command: &Command, _: Option<&Arg>, _: &OsStr) -> Result<Infallible, Error> {
+        let message = "the API key can't be given as an argument, where others can read it: set the environment \
+                       variable PLU_API_KEY, or name a file that holds it with --api-key-file\n";
+        Err(Error::raw(ErrorKind::UnknownArgument, message).with_cmd(command))
+    }
+}
+
+/// The byte between the cells of a CSV file: one of the four that files are written with. The words are for shells,
+/// in which the characters are hard to type.
+pub(super) fn delimiter(text: &str) -> Result<u8, String> {
+    match text {
+        "," | "comma" => Ok(b','),
+        ";" | "semicolon" => Ok(b';'),
+        "|" | "pipe" => Ok(b'|'),
+        "\t" | "\\t" | "tab" => Ok(b'\t'),
+        _ => Err("write one of , ; | or one of the words comma, semicolon, pipe, tab".to_owned()),
+    }
+}
+
+/// An encoding by any of its names in the WHATWG Encoding Standard.
+pub(super) fn encoding(label: &str) -> Result<&'static Encoding, String> {
+    Encoding::for_label(label.as_bytes())
+        .ok_or_else(|| "write a name such as utf-8, utf-16le, windows-1252 or iso-8859-15".to_owned())
+}

@@ -1,0 +1,149 @@
+//! What a value may be: reading it from text, checking it, saying it in words.
+
+use std::fmt;
+
+use config::ValueKind;
+use tracing_subscriber::EnvFilter;
+use url::Url;
+
+use super::QueueUrl;
+
+/// Most texts in a list.
+const TEXTS_MAX: usize = 32;
+/// Longest text in a list, in characters.
+const LISTED_CHARS_MAX: usize = 100;
+/// Longest text of any other kind, in bytes.
+const TEXT_BYTES_MAX: usize = 4_096;
+/// A wrong value is shown up to this many characters.
+const SHOWN_CHARS_MAX: usize = 40;
+
+/// The values that a key may have. Displays as they are named to people.
+#[derive(Debug)]
+pub(super) enum Allowed {
+    /// A whole number, bounds included.
+    Whole { min: i64, max: i64 },
+    /// A number, bounds included.
+    Decimal { min: f64, max: f64 },
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// A list of short texts; separated by commas where it comes from an environment variable.
+    Texts,
+    /// A text of a form of its own. `check` says what is wrong and never quotes the text: it may hold a secret.
+    Text { form: &'static str, check: fn(&str) -> Result<(), String> },
+}
+
+pub(super) const API_URL: Allowed = Allowed::Text {
+    form: "a base URL such as https://services.getplu.com/api, without user, password, query and fragment",
+    check: check_api_url,
+};
+
+pub(super) const QUEUE_URL: Allowed = Allowed::Text {
+    form: "local:PATH, or amqp://USER:PASSWORD@HOST/VHOST (amqps:// for TLS)",
+    check: |text| text.parse::<QueueUrl>().map(|_| ()).map_err(|error| error.reason().to_owned()),
+};
+
+pub(super) const KEY_FILE: Allowed = Allowed::Text {
+    form: "the path of a file, not the key itself; empty for none",
+    check: |text| if text.starts_with("sk_") { Err("looks like an API key".to_owned()) } else { Ok(()) },
+};
+
+pub(super) const CURRENCY: Allowed = Allowed::Text {
+    form: "three capital letters, such as USD",
+    check: |text| match text.as_bytes() {
+        letters @ [_, _, _] if letters.iter().all(u8::is_ascii_uppercase) => Ok(()),
+        _ => Err("is something else".to_owned()),
+    },
+};
+
+pub(super) const LOG_FILTER: Allowed = Allowed::Text {
+    form: "a filter such as info or plu_onboard=debug; empty for the command's own",
+    check: |text| EnvFilter::try_new(text).map(|_| ()).map_err(|error| format!("can't be read: {error}")),
+};
+
+fn check_api_url(text: &str) -> Result<(), String> {
+    let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+    let wrong = match url.scheme() {
+        "http" | "https" if !url.username().is_empty() || url.password().is_some() => "holds a user or a password",
+        "http" | "https" if url.query().is_some() || url.fragment().is_some() => "holds a query or a fragment",
+        "http" | "https" => return Ok(()),
+        _ => "begins with something other than https:// or http://",
+    };
+    Err(wrong.to_owned())
+}
+
+impl Allowed {
+    /// Reads a value that came as text. What can't be read stays a text, for [`Self::check`] to refuse.
+    pub(super) fn read(&self, text: &str) -> ValueKind {
+        let as_text = || ValueKind::from(text);
+        match self {
+            Self::Whole { .. } => text.trim().parse().map_or_else(|_| as_text(), ValueKind::I64),
+            Self::Decimal { .. } => text.trim().parse().map_or_else(|_| as_text(), ValueKind::Float),
+            Self::Texts if text.trim().is_empty() => ValueKind::from(Vec::<String>::new()),
+            Self::Texts => ValueKind::from(text.split(',').map(str::trim).collect::<Vec<_>>()),
+            Self::OneOf(_) | Self::Text { .. } => as_text(),
+        }
+    }
+
+    /// Whether the value is one of these; else what is wrong with it, to follow the key in a sentence.
+    pub(super) fn check(&self, kind: &ValueKind) -> Result<(), String> {
+        let is_allowed = match (self, kind) {
+            (Self::Whole { min, max }, ValueKind::I64(number)) => (min..=max).contains(&number),
+            (Self::Decimal { min, max }, ValueKind::Float(number)) => (min..=max).contains(&number),
+            (Self::Decimal { min, max }, ValueKind::I64(number)) => (*min..=*max).contains(&(*number as f64)),
+            (Self::OneOf(words), ValueKind::String(text)) => words.contains(&text.as_str()),
+            (Self::Texts, ValueKind::Array(items)) => return check_texts(items),
+            (Self::Text { check, .. }, ValueKind::String(text)) => {
+                check_plain(text)?;
+                return check(text);
+            }
+            _ => false,
+        };
+        if is_allowed { Ok(()) } else { Err(format!("is {}", shown(kind))) }
+    }
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole { min, max } => write!(f, "a whole number from {min} to {max}"),
+            Self::Decimal { min, max } => write!(f, "a number from {min} to {max}"),
+            Self::OneOf(words) => f.write_str(&words.join(" or ")),
+            Self::Texts => write!(f, "a list of up to {TEXTS_MAX} texts of 1 to {LISTED_CHARS_MAX} characters"),
+            Self::Text { form, .. } => f.write_str(form),
+        }
+    }
+}
+
+fn check_texts(items: &[config::Value]) -> Result<(), String> {
+    if items.len() > TEXTS_MAX {
+        return Err(format!("has {} entries", items.len()));
+    }
+    items.iter().try_for_each(|item| match &item.kind {
+        ValueKind::String(text) => match text.chars().count() {
+            1..=LISTED_CHARS_MAX => check_plain(text),
+            chars => Err(format!("holds a text of {chars} characters")),
+        },
+        kind => Err(format!("holds {}", shown(kind))),
+    })
+}
+
+fn check_plain(text: &str) -> Result<(), String> {
+    match text.chars().position(char::is_control) {
+        Some(index) => Err(format!("holds a control character (character {})", index + 1)),
+        None if text.len() > TEXT_BYTES_MAX => Err(format!("is longer than {TEXT_BYTES_MAX} bytes")),
+        None => Ok(()),
+    }
+}
+
+fn shown(kind: &ValueKind) -> String {
+    match kind {
+        ValueKind::String(text) if text.chars().count() > SHOWN_CHARS_MAX => {
+            format!("the text {:?}...", text.chars().take(SHOWN_CHARS_MAX).collect::<String>())
+        }
+        ValueKind::String(text) => format!("the text {text:?}"),
+        ValueKind::Float(number) => format!("{number:?}"),
+        ValueKind::Array(_) => "a list".to_owned(),
+        ValueKind::Table(_) => "a table".to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,167 @@
+//! Where values come from. A layer is a list of leaves; each leaf knows its origin.
+//!
+//! Environment variables are read here and not by the `config` crate, so that an error can name the variable and
+//! its text is read as the key's type demands.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use config::{FileFormat, FileSourceString, Source as _, Value, ValueKind};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::error::SettingsError;
+use super::{API_KEY_VARIABLE, DEFAULT_TOML, rules};
+
+/// What the names of our variables begin with. Two underscores: Kubernetes gives every container variables such as
+/// `PLU_ONBOARD_PORT` for a service of the name `plu-onboard`.
+const VARIABLE_PREFIX: &str = "PLU_ONBOARD__";
+
+/// Longest settings file, in bytes.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Built in.
+    Default,
+    /// The `--config` file.
+    File(PathBuf),
+    /// The environment variable of this name.
+    Environment(String),
+    /// The flag of this name, with its dashes.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Environment(variable) => write!(f, "environment {variable}"),
+            Self::Flag(flag) => write!(f, "flag {flag}"),
+        }
+    }
+}
+
+/// One value of one layer. No `Debug`: the value may hold a secret.
+pub(super) struct Leaf {
+    pub(super) origin: Origin,
+    /// `section.key`.
+    pub(super) key: String,
+    pub(super) value: LeafValue,
+}
+
+pub(super) enum LeafValue {
+    /// Has a type already.
+    Typed(ValueKind),
+    /// Is still to be read as the key demands.
+    Text(String),
+}
+
+/// What flags set. Values are text, read and checked like those of environment variables, and never printed.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides(Vec<Override>);
+
+#[derive(Debug, Clone)]
+struct Override {
+    flag: &'static str,
+    key: &'static str,
+    value: SecretString,
+}
+
+impl Overrides {
+    /// Notes the value that `flag` (with its dashes) gives to `key` (`section.key`); nothing where it wasn't given.
+    pub fn set(&mut self, flag: &'static str, key: &'static str, value: Option<impl Into<SecretString>>) {
+        self.0.extend(value.map(|value| Override { flag, key, value: value.into() }));
+    }
+
+    pub(super) fn leaves(&self) -> impl Iterator<Item = Leaf> {
+        self.0.iter().map(|Override { flag, key, value }| Leaf {
+            origin: Origin::Flag(flag),
+            key: (*key).to_owned(),
+            value: LeafValue::Text(value.expose_secret().to_owned()),
+        })
+    }
+}
+
+/// The variables of this process that concern the settings. Unlike [`std::env::vars`] it doesn't panic where another
+/// variable isn't Unicode.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        let is_ours = name == API_KEY_VARIABLE || name.starts_with(VARIABLE_PREFIX);
+        is_ours.then(|| (name, value.to_string_lossy().into_owned()))
+    })
+}
+
+/// The environment's part.
+pub(super) struct Environment {
+    pub(super) leaves: Vec<Leaf>,
+    pub(super) api_key: Option<SecretString>,
+}
+
+impl Environment {
+    pub(super) fn read(variables: impl Iterator<Item = (String, String)>) -> Self {
+        // Sorted, so that problems come in the same order every time.
+        let mut variables: BTreeMap<_, _> = variables.collect();
+        let api_key = variables.remove(API_KEY_VARIABLE).map(SecretString::from);
+        let leaves = variables.into_iter().filter_map(|(variable, text)| {
+            let key = variable.strip_prefix(VARIABLE_PREFIX)?.to_lowercase().replace("__", ".");
+            Some(Leaf { key, value: LeafValue::Text(text), origin: Origin::Environment(variable) })
+        });
+        Self { leaves: leaves.collect(), api_key }
+    }
+}
+
+pub(super) fn defaults() -> Result<Vec<Leaf>, SettingsError> {
+    toml(&Origin::Default, DEFAULT_TOML)
+}
+
+pub(super) fn file(path: &Path) -> Result<Vec<Leaf>, SettingsError> {
+    let text =
+        read_bounded(path, FILE_BYTES_MAX).map_err(|source| SettingsError::File { path: path.to_owned(), source })?;
+    toml(&Origin::File(path.to_owned()), &text)
+}
+
+/// Reads a text file that isn't longer than it may be.
+pub(super) fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(bytes_max + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > bytes_max {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {bytes_max} bytes")));
+    }
+    Ok(text)
+}
+
+fn toml(origin: &Origin, text: &str) -> Result<Vec<Leaf>, SettingsError> {
+    let source: config::File<FileSourceString, _> = config::File::from_str(text, FileFormat::Toml);
+    let sections = source
+        .collect()
+        .map_err(|error| SettingsError::Syntax { origin: origin.clone(), reason: without_source_text(&error) })?;
+    let mut leaves = Vec::new();
+    let mut push = |key: String, value: Value| {
+        leaves.push(Leaf { origin: origin.clone(), key, value: LeafValue::Typed(value.kind) });
+    };
+    for (section, value) in sections {
+        match value.kind {
+            ValueKind::Table(table) if rules::is_section(&section) => {
+                table.into_iter().for_each(|(name, value)| push(format!("{section}.{name}"), value));
+            }
+            // Not a section that exists, or not a section at all: refused under its name.
+            _ => push(section, value),
+        }
+    }
+    leaves.sort_by(|a, b| a.key.cmp(&b.key));
+    Ok(leaves)
+}
+
+/// A TOML error without the three lines that quote the file.
+fn without_source_text(error: &config::ConfigError) -> String {
+    let text = error.to_string();
+    let quote = if text.starts_with("TOML parse error") { 1..4 } else { 0..0 };
+    let lines = text.trim_end().lines().enumerate().filter(|(index, _)| !quote.contains(index));
+    lines.map(|(_, line)| line).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,141 @@
+//! The settings: read once, checked as a whole, typed from then on.
+//!
+//! ```text
+//! default.toml < --config file < PLU_ONBOARD__SECTION__KEY < flags
+//!      └── layers: one leaf for each value, with its origin
+//!            └── rules: is the key known, has the value the right type and range?
+//!                  └── Settings, one struct a section
+//!                        └── relations: do the values fit together?
+//! ```
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `sections` | the structs |
+//! | `layers` | where values come from |
+//! | `rules`, `allowed` | what each value may be |
+//! | `relations` | what two values have to do with each other |
+//! | `queue_url`, `api_key` | the two values with a secret in them |
+//! | `convert` | what the pipeline and the domain want to know |
+//! | `render` | `config show` |
+//!
+//! **Invariants:** an unknown key is an error; every problem is reported, each with its origin, its key and what is
+//! allowed; no secret is in a `Debug` or `Display` output, an error or a rendering.
+
+mod allowed;
+mod api_key;
+mod convert;
+mod error;
+mod layers;
+mod queue_url;
+mod relations;
+mod render;
+mod rules;
+mod sections;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+pub use self::api_key::{API_KEY_VARIABLE, ApiKey, ApiKeyError, PRODUCTION_HOST, STAGING_HOST, check_key_fits};
+pub use self::error::{SettingsError, SettingsProblem};
+use self::layers::{Environment, Leaf};
+pub use self::layers::{Origin, Overrides, environment};
+pub use self::queue_url::{QueueUrl, QueueUrlError};
+pub use self::sections::{
+    ApiSettings, ImportSettings, LogSettings, PaceSettings, PlanSettings, QueueSettings, SandboxSettings,
+    WorkerSettings,
+};
+
+/// `config/default.toml`: every key, its default, its range and why.
+pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
+
+/// Everything that can be set, checked.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The partner API.
+    pub api: ApiSettings,
+    /// Where jobs wait.
+    pub queue: QueueSettings,
+    /// How fast requests leave.
+    pub pace: PaceSettings,
+    /// How the worker behaves.
+    pub worker: WorkerSettings,
+    /// How files are read.
+    pub import: ImportSettings,
+    /// What `check` calculates with.
+    pub plan: PlanSettings,
+    /// Log lines.
+    pub log: LogSettings,
+    /// The built-in simulated API.
+    pub sandbox: SandboxSettings,
+    /// Where each value came from.
+    #[serde(skip)]
+    origins: BTreeMap<&'static str, Origin>,
+    /// `PLU_API_KEY`, as it was when the settings were read.
+    #[serde(skip)]
+    api_key_variable: Option<SecretString>,
+}
+
+impl Settings {
+    /// Reads all layers: the defaults, then `file`, then the variables of `env` (see [`environment`]), then `flags`.
+    ///
+    /// # Errors
+    /// A file that can't be read or isn't TOML, and everything that is wrong with keys and values, all at once.
+    pub fn load(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        flags: &Overrides,
+    ) -> Result<Self, SettingsError> {
+        let Environment { leaves: variables, api_key } = Environment::read(env);
+        let mut leaves = layers::defaults()?;
+        if let Some(path) = file {
+            leaves.extend(layers::file(path)?);
+        }
+        leaves.extend(variables);
+        leaves.extend(flags.leaves());
+        let settings = Self { api_key_variable: api_key, ..Self::from_leaves(leaves)? };
+        match relations::problems(&settings) {
+            problems if problems.is_empty() => Ok(settings),
+            problems => Err(SettingsError::Invalid(problems)),
+        }
+    }
+
+    /// Later leaves win.
+    fn from_leaves(leaves: Vec<Leaf>) -> Result<Self, SettingsError> {
+        let mut builder = config::Config::builder();
+        let mut origins = BTreeMap::new();
+        let mut problems = Vec::new();
+        for leaf in leaves {
+            match rules::admit(leaf) {
+                Ok((key, origin, value)) => {
+                    builder = builder.set_override(key, value)?;
+                    origins.insert(key, origin);
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(SettingsError::Invalid(problems));
+        }
+        Ok(Self { origins, ..builder.build()?.try_deserialize()? })
+    }
+
+    /// Where the value of a key such as `api.url` came from. Every key has an origin; an unknown one has the defaults'.
+    pub fn origin(&self, key: &str) -> &Origin {
+        self.origins.get(key).unwrap_or(&Origin::Default)
+    }
+
+    /// The API key from `api.key_file` or else from the variable `PLU_API_KEY`, and what a person should be warned
+    /// of. Reads the file.
+    ///
+    /// # Errors
+    /// See [`ApiKey::resolve`].
+    pub fn api_key(&self) -> Result<(ApiKey, Vec<String>), ApiKeyError> {
+        ApiKey::resolve(&self.api.key_file, self.api_key_variable.as_ref())
+    }
+}

@@ -1,0 +1,59 @@
+//! Rules that span two settings. Each problem names both values and where both came from.
+
+use super::Settings;
+use super::error::SettingsProblem;
+
+/// Everything that doesn't fit together.
+pub(super) fn problems(settings: &Settings) -> Vec<SettingsProblem> {
+    let Settings { api, worker, .. } = settings;
+    let concurrency = worker.concurrency as u64;
+    // 0 follows the concurrency.
+    let window = if worker.window == 0 { concurrency } else { worker.window as u64 };
+    let too_large = [
+        // The wait for a connection is part of the wait for the answer.
+        at_most(settings, ("api.connect_timeout_s", api.connect_timeout_s), ("api.timeout_s", api.timeout_s), 1),
+        // A request on its way is a job in hand.
+        at_most(settings, ("worker.concurrency", concurrency), ("worker.window", window), 1),
+        at_most(
+            settings,
+            ("worker.backoff_initial_ms", worker.backoff_initial_ms),
+            ("worker.backoff_max_s", worker.backoff_max_s),
+            1_000,
+        ),
+        at_most(
+            settings,
+            ("worker.probe_initial_s", worker.probe_initial_s),
+            ("worker.probe_max_s", worker.probe_max_s),
+            1,
+        ),
+    ];
+    too_large.into_iter().flatten().chain(no_mark_of_a_used_key(settings)).collect()
+}
+
+/// `small` must not exceed `large`, one unit of which is `factor` units of `small`.
+fn at_most(
+    settings: &Settings,
+    (small_key, small): (&str, u64),
+    (large_key, large): (&str, u64),
+    factor: u64,
+) -> Option<SettingsProblem> {
+    (small > large * factor).then(|| SettingsProblem {
+        origin: settings.origin(small_key).clone(),
+        key: small_key.to_owned(),
+        wrong: format!("is {small}, which is more than {large_key}"),
+        allowed: format!("at most {large_key}, which is {large} ({})", settings.origin(large_key)),
+    })
+}
+
+/// Without a mark, "key already used" would pass for a refusal of the job, and a user who was created would be
+/// reported as rejected.
+fn no_mark_of_a_used_key(settings: &Settings) -> Option<SettingsProblem> {
+    let api = &settings.api;
+    let is_missing = api.key_used_codes.is_empty() && api.key_used_words.is_empty() && api.key_ttl_s > 0;
+    is_missing.then(|| SettingsProblem {
+        origin: settings.origin("api.key_used_words").clone(),
+        key: "api.key_used_words".to_owned(),
+        wrong: format!("is empty, and so is api.key_used_codes ({})", settings.origin("api.key_used_codes")),
+        allowed: "at least one code or word, unless api.key_ttl_s is 0".to_owned(),
+    })
+}
