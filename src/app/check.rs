@@ -16,7 +16,7 @@ use super::summary::grouped;
 use super::{Finished, read_options, signals, start_logging};
 use crate::adapters::csv::{self, EncodingOrigin, Row, Scan};
 use crate::adapters::local_queue::import::{Batch, Importer};
-use crate::adapters::local_queue::open::{IfMissing, open};
+use crate::adapters::local_queue::open::{IfMissing, Purpose, open};
 use crate::cli::CheckArgs;
 use crate::config::Settings;
 use crate::domain::job::InvalidJob;
@@ -75,7 +75,7 @@ fn read(
         file: intake::file_name(file),
         target: String::new(),
     };
-    let connection = open(&path, IfMissing::Create, u64::from(u32::MAX))?;
+    let connection = open(&path, IfMissing::Create, Purpose::Import, u64::from(u32::MAX))?;
     let mut importer = Importer::begin(connection, &path, &batch, None)?;
     let intake = Intake { file: batch.file.clone(), batch_id: batch.batch_id.clone(), header: &scan.header };
     let job = RowsJob { file, scan, options, intake: &intake, lane: Lane::Bulk, after_record: 0, progress, stop };

@@ -15,7 +15,7 @@ use super::summary::grouped;
 use super::{Finished, read_options, results, signals, start_logging};
 use crate::adapters::csv::{self, ResultWriter, Row, Scan};
 use crate::adapters::local_queue::import::{self as queue_import, Batch, Importer};
-use crate::adapters::local_queue::open::{IfMissing, open};
+use crate::adapters::local_queue::open::{IfMissing, Purpose, open};
 use crate::cli::ImportArgs;
 use crate::config::{QueueUrl, Settings};
 use crate::domain::job::InvalidJob;
@@ -54,7 +54,7 @@ fn rows_of(
     let file = &arguments.file;
     let options = read_options(&arguments.csv, settings);
     let scan = csv::scan(file, &options)?;
-    let mut connection = open(queue, IfMissing::Create, settings.queue.size_mib_max)?;
+    let mut connection = open(queue, IfMissing::Create, Purpose::Import, settings.queue.size_mib_max)?;
     let batch = Batch {
         batch_id: intake::batch_id(file, &scan.fingerprint),
         fingerprint: scan.fingerprint,

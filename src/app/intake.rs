@@ -6,7 +6,7 @@ use serde_json::value::RawValue as RawJson;
 
 use crate::adapters::csv::{Header, Row};
 use crate::domain::job::{Identity, InvalidJob, JobMessage};
-use crate::domain::{IdempotencyKey, Job, Problem, Source, User, Warning, validate};
+use crate::domain::{Field, IdempotencyKey, Job, Problem, RawValue, Source, User, Warning, validate};
 
 /// A row that may be put on the queue.
 #[derive(Debug)]
@@ -41,20 +41,27 @@ impl Intake<'_> {
             batch_id: Some(self.batch_id.clone()),
             metadata: row.metadata(self.header).and_then(|json| RawJson::from_string(json).ok()),
             source: Some(Source { file: self.file.clone(), line: row.line }),
-            email: None,
+            email: self.email(row),
         };
-        match self.validate(row) {
-            Ok((user, key, warnings)) => {
-                let message = message(&identity, key, &user);
-                // Through the same door as any other job, so that the envelope's rules hold for rows too.
-                let (job, _) = Job::parse(message.as_bytes())?;
-                Ok(GoodRow { job, body: message, warnings })
-            }
-            Err(problems) => Err(Box::new(InvalidJob { identity, key: None, problems })),
+        let own_key = row.idempotency_key(self.header);
+        let (job, warnings) = Job::from_parts(identity, own_key, self.validate(row))?;
+        let body = message(&job, own_key);
+        Ok(GoodRow { job, body, warnings })
+    }
+
+    /// The email as it stands in the row: the event of a refused row carries it too. A row with a wrong number of
+    /// cells has none, because nobody knows which cell is which.
+    fn email(&self, row: &Row) -> Option<String> {
+        if row.column_problem(self.header).is_some() {
+            return None;
+        }
+        match row.to_raw_user(self.header).get(Field::Email) {
+            RawValue::Text(text) if !text.trim().is_empty() => Some(text.trim().to_owned()),
+            _ => None,
         }
     }
 
-    fn validate(&self, row: &Row) -> Result<(User, Option<String>, Vec<Warning>), Vec<Problem>> {
+    fn validate(&self, row: &Row) -> Result<(User, Vec<Warning>), Vec<Problem>> {
         if let Some(problem) = row.column_problem(self.header) {
             return Err(vec![problem]);
         }
@@ -62,20 +69,19 @@ impl Intake<'_> {
         if !unreadable.is_empty() {
             return Err(unreadable);
         }
-        let (user, warnings) = validate(&row.to_raw_user(self.header))?;
-        Ok((user, row.idempotency_key(self.header).map(str::to_owned), warnings))
+        validate(&row.to_raw_user(self.header))
     }
 }
 
-fn message(identity: &Identity, key: Option<String>, user: &User) -> String {
+fn message(job: &Job, own_key: Option<&str>) -> String {
+    let identity = &job.identity;
     let message = JobMessage {
         job_id: identity.job_id.clone(),
         batch_id: identity.batch_id.clone(),
-        idempotency_key: key,
+        idempotency_key: own_key.map(str::to_owned),
         metadata: identity.metadata.clone(),
         source: identity.source.clone(),
-        user: RawJson::from_string(user.canonical_json())
-            .unwrap_or_else(|_| unreachable!("the canonical form is JSON")),
+        user: RawJson::from_string(job.body.clone()).unwrap_or_else(|_| unreachable!("the canonical form is JSON")),
     };
     serde_json::to_string(&message).unwrap_or_else(|_| unreachable!("a job message always serialises"))
 }

@@ -20,7 +20,7 @@ use crate::adapters::csv::{self, ReadOptions, Row, Scan};
 use crate::adapters::local_queue::export::Exporter;
 use crate::adapters::local_queue::import::{self, Batch, Importer, KnownBatch, Place};
 use crate::adapters::local_queue::lock::WorkerLock;
-use crate::adapters::local_queue::open::{IfMissing, open};
+use crate::adapters::local_queue::open::{IfMissing, Purpose, open};
 use crate::adapters::local_queue::report;
 use crate::adapters::local_queue::source::{LocalSource, WhenEmpty};
 use crate::adapters::local_queue::store::Store;
@@ -62,7 +62,7 @@ pub async fn run(arguments: &RunArgs, settings: Settings) -> Result<Finished, Ap
     let Some(known) = known else {
         return stopped(&run, &progress, "while reading the file: nothing has been sent");
     };
-    let connection = run.open()?;
+    let connection = run.open(Purpose::Work)?;
     let before = report::rows(&connection, &run.queue, known.id)?;
     if before.waiting == 0 && run.folder.join("summary.json").exists() {
         progress.say(&format!("{} is finished already: nothing to do.", run.file.display()));
@@ -117,8 +117,8 @@ fn default_folder(file: &Path, with_sandbox: bool) -> PathBuf {
 }
 
 impl Run {
-    fn open(&self) -> Result<Connection, AppError> {
-        Ok(open(&self.queue, IfMissing::Create, self.settings.queue.size_mib_max)?)
+    fn open(&self, purpose: Purpose) -> Result<Connection, AppError> {
+        Ok(open(&self.queue, IfMissing::Create, purpose, self.settings.queue.size_mib_max)?)
     }
 
     fn write_results(&self, connection: &Connection, batch: i64) -> Result<Summary, AppError> {
@@ -181,7 +181,7 @@ async fn import_all(
 }
 
 fn import_rows(run: &Run, progress: &Progress, stop: &CancellationToken) -> Result<Option<KnownBatch>, AppError> {
-    let mut connection = run.open()?;
+    let mut connection = run.open(Purpose::Import)?;
     let known = run.known(&mut connection)?;
     if let Some(known) = known.as_ref().filter(|known| known.is_complete) {
         return Ok(Some(known.clone()));
@@ -211,7 +211,7 @@ fn import_rows(run: &Run, progress: &Progress, stop: &CancellationToken) -> Resu
         Err(error) => {
             // The file must be mended, and is another file then: begin anew.
             importer.finish(false)?;
-            let mut connection = run.open()?;
+            let mut connection = run.open(Purpose::Work)?;
             if let Some(known) = run.known(&mut connection)? {
                 import::discard(&mut connection, &run.queue, known.id)?;
             }
@@ -222,7 +222,7 @@ fn import_rows(run: &Run, progress: &Progress, stop: &CancellationToken) -> Resu
     if counts.is_some_and(|counts| counts.warned > 0) {
         progress.say("note: some rows deserve a look; `plu-onboard check` lists them");
     }
-    Ok(if counts.is_some() { run.known(&mut run.open()?)? } else { None })
+    Ok(if counts.is_some() { run.known(&mut run.open(Purpose::Work)?)? } else { None })
 }
 
 /// An invalid row is over at once: its event is recorded like any other outcome.
@@ -255,15 +255,15 @@ async fn onboard(
     let context = partner.context;
     let ops = ops::serve_if_asked(listen, &context).await?;
     let events_file = run.folder.join("results.ndjson");
-    let exporter = Exporter::start(run.open()?, &run.queue, &events_file, move || stop.cancel())?;
-    let store = Store::start(run.open()?, &run.queue, exporter.waker())?;
+    let exporter = Exporter::start(run.open(Purpose::Work)?, &run.queue, &events_file, move || stop.cancel())?;
+    let store = Store::start(run.open(Purpose::Work)?, &run.queue, exporter.waker())?;
     let poll = Duration::from_millis(run.settings.queue.poll_ms);
     let source = |lane| LocalSource::new(store.clone(), lane, WhenEmpty::End, poll, Clock::System);
     let sources = (source(Lane::Signup), source(Lane::Bulk));
     drop(store);
     let shown = WorkProgress {
         progress: progress.clone(),
-        before: report::rows(&run.open()?, &run.queue, batch)?,
+        before: report::rows(&run.open(Purpose::Work)?, &run.queue, batch)?,
         metrics: context.metrics.clone(),
         began: Instant::now(),
     };

@@ -8,7 +8,7 @@ use super::signals::stop_on_signal;
 use super::{Finished, import, ops, partner, results, start_logging};
 use crate::adapters::local_queue::export::Exporter;
 use crate::adapters::local_queue::lock::WorkerLock;
-use crate::adapters::local_queue::open::{IfMissing, open};
+use crate::adapters::local_queue::open::{IfMissing, Purpose, open};
 use crate::adapters::local_queue::report;
 use crate::adapters::local_queue::source::{LocalSource, WhenEmpty};
 use crate::adapters::local_queue::store::Store;
@@ -28,7 +28,7 @@ pub async fn worker(arguments: &WorkerArgs, settings: Settings) -> Result<Finish
     let folder = arguments.out.out.clone().unwrap_or_else(|| default_folder(&queue));
     let stop = stop_on_signal()?;
     let partner = partner::connect(&settings, arguments.service.sandbox, stop.clone()).await?;
-    let open = || open(&queue, IfMissing::Create, settings.queue.size_mib_max);
+    let open = || open(&queue, IfMissing::Create, Purpose::Work, settings.queue.size_mib_max);
     let connection = open()?;
     let lock = WorkerLock::acquire(&queue, Clock::System.now())?;
     results::create_private_folder(&folder)?;

@@ -124,18 +124,35 @@ impl Job {
             })
         })?;
         let object: Map<String, Value> = serde_json::from_str(message.user.get()).unwrap_or_default();
-        let mut problems = Vec::new();
-        if !message.user.get().trim_start().starts_with('{') {
-            problems.push(Problem::whole("MALFORMED_JOB", "user must be an object with the API's fields"));
-        }
-        let mut identity = Identity {
-            job_id: bounded("jobId", message.job_id, &mut problems),
-            batch_id: bounded("batchId", message.batch_id, &mut problems),
+        let identity = Identity {
+            job_id: message.job_id,
+            batch_id: message.batch_id,
             metadata: message.metadata,
             source: message.source,
             email: object.get("email").and_then(Value::as_str).map(str::to_owned),
         };
-        let own_key = message.idempotency_key.as_deref().map(|text| {
+        let is_object = message.user.get().trim_start().starts_with('{');
+        let validated = if is_object {
+            validate(&RawUser::from_json(&object))
+        } else {
+            Err(vec![Problem::whole("MALFORMED_JOB", "user must be an object with the API's fields")])
+        };
+        Self::from_parts(identity, message.idempotency_key.as_deref(), validated)
+    }
+
+    /// Puts a job together from its envelope and its user, whatever both came from.
+    ///
+    /// # Errors
+    /// [`InvalidJob`] with the problems of the envelope and of the user.
+    pub fn from_parts(
+        mut identity: Identity,
+        own_key: Option<&str>,
+        validated: Result<(User, Vec<Warning>), Vec<Problem>>,
+    ) -> Result<(Self, Vec<Warning>), Box<InvalidJob>> {
+        let mut problems = Vec::new();
+        identity.job_id = bounded("jobId", identity.job_id, &mut problems);
+        identity.batch_id = bounded("batchId", identity.batch_id, &mut problems);
+        let own_key = own_key.map(|text| {
             IdempotencyKey::parse(text).ok_or_else(|| Problem {
                 field: Some("idempotencyKey".to_owned()),
                 code: "INVALID_IDEMPOTENCY_KEY".to_owned(),
@@ -149,25 +166,21 @@ impl Job {
                 None
             }
         };
-        let validated = if problems.is_empty() {
-            validate(&RawUser::from_json(&object))
-        } else {
-            // Report the field problems together with those of the envelope.
-            let fields = validate(&RawUser::from_json(&object)).err().unwrap_or_default();
-            problems.extend(fields);
-            Err(problems)
-        };
         match validated {
-            Ok((user, warnings)) => {
+            Ok((user, warnings)) if problems.is_empty() => {
                 identity.email = Some(user.email().to_owned());
                 Ok((Self::new(identity, own_key, &user), warnings))
             }
-            Err(problems) => Err(Box::new(InvalidJob { identity, key: own_key, problems })),
+            Ok(_) => Err(Box::new(InvalidJob { identity, key: own_key, problems })),
+            Err(of_user) => {
+                problems.extend(of_user);
+                Err(Box::new(InvalidJob { identity, key: own_key, problems }))
+            }
         }
     }
 
     /// A job for a user that was validated already. `own_key` wins over the derived key.
-    pub fn new(identity: Identity, own_key: Option<IdempotencyKey>, user: &User) -> Self {
+    fn new(identity: Identity, own_key: Option<IdempotencyKey>, user: &User) -> Self {
         let body = user.canonical_json();
         let key = own_key.unwrap_or_else(|| IdempotencyKey::of_canonical(&body));
         Self { identity, key, email: user.email().to_owned(), body }

@@ -106,11 +106,35 @@ pub enum IfMissing {
     Fail,
 }
 
+/// What a connection is for; decides how much memory it may take for pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Putting rows in: keys and emails go to random places of their indexes.
+    Import,
+    /// Everything else walks through the file in order.
+    Work,
+}
+
+impl Purpose {
+    /// SQLite's page cache, in KiB. Bounds the memory: it doesn't grow with the file.
+    const fn cache_kib(self) -> i64 {
+        match self {
+            Self::Import => 16 * 1_024,
+            Self::Work => 1_024,
+        }
+    }
+}
+
 /// Opens the queue for reading and writing. The file never grows over `size_mib_max` MiB.
 ///
 /// # Errors
 /// [`LocalQueueError`]; a file that is no queue, or a damaged one, is not touched.
-pub fn open(path: &Path, if_missing: IfMissing, size_mib_max: u64) -> Result<Connection, LocalQueueError> {
+pub fn open(
+    path: &Path,
+    if_missing: IfMissing,
+    purpose: Purpose,
+    size_mib_max: u64,
+) -> Result<Connection, LocalQueueError> {
     let io = |error: std::io::Error| LocalQueueError::Io { path: path.to_owned(), why: error.to_string() };
     let sqlite = |error: rusqlite::Error| LocalQueueError::from_sqlite(path, &error);
     let is_new = match fs::metadata(path) {
@@ -133,7 +157,7 @@ pub fn open(path: &Path, if_missing: IfMissing, size_mib_max: u64) -> Result<Con
     let mut connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
             .map_err(sqlite)?;
-    configure(&connection, size_mib_max).map_err(sqlite)?;
+    configure(&connection, purpose, size_mib_max).map_err(sqlite)?;
     create_schema(&mut connection).map_err(sqlite)?;
     Ok(connection)
 }
@@ -165,12 +189,12 @@ fn inspect(path: &Path) -> Result<(), LocalQueueError> {
     }
 }
 
-fn configure(connection: &Connection, size_mib_max: u64) -> rusqlite::Result<()> {
+fn configure(connection: &Connection, purpose: Purpose, size_mib_max: u64) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     // A commit is on the disk when it returns: an intent must survive a power cut.
     connection.pragma_update(None, "synchronous", "full")?;
-    connection.pragma_update(None, "cache_size", -8_192)?;
+    connection.pragma_update(None, "cache_size", -purpose.cache_kib())?;
     connection.pragma_update(None, "temp_store", "memory")?;
     let pages_max = i64::try_from(size_mib_max.saturating_mul(1024 * 1024 / PAGE_BYTES)).unwrap_or(i64::MAX);
     connection.pragma_update(None, "max_page_count", pages_max)?;
@@ -195,7 +219,7 @@ mod tests {
     use super::*;
 
     fn error_of(path: &Path) -> String {
-        open(path, IfMissing::Fail, 64).unwrap_err().to_string()
+        open(path, IfMissing::Fail, Purpose::Work, 64).unwrap_err().to_string()
     }
 
     #[test]
@@ -203,7 +227,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("q.db");
-        let connection = open(&path, IfMissing::Create, 64).unwrap();
+        let connection = open(&path, IfMissing::Create, Purpose::Work, 64).unwrap();
         connection
             .execute("INSERT INTO batches (batch_id, fingerprint, file, target) VALUES ('b', x'00', 'f', 't')", [])
             .unwrap();
@@ -213,7 +237,7 @@ mod tests {
             assert_eq!(mode & 0o077, 0, "{:?} has mode {mode:o}", entry.file_name());
         }
         drop(connection);
-        open(&path, IfMissing::Fail, 64).unwrap();
+        open(&path, IfMissing::Fail, Purpose::Work, 64).unwrap();
     }
 
     #[test]
@@ -224,9 +248,9 @@ mod tests {
         let other = folder.path().join("other.db");
         Connection::open(&other).unwrap().execute_batch("CREATE TABLE mine (x); PRAGMA user_version = 7").unwrap();
         let newer = folder.path().join("newer.db");
-        open(&newer, IfMissing::Create, 64).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        open(&newer, IfMissing::Create, Purpose::Work, 64).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let damaged = folder.path().join("damaged.db");
-        drop(open(&damaged, IfMissing::Create, 64).unwrap());
+        drop(open(&damaged, IfMissing::Create, Purpose::Work, 64).unwrap());
         let mut bytes = fs::read(&damaged).unwrap();
         bytes[100..200].fill(0xff);
         fs::write(&damaged, bytes).unwrap();

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::export::Exporter;
 use super::import::{Batch, Enqueued, Importer, Place, batches, forget_rows};
-use super::open::{IfMissing, open};
+use super::open::{IfMissing, Purpose, open};
 use super::report::{self, Tally};
 use super::source::{LocalHandle, LocalSource, WhenEmpty};
 use super::store::{Claim, Store};
@@ -35,12 +35,12 @@ impl Queue {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("q.db");
-        open(&path, IfMissing::Create, 64).unwrap();
+        open(&path, IfMissing::Create, Purpose::Work, 64).unwrap();
         Self { _folder: folder, path }
     }
 
     fn connection(&self) -> rusqlite::Connection {
-        open(&self.path, IfMissing::Fail, 64).unwrap()
+        open(&self.path, IfMissing::Fail, Purpose::Work, 64).unwrap()
     }
 
     fn importer(&self) -> Importer {
@@ -268,7 +268,7 @@ async fn every_row_is_accounted_for() {
 #[test]
 fn a_full_disk_is_an_error_that_says_so_and_what_was_committed_stays() {
     let queue = Queue::new();
-    let small = open(&queue.path, IfMissing::Fail, 1).unwrap();
+    let small = open(&queue.path, IfMissing::Fail, Purpose::Import, 1).unwrap();
     let mut importer = Importer::begin(small, &queue.path, &BATCH, None).unwrap();
     let mut failure = None;
     for record in 1..100_000 {
