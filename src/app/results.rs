@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use rusqlite::Connection;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::error::AppError;
 use crate::adapters::csv::{ReadOptions, ResultWriter, Row, RowReader, Scan};
@@ -19,7 +19,7 @@ const LINK_TITLES: [&str; 2] = ["serviceId", "verificationUrl"];
 pub const ERROR_TITLES: [&str; 3] = ["errorField", "errorCode", "errorMessage"];
 
 /// What the run came to; `summary.json`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
     /// The input, without its folder.
@@ -190,6 +190,19 @@ pub fn clustered(problem: &Problem) -> String {
     match &problem.field {
         Some(field) => format!("{} {code}", field.chars().take(64).collect::<String>()),
         None => code,
+    }
+}
+
+/// The summary of a finished run; `None`: there is none yet, or it is not of a finished one.
+///
+/// # Errors
+/// Where it is there and can't be read.
+pub fn read_summary(folder: &Path) -> Result<Option<Summary>, AppError> {
+    let path = folder.join("summary.json");
+    match fs::read(&path) {
+        Ok(json) => Ok(serde_json::from_slice(&json).ok().filter(|summary: &Summary| summary.is_complete)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(AppError::io(&path, &error)),
     }
 }
 

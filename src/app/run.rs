@@ -64,9 +64,11 @@ pub async fn run(arguments: &RunArgs, settings: Settings) -> Result<Finished, Ap
     };
     let connection = run.open(Purpose::Work)?;
     let before = report::rows(&connection, &run.queue, known.id)?;
-    if before.waiting == 0 && run.folder.join("summary.json").exists() {
+    if before.waiting == 0
+        && let Some(summary) = results::read_summary(&run.folder)?
+    {
+        // The files stay as they are: somebody may be correcting rejected.csv where it lies.
         progress.say(&format!("{} is finished already: nothing to do.", run.file.display()));
-        let summary = run.write_results(&connection, known.id)?;
         return Ok(finish(&run, &summary));
     }
     let ended = onboard(&run, &progress, with_sandbox, known.id, stop, arguments.service.listen).await;

@@ -9,7 +9,7 @@ use super::outcome_of;
 use crate::domain::{Event, EventType};
 
 /// Jobs or rows by outcome.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tally {
     /// `user.created`.
