@@ -54,6 +54,8 @@ impl Progress {
     /// Takes the bar away.
     pub fn clear(&self) {
         self.bar.finish_and_clear();
+        // Or the next line above it would bring it back.
+        self.bar.set_draw_target(ProgressDrawTarget::hidden());
     }
 
     /// One line for people, above the bar.
@@ -72,7 +74,7 @@ impl Default for Progress {
 /// The bar of the import.
 pub const IMPORT_STYLE: &str = "{spinner} {human_pos} rows read";
 /// The bar of the work.
-pub const WORK_STYLE: &str = "{wide_bar:.cyan/dim} {human_pos} of {human_len}  {msg}";
+pub const WORK_STYLE: &str = "{bar:20.cyan/dim} {human_pos} of {human_len}  {msg}";
 
 /// What the work on a file looks like from outside.
 #[derive(Debug)]

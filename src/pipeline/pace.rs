@@ -15,19 +15,27 @@ use tokio::time::{Instant, sleep_until};
 
 /// Requests per second and how they may bunch.
 ///
-/// governor's bound for any rolling second is rate + burst - 1, so of the `rate` that may never be exceeded one
-/// twentieth is given to the burst and the rest to the refill. Small rates have no burst at all: their requests
-/// leave evenly spaced.
+/// governor's bound for any rolling second is refill + burst - 1. That sum is kept 2 % below the rate, because the
+/// partner counts arrivals, and requests that left evenly don't arrive evenly: measured on loopback without this
+/// margin, 251 arrived in a second of 250. The burst makes up for timers that wake late; below 50 a second they
+/// don't matter, and requests leave one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Split {
     refill_interval: Duration,
     burst: NonZeroU32,
 }
 
+/// Share of the rate that is left unused.
+const MARGIN: f64 = 0.02;
+
 fn split(per_second: NonZeroU32) -> Split {
-    let burst = NonZeroU32::new(per_second.get() / 20).unwrap_or(NonZeroU32::MIN);
-    let refill_per_second = per_second.get() - (burst.get() - 1);
-    Split { refill_interval: Duration::from_secs(1) / refill_per_second, burst }
+    let rate = per_second.get();
+    let burst = if rate < 50 { 1 } else { (rate / 100).max(2) };
+    let refill_per_second = f64::from(rate) * (1.0 - MARGIN) - f64::from(burst - 1);
+    Split {
+        refill_interval: Duration::from_secs_f64(1.0 / refill_per_second),
+        burst: NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN),
+    }
 }
 
 /// Waits for a turn. Waiting is not an attempt.
@@ -47,7 +55,13 @@ impl Pace {
             let quota = Quota::with_period(refill_interval)
                 .unwrap_or_else(|| unreachable!("a second divided by a u32 is not zero"))
                 .allow_burst(burst);
-            RateLimiter::direct_with_clock(quota, TokioClock(Instant::now()))
+            let limiter = RateLimiter::direct_with_clock(quota, TokioClock(Instant::now()));
+            // Starts empty: a worker that was killed and started again must not add a burst to the requests that
+            // its former life sent a moment ago.
+            for _ in 0..burst.get() {
+                let _ = limiter.check();
+            }
+            limiter
         });
         Self { turn: Mutex::new(limiter) }
     }
@@ -120,7 +134,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_rolling_second_exceeds_the_rate_and_nearly_all_of_it_is_used() {
-        for per_second in [1, 2, 5, 19, 20, 100, 500, 900] {
+        for per_second in [1, 2, 5, 20, 49, 50, 100, 250, 900, 5_000] {
             let count = per_second as usize * 10 + 1;
             let departures = departures(per_second, count).await;
             let mut window = VecDeque::new();
@@ -132,8 +146,20 @@ mod tests {
                 assert!(window.len() <= per_second as usize, "{} in a second, {per_second} allowed", window.len());
             }
             let took = departures[count - 1] - departures[0];
-            assert!(took <= Duration::from_secs(11), "{per_second}/s: {count} requests took {took:?}");
+            assert!(took <= Duration::from_millis(10_600), "{per_second}/s: {count} requests took {took:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_life_adds_no_burst_to_the_requests_of_the_former() {
+        let per_second = 500;
+        let mut all = departures(per_second, 2_000).await;
+        all.extend(departures(per_second, 2_000).await);
+        let most = all
+            .iter()
+            .map(|at| all.iter().filter(|other| **other >= *at && **other - *at < Duration::from_secs(1)).count())
+            .max();
+        assert!(most <= Some(per_second as usize), "{most:?}");
     }
 
     #[tokio::test(start_paused = true)]

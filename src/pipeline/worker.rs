@@ -41,7 +41,6 @@ where
     let taken = take_jobs(&context, signup, bulk, &mut tasks).await;
     // Whether it is drained, stopped or broken: no new request leaves from here on.
     context.stop.cancel();
-    let in_hand = tasks.len();
     let finished = timeout(context.policy.shutdown_grace, finish_all(&mut tasks)).await;
     sweeper.abort();
     let cut_off = tasks.len();
@@ -49,10 +48,7 @@ where
     match (taken?, finished) {
         (_, Ok(Err(error))) => Err(error),
         (_, Err(_)) => Ok(Ended::CutOff { jobs: cut_off }),
-        (Taken::Drained, Ok(Ok(()))) => {
-            debug_assert_eq!(in_hand, 0, "a drained source has no job in hand");
-            Ok(Ended::Drained)
-        }
+        (Taken::Drained, Ok(Ok(()))) => Ok(Ended::Drained),
         (Taken::Stopped, Ok(Ok(()))) => Ok(Ended::Stopped),
     }
 }

@@ -131,21 +131,25 @@ impl Export {
             None => (0, whole_lines(&mut file, length).map_err(io)?),
         };
         file.set_len(keep).and_then(|()| file.seek(SeekFrom::End(0))).map_err(io)?;
-        Ok(Self {
+        let mut export = Self {
             connection,
             queue: queue.to_owned(),
             path: path.to_owned(),
             file: BufWriter::with_capacity(64 * 1024, file),
             finished,
             unnoted: 0,
-        })
+        };
+        // From here on everything in the file beyond this point is known to be in the queue too.
+        export.note()?;
+        Ok(export)
     }
 
     fn run(&mut self, woken: &Receiver<()>) -> Result<(), ExportError> {
         loop {
             match woken.recv_timeout(NOTE_WHEN_IDLE) {
                 Ok(()) => self.catch_up()?,
-                Err(RecvTimeoutError::Timeout) => self.note()?,
+                Err(RecvTimeoutError::Timeout) if self.unnoted > 0 => self.note()?,
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     self.catch_up()?;
                     return self.note();
@@ -175,9 +179,7 @@ impl Export {
 
     /// Notes how far the file has got, once that much of it is on the disk.
     fn note(&mut self) -> Result<(), ExportError> {
-        if std::mem::take(&mut self.unnoted) == 0 {
-            return Ok(());
-        }
+        self.unnoted = 0;
         let bytes = self
             .file
             .get_ref()

@@ -318,6 +318,10 @@ async fn the_events_file_holds_each_event_once_through_crashes_and_rotation() {
 
     finish_one().await;
     assert_eq!(emails(), ["a@example.com"]);
+    // A crash before the first note of a new life.
+    queue.connection().execute("UPDATE exports SET finished = 0, bytes = 0", []).unwrap();
+    drop(start());
+    assert_eq!(emails(), ["a@example.com"]);
     // A crash after writing and before noting: the lines beyond the note are written again, not doubled.
     let noted = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("{noted}{noted}{{\"torn")).unwrap();
