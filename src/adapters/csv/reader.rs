@@ -1,12 +1,14 @@
 //! The second pass: the rows of a scanned file, one after the other.
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use csv::StringRecord;
 use encoding_rs::Encoding;
 use encoding_rs_io::{DecodeReaderBytes, DecodeReaderBytesBuilder};
 
+use super::error::shown;
 use super::record::Records;
 use super::{CsvError, Delimiter, ReadOptions, Row, Scan};
 
@@ -16,19 +18,17 @@ const DECODE_BYTES: usize = 64 * 1024;
 /// A file whose bytes come out as UTF-8.
 pub(super) type Decoded = DecodeReaderBytes<File, Vec<u8>>;
 
-/// Opens `path` in a known encoding and delimiter. A byte order mark is removed, and what is malformed becomes
-/// U+FFFD.
+/// The records of a file in a known encoding and delimiter. A byte order mark is removed, and what is malformed
+/// becomes U+FFFD.
 pub(super) fn records(
-    path: &Path,
+    file: File,
     encoding: &'static Encoding,
     delimiter: Delimiter,
     record_bytes_max: usize,
-) -> Result<Records<Decoded>, CsvError> {
-    let decoded = File::open(path).and_then(|file| {
-        let mut decoder = DecodeReaderBytesBuilder::new();
-        decoder.encoding(Some(encoding)).bom_sniffing(false).build_with_buffer(file, vec![0; DECODE_BYTES])
-    });
-    let decoded = decoded.map_err(|error| CsvError::reading(path, error))?;
+) -> io::Result<Records<Decoded>> {
+    let mut decoder = DecodeReaderBytesBuilder::new();
+    decoder.encoding(Some(encoding)).bom_sniffing(false);
+    let decoded = decoder.build_with_buffer(file, vec![0; DECODE_BYTES])?;
     Ok(Records::new(decoded, delimiter, record_bytes_max))
 }
 
@@ -39,6 +39,10 @@ pub(super) fn records(
 pub struct RowReader {
     records: Records<Decoded>,
     path: PathBuf,
+    /// The same file, to ask for its size.
+    file: File,
+    /// Its size when it was scanned.
+    bytes: u64,
     /// Rows handed out.
     rows: u64,
 }
@@ -47,27 +51,46 @@ impl RowReader {
     /// Opens the file and goes past its header.
     ///
     /// # Errors
-    /// [`CsvError::Changed`] where the header is not the one that was scanned; else as for reading.
+    /// [`CsvError::Changed`] where this is not the file that was scanned; else as for reading.
     pub fn open(path: &Path, scan: &Scan, options: &ReadOptions) -> Result<Self, CsvError> {
-        let mut records = records(path, scan.encoding, scan.delimiter, options.record_bytes_max)?;
+        let open = || {
+            let file = File::open(path)?;
+            let records = records(file.try_clone()?, scan.encoding, scan.delimiter, options.record_bytes_max)?;
+            Ok((file, records))
+        };
+        let (file, records) = open().map_err(|error| CsvError::reading(path, error))?;
+        let mut reader = Self { records, path: path.to_owned(), file, bytes: scan.bytes, rows: 0 };
+        reader.check_size()?;
         let mut titles = StringRecord::new();
-        records.read(&mut titles).map_err(|error| CsvError::in_record(path, error))?;
+        reader.next(&mut titles)?;
         if !titles.iter().eq(scan.header.titles()) {
-            return Err(CsvError::Changed { file: super::error::shown(path) });
+            return Err(CsvError::Changed { file: shown(path) });
         }
-        Ok(Self { records, path: path.to_owned(), rows: 0 })
+        Ok(reader)
     }
 
     /// Reads the next row into `row`. `false` at the end of the file; `row` means nothing then.
     ///
     /// # Errors
     /// [`CsvError`] where the file can't be read on: the rows after this place are unknown, so the file must not
-    /// be taken for done.
+    /// be taken for done. [`CsvError::Changed`] where it has another size at its end than when it was scanned:
+    /// rows were handed out that may not be what the fingerprint stands for.
     pub fn read(&mut self, row: &mut Row) -> Result<bool, CsvError> {
-        let line = self.records.read(&mut row.cells).map_err(|error| CsvError::in_record(&self.path, error))?;
-        let Some(line) = line else { return Ok(false) };
+        let Some(line) = self.next(&mut row.cells)? else {
+            self.check_size()?;
+            return Ok(false);
+        };
         self.rows += 1;
         (row.record, row.line) = (self.rows, line);
         Ok(true)
+    }
+
+    fn next(&mut self, cells: &mut StringRecord) -> Result<Option<u64>, CsvError> {
+        self.records.read(cells).map_err(|error| CsvError::in_record(&self.path, error))
+    }
+
+    fn check_size(&self) -> Result<(), CsvError> {
+        let metadata = self.file.metadata().map_err(|error| CsvError::reading(&self.path, error))?;
+        if metadata.len() == self.bytes { Ok(()) } else { Err(CsvError::Changed { file: shown(&self.path) }) }
     }
 }

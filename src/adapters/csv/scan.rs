@@ -48,38 +48,49 @@ pub struct Scan {
 /// # Errors
 /// [`CsvError`] where this is no customer file, or its header can't be used.
 pub fn scan(path: &Path, options: &ReadOptions) -> Result<Scan, CsvError> {
-    let bytes = survey(path)?;
-    let (encoding, encoding_origin) = match (options.encoding, bytes.mark) {
-        (Some(encoding), _) => (encoding, EncodingOrigin::Option),
-        (None, Some(encoding)) => (encoding, EncodingOrigin::ByteOrderMark),
-        (None, None) => bytes.verdict,
-    };
-    if bytes.has_zero_early && encoding != UTF_16LE && encoding != UTF_16BE {
-        return Err(CsvError::NotText { file: shown(path) });
-    }
-    let has_bom = bytes.mark == Some(encoding);
+    let Survey { fingerprint, bytes, mark, encoding: (encoding, encoding_origin) } = survey(path, options)?;
     let (delimiter, header) = header(path, encoding, options)?;
-    Ok(Scan {
-        fingerprint: bytes.fingerprint,
-        bytes: bytes.count,
-        encoding,
-        encoding_origin,
-        has_bom,
-        delimiter,
-        header,
-    })
+    let has_bom = mark == Some(encoding);
+    Ok(Scan { fingerprint, bytes, encoding, encoding_origin, has_bom, delimiter, header })
 }
 
-/// What the bytes of a file say, whatever they mean.
+/// What the bytes of a file say, before they are text.
 struct Survey {
     fingerprint: [u8; 32],
-    count: u64,
+    bytes: u64,
     mark: Option<&'static Encoding>,
-    has_zero_early: bool,
-    verdict: (&'static Encoding, EncodingOrigin),
+    encoding: (&'static Encoding, EncodingOrigin),
 }
 
-fn survey(path: &Path) -> Result<Survey, CsvError> {
+fn survey(path: &Path, options: &ReadOptions) -> Result<Survey, CsvError> {
+    let mut file = open_regular(path)?;
+    let mut hash = Sha256::new();
+    let mut evidence = Evidence::new();
+    let mut settled = options.encoding.map(|encoding| (encoding, EncodingOrigin::Option));
+    let (mut bytes, mut mark) = (0, None);
+    // Begins with the bytes that the last chunk could not make sense of.
+    let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+    loop {
+        let carried = chunk.len();
+        let read = fill(&mut file, &mut chunk).map_err(|error| CsvError::reading(path, error))?;
+        if read == 0 {
+            break;
+        }
+        if bytes == 0 {
+            mark = Encoding::for_bom(&chunk).map(|(encoding, _)| encoding);
+            settled = settled.or(mark.map(|encoding| (encoding, EncodingOrigin::ByteOrderMark)));
+            refuse_other_formats(path, &chunk, settled.map(|(encoding, _)| encoding))?;
+        }
+        bytes += read as u64;
+        hash.update(&chunk[carried..]);
+        let unfinished = if settled.is_none() { evidence.feed(&chunk) } else { 0 };
+        chunk.drain(..chunk.len() - unfinished);
+    }
+    let encoding = settled.unwrap_or_else(|| evidence.verdict(&chunk));
+    Ok(Survey { fingerprint: hash.finalize().into(), bytes, mark, encoding })
+}
+
+fn open_regular(path: &Path) -> Result<File, CsvError> {
     let failed = |error| CsvError::reading(path, error);
     // Before opening: to open a pipe would wait for its writer.
     let metadata = fs::metadata(path).map_err(failed)?;
@@ -89,32 +100,19 @@ fn survey(path: &Path) -> Result<Survey, CsvError> {
     if !metadata.is_file() {
         return Err(CsvError::NotAFile { file: shown(path) });
     }
-    let mut file = File::open(path).map_err(failed)?;
-    let mut hash = Sha256::new();
-    let mut evidence = Evidence::new();
-    let (mut count, mut mark, mut has_zero_early) = (0, None, false);
-    // Begins with the bytes that the last chunk could not make sense of.
-    let mut chunk = Vec::with_capacity(CHUNK_BYTES);
-    loop {
-        let carried = chunk.len();
-        let read = fill(&mut file, &mut chunk).map_err(failed)?;
-        if read == 0 {
-            break;
-        }
-        if count == 0 {
-            if chunk.starts_with(ZIP_MAGIC) || chunk.starts_with(OLE_MAGIC) {
-                return Err(CsvError::Workbook { file: shown(path) });
-            }
-            mark = Encoding::for_bom(&chunk).map(|(encoding, _)| encoding);
-            has_zero_early = chunk.iter().take(TEXT_BYTES).any(|byte| *byte == 0);
-        }
-        count += read as u64;
-        hash.update(&chunk[carried..]);
-        let unfinished = evidence.feed(&chunk);
-        chunk.drain(..chunk.len() - unfinished);
+    File::open(path).map_err(failed)
+}
+
+/// Looks at the first bytes for what people give in place of a CSV file.
+fn refuse_other_formats(path: &Path, head: &[u8], encoding: Option<&'static Encoding>) -> Result<(), CsvError> {
+    if head.starts_with(ZIP_MAGIC) || head.starts_with(OLE_MAGIC) {
+        return Err(CsvError::Workbook { file: shown(path) });
     }
-    let verdict = evidence.verdict(&chunk);
-    Ok(Survey { fingerprint: hash.finalize().into(), count, mark, has_zero_early, verdict })
+    let is_utf_16 = encoding.is_some_and(|encoding| encoding == UTF_16LE || encoding == UTF_16BE);
+    if !is_utf_16 && head.iter().take(TEXT_BYTES).any(|byte| *byte == 0) {
+        return Err(CsvError::NotText { file: shown(path) });
+    }
+    Ok(())
 }
 
 /// Fills `chunk` up to [`CHUNK_BYTES`], so that the magic numbers at the beginning are never cut in two.
@@ -128,7 +126,9 @@ fn header(path: &Path, encoding: &'static Encoding, options: &ReadOptions) -> Re
     let mut best: Option<(usize, Delimiter, u64, StringRecord)> = None;
     for &delimiter in candidates {
         let mut titles = StringRecord::new();
-        let line = reader::records(path, encoding, delimiter, options.record_bytes_max)?
+        let line = File::open(path)
+            .and_then(|file| reader::records(file, encoding, delimiter, options.record_bytes_max))
+            .map_err(|error| CsvError::reading(path, error))?
             .read(&mut titles)
             .map_err(|error| CsvError::in_record(path, error))?;
         let Some(line) = line else { return Err(CsvError::Empty { file: shown(path) }) };
