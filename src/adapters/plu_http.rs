@@ -220,24 +220,4 @@ fn page(body: &[u8]) -> Result<Page, ListError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_join_base_urls_with_and_without_a_slash() {
-        for base in ["https://services.getplu.com/api", "https://services.getplu.com/api/"] {
-            let url = endpoint(&Url::parse(base).unwrap(), "v2/partner/card/users").unwrap();
-            assert_eq!(url.as_str(), "https://services.getplu.com/api/v2/partner/card/users");
-        }
-    }
-
-    #[test]
-    fn a_page_is_read_as_documented() {
-        let body = br#"{"status":"success","message":"success","data":{"users":[{"serviceId":"acme-user-1","email":"Jane@example.com","firstName":"Jane","lastName":"Doe","status":"pending_kyc","program":"custodial","createdAt":"2026-02-19T20:49:29.927Z"}],"pagination":{"skip":0,"limit":50,"total":9}}}"#;
-        let page = page(body).unwrap();
-        assert_eq!(page.total, 9);
-        assert_eq!(page.users[0].0, "Jane@example.com");
-        assert_eq!(page.users[0].1.created_at, Timestamp::parse("2026-02-19T20:49:29.927Z"));
-        assert_eq!(super::page(b"<html>").unwrap_err(), ListError::Failed("unreadable_answer"));
-    }
-}
+mod tests;

@@ -17,6 +17,7 @@
 
 mod contact;
 mod network;
+mod phone;
 mod text;
 mod wallet;
 
@@ -43,7 +44,7 @@ pub fn validate(raw: &RawUser<'_>) -> Result<(User, Vec<Warning>), Vec<Problem>>
     let terms = check.terms();
     let last_name = check.text(Field::LastName, 100);
     let hint = country_code.as_deref();
-    let phone_number = check.normal(Field::PhoneNumber, |text| contact::phone_number(text, hint));
+    let phone_number = check.normal(Field::PhoneNumber, |text| phone::phone_number(text, hint));
     let postal_code = check.text(Field::PostalCode, 20);
     let program = check.normal(Field::Program, program);
     let redirect_url = check.normal(Field::RedirectUrl, network::redirect_url);

@@ -1,0 +1,192 @@
+//! The client against real sockets: what it sends, and how it tells "not sent" from "may have arrived".
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use super::*;
+
+/// A server that reads one request per connection and does as it is told with each.
+fn server(mut answer: impl FnMut(&mut TcpStream, &str) + Send + 'static) -> (Url, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = Url::parse(&format!("http://{}/api", listener.local_addr().unwrap())).unwrap();
+    let (seen, requests) = channel();
+    thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let request = read_request(&mut stream);
+            answer(&mut stream, &request);
+            let _ = seen.send(request);
+        }
+    });
+    (url, requests)
+}
+
+fn read_request(stream: &mut TcpStream) -> String {
+    let mut request = Vec::new();
+    let mut byte = [0];
+    while !request.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+        request.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&request).to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).and_then(|n| n.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut body).unwrap();
+    request.extend(body);
+    String::from_utf8(request).unwrap()
+}
+
+fn reply(status: &str, headers: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+}
+
+fn client(base_url: Url) -> PluHttp {
+    // The first test of the process installs it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = PluHttpConfig {
+        base_url,
+        api_key: SecretString::from("sk_staging_test"),
+        connect_timeout: Duration::from_millis(500),
+        timeout: Duration::from_millis(1_000),
+        body_bytes_max: 10_000,
+        page_size: 7,
+        key_used: KeyUsedMarks { codes: Vec::new(), words: vec!["idempotency".to_owned()] },
+    };
+    PluHttp::new(config, Clock::System).unwrap()
+}
+
+async fn create(base_url: Url) -> Answer {
+    let key = IdempotencyKey::parse("550e8400-e29b-41d4-a716-446655440000").unwrap();
+    client(base_url).create(&key, r#"{"firstName":"Jané"}"#).await
+}
+
+const CREATED: &str =
+    r#"{"status":"success","message":"ok","data":{"serviceId":"acme-user-1","verificationUrl":"https://v.example/1"}}"#;
+
+#[tokio::test]
+async fn a_creation_is_sent_as_documented() {
+    let (url, requests) = server(|stream, _| stream.write_all(reply("201 Created", "", CREATED).as_bytes()).unwrap());
+    assert!(matches!(create(url).await, Answer::Created { .. }));
+    let request = requests.recv().unwrap();
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    let head = head.to_lowercase();
+    assert_eq!(body, r#"{"firstName":"Jané"}"#);
+    for expected in [
+        "post /api/v2/partner/card/users http/1.1",
+        "authorization: bearer sk_staging_test",
+        "content-type: application/json",
+        "idempotency-key: 550e8400-e29b-41d4-a716-446655440000",
+        concat!("user-agent: plu-onboard/", env!("CARGO_PKG_VERSION")),
+    ] {
+        assert!(head.lines().any(|line| line == expected), "{expected} is not in {head}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_known_not_to_have_been_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    drop(listener);
+    assert!(matches!(create(url).await, Answer::NotSent(_)));
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_no_tls_was_sent_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = Url::parse(&format!("https://{}", listener.local_addr().unwrap())).unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+    });
+    assert!(matches!(create(url).await, Answer::NotSent(_)));
+}
+
+#[tokio::test]
+async fn a_request_whose_answer_is_lost_may_have_arrived() {
+    // The end of the connection before, and in the middle of, the answer.
+    let (url, _requests) = server(|_, _| {});
+    assert_eq!(create(url).await, Answer::Unknown(UnknownReason::ConnectionLost));
+    let (url, _requests) = server(|stream, _| {
+        let whole = reply("201 Created", "", CREATED);
+        stream.write_all(&whole.as_bytes()[..whole.len() - 20]).unwrap();
+    });
+    assert_eq!(create(url).await, Answer::Unknown(UnknownReason::ConnectionLost));
+}
+
+#[tokio::test]
+async fn a_server_that_is_silent_or_drips_runs_into_the_time_limit() {
+    for dripped in [0, 30] {
+        let (hold, held) = channel::<()>();
+        let (url, _requests) = server(move |stream, _| {
+            stream.write_all(&reply("201 Created", "", CREATED).as_bytes()[..dripped]).unwrap();
+            // Until the test ends.
+            let _ = held.recv();
+        });
+        assert_eq!(create(url).await, Answer::Unknown(UnknownReason::Timeout), "after {dripped} bytes");
+        drop(hold);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_read_up_to_the_limit_only() {
+    let (url, _requests) = server(|stream, _| {
+        let endless = format!("HTTP/1.1 201 Created\r\nconnection: close\r\n\r\n{{\"data\":\"{}", "x".repeat(50_000));
+        let _ = stream.write_all(endless.as_bytes());
+        // It would go on until somebody hangs up.
+        while stream.write_all(&[b'x'; 1_000]).is_ok() {}
+    });
+    assert_eq!(create(url).await, Answer::Unknown(UnknownReason::Unreadable));
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let (elsewhere, elsewhere_requests) = server(|_, _| {});
+    let location = format!("location: {elsewhere}\r\n");
+    let (url, _requests) =
+        server(move |stream, _| stream.write_all(reply("307 Moved", &location, "").as_bytes()).unwrap());
+    assert_eq!(create(url).await, Answer::Account(AccountReason::WrongUrl));
+    assert!(elsewhere_requests.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn retry_after_reaches_the_answer() {
+    let (url, _requests) = server(|stream, _| {
+        stream.write_all(reply("429 Too Many Requests", "retry-after: 9\r\n", "").as_bytes()).unwrap();
+    });
+    assert_eq!(create(url).await, Answer::Throttled { retry_after: Some(Duration::from_secs(9)) });
+}
+
+#[tokio::test]
+async fn a_page_is_asked_for_with_skip_and_limit_and_read_as_documented() {
+    let body = r#"{"status":"success","message":"success","data":{"users":[{"serviceId":"acme-user-1","email":"Jane@example.com","firstName":"Jane","lastName":"Doe","status":"pending_kyc","program":"custodial","createdAt":"2026-02-19T20:49:29.927Z"}],"pagination":{"skip":0,"limit":50,"total":9}}}"#;
+    let (url, requests) = server(move |stream, _| stream.write_all(reply("200 OK", "", body).as_bytes()).unwrap());
+    let page = client(url).page(14).await.unwrap();
+    assert_eq!(page.total, 9);
+    assert_eq!(page.users[0].0, "Jane@example.com");
+    assert_eq!(page.users[0].1.created_at, Timestamp::parse("2026-02-19T20:49:29.927Z"));
+    let request = requests.recv().unwrap();
+    assert!(request.starts_with("GET /api/v1/partner/card/users?skip=14&limit=7 HTTP/1.1\r\n"), "{request}");
+}
+
+#[tokio::test]
+async fn a_page_that_can_not_be_had_says_why() {
+    for (status, body, expected) in [
+        ("401 Unauthorized", "", ListError::Account(AccountReason::KeyRefused)),
+        ("403 Forbidden", "", ListError::Account(AccountReason::Suspended)),
+        ("429 Too Many Requests", "", ListError::Throttled(None)),
+        ("503 Service Unavailable", "", ListError::Failed("server_error")),
+        ("200 OK", "<html>", ListError::Failed("unreadable_answer")),
+        ("418 I'm a teapot", "", ListError::Failed("refused")),
+    ] {
+        let (url, _requests) = server(move |stream, _| stream.write_all(reply(status, "", body).as_bytes()).unwrap());
+        assert_eq!(client(url).page(0).await.unwrap_err(), expected, "{status}");
+    }
+}
+
+#[test]
+fn endpoints_join_base_urls_with_and_without_a_slash() {
+    for base in ["https://services.getplu.com/api", "https://services.getplu.com/api/"] {
+        let url = endpoint(&Url::parse(base).unwrap(), "v2/partner/card/users").unwrap();
+        assert_eq!(url.as_str(), "https://services.getplu.com/api/v2/partner/card/users");
+    }
+}
