@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::domain::answer::AccountReason;
 use crate::domain::decide::{FoundUser, History};
+use crate::domain::private::debug_redacted;
 use crate::domain::{Answer, Event, IdempotencyKey, Lane, Timestamp};
 
 /// A queue broke in a way that its adapter can't mend; the worker stops. Says what, where and how to mend it.
@@ -28,7 +29,6 @@ pub trait JobSource: Send + 'static {
 }
 
 /// A job in hand.
-#[derive(Debug)]
 pub struct Delivery<H> {
     /// Where it waited.
     pub lane: Lane,
@@ -81,13 +81,15 @@ pub trait UserList: Send + Sync + 'static {
 }
 
 /// A page of the user list. The order is not documented and may change while it is read.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Page {
     /// Email as the partner has it, and the user.
     pub users: Vec<(String, FoundUser)>,
     /// How many users the list holds in all.
     pub total: u64,
 }
+
+debug_redacted!(Delivery<H>, Page);
 
 /// Why a page could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

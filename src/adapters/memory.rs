@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::clock::Clock;
 use crate::domain::decide::History;
+use crate::domain::private::debug_redacted;
 use crate::domain::{Event, EventType, Lane, Timestamp};
 use crate::ports::{Delivery, JobSource, QueueError, Settle};
 
@@ -38,7 +39,6 @@ struct State {
     dead: Vec<Event>,
 }
 
-#[derive(Debug)]
 struct Waiting {
     lane: Lane,
     body: Vec<u8>,
@@ -46,6 +46,8 @@ struct Waiting {
     due: Instant,
     in_hand: bool,
 }
+
+debug_redacted!(Waiting);
 
 impl MemoryQueue {
     /// An empty queue.

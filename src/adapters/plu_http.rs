@@ -62,7 +62,13 @@ impl PluHttp {
             .map_err(|_| "the API key holds characters that no HTTP header can carry".to_owned())?;
         bearer.set_sensitive(true);
         headers.insert(AUTHORIZATION, bearer);
-        let client = Client::builder()
+        let builder = if config.base_url.scheme() == "http" {
+            // Plain HTTP is for this machine only: nothing to verify, and no proxy may get to see it.
+            Client::builder().no_proxy().tls_certs_only([])
+        } else {
+            Client::builder()
+        };
+        let client = builder
             .user_agent(concat!("plu-onboard/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers)
             .connect_timeout(config.connect_timeout)
@@ -72,7 +78,13 @@ impl PluHttp {
             // A redirected POST would be sent twice, or to somebody else.
             .redirect(redirect::Policy::none())
             .build()
-            .map_err(|error| format!("the HTTP client could not be made: {error}"))?;
+            .map_err(|error| {
+                let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})")).unwrap_or_default();
+                format!(
+                    "no HTTPS connection can be made: {error}{cause}; if this machine has no trusted certificates, \
+                     install the package ca-certificates"
+                )
+            })?;
         Ok(Self {
             client,
             create_url: endpoint(&config.base_url, "v2/partner/card/users")?,

@@ -35,7 +35,7 @@ pub async fn check(arguments: &CheckArgs, settings: Settings) -> Result<Finished
     let options = read_options(&arguments.csv, &settings);
     let file = arguments.file.clone();
     let all = arguments.all;
-    let stop = signals::stop_on_signal()?;
+    let stop = signals::stop_on_signal(|| {})?;
     let thread = tokio::task::spawn_blocking(move || {
         let scan = csv::scan(&file, &options)?;
         let plan = read(&file, &scan, &options, all, &progress, &stop)?;
@@ -73,7 +73,6 @@ fn read(
         batch_id: intake::batch_id(file, &scan.fingerprint),
         fingerprint: scan.fingerprint,
         file: intake::file_name(file),
-        target: String::new(),
     };
     let connection = open(&path, IfMissing::Create, Purpose::Import, u64::from(u32::MAX))?;
     let mut importer = Importer::begin(connection, &path, &batch, None)?;

@@ -18,7 +18,10 @@ pub enum AppError {
 
 impl From<CsvError> for AppError {
     fn from(error: CsvError) -> Self {
-        Self::Usage(error.to_string())
+        match error {
+            CsvError::Write { .. } => Self::CannotGoOn(error.to_string()),
+            _ => Self::Usage(error.to_string()),
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use crate::domain::job::InvalidJob;
 pub async fn import(arguments: ImportArgs, settings: Settings) -> Result<Finished, AppError> {
     start_logging(&settings, "warn", std::io::stderr)?;
     let queue = local_path(&settings)?;
-    let stop = signals::stop_on_signal()?;
+    let stop = signals::stop_on_signal(|| {})?;
     let thread = tokio::task::spawn_blocking(move || rows_of(&arguments, &settings, &queue, &stop));
     thread.await.map_err(|error| AppError::CannotGoOn(format!("reading ended abnormally: {error}")))?
 }
@@ -59,7 +59,6 @@ fn rows_of(
         batch_id: intake::batch_id(file, &scan.fingerprint),
         fingerprint: scan.fingerprint,
         file: intake::file_name(file),
-        target: String::new(),
     };
     let known = queue_import::batches(&connection, queue)?
         .into_iter()

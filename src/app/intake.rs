@@ -9,7 +9,6 @@ use crate::domain::job::{Identity, InvalidJob, JobMessage};
 use crate::domain::{Field, IdempotencyKey, Job, Problem, RawValue, Source, User, Warning, validate};
 
 /// A row that may be put on the queue.
-#[derive(Debug)]
 pub struct GoodRow {
     /// The job.
     pub job: Job,

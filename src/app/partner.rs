@@ -61,6 +61,11 @@ pub async fn connect(settings: &Settings, with_sandbox: bool, stop: Cancellation
     Ok(Partner { context: Arc::new(context), sandbox })
 }
 
+/// What a queue is worked on against, as it is remembered: a base URL, or [`SANDBOX_TARGET`].
+pub fn target(settings: &Settings, with_sandbox: bool) -> String {
+    if with_sandbox { SANDBOX_TARGET.to_owned() } else { settings.api.url.to_string() }
+}
+
 /// Refuses a missing or unfit key before anything else is done.
 ///
 /// # Errors

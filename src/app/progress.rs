@@ -116,7 +116,7 @@ impl WorkProgress {
             self.progress.bar.set_position(done);
             self.progress.bar.set_message(line.clone());
             if !self.progress.is_terminal {
-                self.progress.say(&format!("{done} of {} {line}", tally.total()));
+                self.progress.say(&format!("{done} of {} done: {line}", tally.total()));
             }
         }
     }

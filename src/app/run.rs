@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::Finished;
 use super::error::AppError;
 use super::intake::{self, Intake};
-use super::partner::{self, SANDBOX_TARGET};
+use super::partner;
 use super::progress::{Progress, WorkProgress};
 use super::results::{self, Summary};
 use super::rows::{self, RowsJob, Visitor};
@@ -20,7 +20,7 @@ use crate::adapters::csv::{self, ReadOptions, Row, Scan};
 use crate::adapters::local_queue::export::Exporter;
 use crate::adapters::local_queue::import::{self, Batch, Importer, KnownBatch, Place};
 use crate::adapters::local_queue::lock::WorkerLock;
-use crate::adapters::local_queue::open::{IfMissing, Purpose, open};
+use crate::adapters::local_queue::open::{IfMissing, Purpose, claim_target, open};
 use crate::adapters::local_queue::report;
 use crate::adapters::local_queue::source::{LocalSource, WhenEmpty};
 use crate::adapters::local_queue::store::Store;
@@ -40,6 +40,8 @@ struct Run {
     scan: Scan,
     options: ReadOptions,
     batch: Batch,
+    /// The API it is for: base URL, or `sandbox`.
+    target: String,
     settings: Settings,
 }
 
@@ -54,15 +56,23 @@ pub async fn run(arguments: &RunArgs, settings: Settings) -> Result<Finished, Ap
         // Before anything is read or written: a run without a key would only find out at the first request.
         partner::api_key(&settings)?;
     }
-    let stop = stop_on_signal()?;
+    let stop = stop_on_signal({
+        let progress = progress.clone();
+        move || progress.say("stopping: finishing what is on its way; once more ends at once")
+    })?;
     let with_sandbox = arguments.service.sandbox;
     let run = prepare(arguments, settings)?;
     let lock = WorkerLock::acquire(&run.queue, Clock::System.now())?;
     let (run, progress, known) = import_all(run, progress, stop.clone()).await?;
     let Some(known) = known else {
-        return stopped(&run, &progress, "while reading the file: nothing has been sent");
+        progress.say(&format!(
+            "stopped while reading the file: nothing has been sent. Go on with:\n  {}",
+            resume_command()
+        ));
+        return Ok(Finished::NotAtAll);
     };
     let connection = run.open(Purpose::Work)?;
+    claim_target(&connection, &run.queue, &run.target)?;
     let before = report::rows(&connection, &run.queue, known.id)?;
     if before.waiting == 0
         && let Some(summary) = results::read_summary(&run.folder)?
@@ -74,9 +84,11 @@ pub async fn run(arguments: &RunArgs, settings: Settings) -> Result<Finished, Ap
     let ended = onboard(&run, &progress, with_sandbox, known.id, stop, arguments.service.listen).await;
     progress.clear();
     // Whatever the end was: what is known is written down.
-    let summary = run.write_results(&connection, known.id)?;
+    let written = run.write_results(&connection, known.id);
     drop(lock);
-    match ended? {
+    // What stopped the work says more than what that did to the files.
+    let (ended, summary) = (ended?, written?);
+    match ended {
         Ended::Drained => Ok(finish(&run, &summary)),
         Ended::Stopped => stopped(&run, &progress, &left(&summary, 0)),
         Ended::CutOff { jobs } => stopped(&run, &progress, &left(&summary, jobs)),
@@ -88,7 +100,7 @@ fn prepare(arguments: &RunArgs, settings: Settings) -> Result<Run, AppError> {
     let options = read_options(&arguments.csv, &settings);
     let file = arguments.file.clone();
     let scan = csv::scan(&file, &options)?;
-    let target = if arguments.service.sandbox { SANDBOX_TARGET.to_owned() } else { settings.api.url.to_string() };
+    let target = partner::target(&settings, arguments.service.sandbox);
     let folder = arguments.out.out.clone().unwrap_or_else(|| default_folder(&file, arguments.service.sandbox));
     let queue = match (settings.origin("queue.url"), &settings.queue.url) {
         (Origin::Flag(_), QueueUrl::Local(path)) => path.clone(),
@@ -106,9 +118,8 @@ fn prepare(arguments: &RunArgs, settings: Settings) -> Result<Run, AppError> {
         batch_id: intake::batch_id(&file, &scan.fingerprint),
         fingerprint: scan.fingerprint,
         file: intake::file_name(&file),
-        target,
     };
-    Ok(Run { file, folder, queue, scan, options, batch, settings })
+    Ok(Run { file, folder, queue, scan, options, batch, target, settings })
 }
 
 /// Beside the working folder's other things, named after the file. A sandbox run has a folder of its own, so
@@ -131,7 +142,7 @@ impl Run {
             queue: &self.queue,
             batch,
             batch_id: &self.batch.batch_id,
-            target: &self.batch.target,
+            target: &self.target,
         };
         results::write(&run, connection, &self.folder, Clock::System.now())
     }
@@ -139,14 +150,6 @@ impl Run {
     /// The batch of this run, if it was begun before.
     fn known(&self, connection: &mut Connection) -> Result<Option<KnownBatch>, AppError> {
         for known in import::batches(connection, &self.queue)? {
-            if known.batch.target != self.batch.target {
-                return Err(AppError::Usage(format!(
-                    "{} holds a run against {}, this one is against {}: give another --out DIR",
-                    self.folder.display(),
-                    known.batch.target,
-                    self.batch.target
-                )));
-            }
             if known.batch.fingerprint == self.batch.fingerprint {
                 return Ok(Some(known));
             }

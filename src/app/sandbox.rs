@@ -26,7 +26,7 @@ pub async fn sandbox(arguments: &SandboxArgs, settings: &Settings) -> Result<Fin
     let listener = TcpListener::bind(address).await.map_err(bind)?;
     let bound = listener.local_addr().map_err(bind)?;
     announce(&bound.to_string());
-    serve(listener, partner::sandbox_config(settings), stop_on_signal()?)
+    serve(listener, partner::sandbox_config(settings), stop_on_signal(|| {})?)
         .await
         .map_err(|error| AppError::CannotGoOn(format!("the sandbox has stopped: {error}")))?;
     Ok(Finished::Well)

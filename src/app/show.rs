@@ -1,7 +1,7 @@
 //! `config check` and `config show`.
 
 use super::error::AppError;
-use super::{Finished, partner};
+use super::{Finished, partner, start_logging};
 use crate::cli::ConfigArgs;
 use crate::config::Settings;
 
@@ -10,6 +10,7 @@ use crate::config::Settings;
 /// # Errors
 /// [`AppError::Usage`] with what is wrong.
 pub fn check(_arguments: &ConfigArgs, settings: &Settings) -> Result<Finished, AppError> {
+    start_logging(settings, "warn", std::io::stderr)?;
     partner::api_key(settings)?;
     print("the settings are right, and the API key fits api.url\n");
     Ok(Finished::Well)

@@ -35,7 +35,8 @@ fn text(summary: &Summary, folder: &Path) -> String {
     }
     if summary.without_link > 0 {
         lines.push(format!(
-            "  {} created users have no link: the answer was lost and they were found by looking them up",
+            "  {} created users have no link: an earlier request created them and its answer was lost; they were found \
+             by looking them up",
             summary.without_link
         ));
     }
@@ -47,6 +48,12 @@ fn text(summary: &Summary, folder: &Path) -> String {
     }
     if tally.rejected > 0 {
         lines.push("To mend rejected rows, correct rejected.csv and give it to run again.".to_owned());
+    }
+    if tally.failed > 0 {
+        lines.push("Failed rows can be tried again: give failed.csv to run.".to_owned());
+    }
+    if *rows == 0 {
+        lines.push("There are no rows below the header: is this the right file?".to_owned());
     }
     lines.push(format!("All events: {}", folder.join("results.ndjson").display()));
     lines.join("\n") + "\n"

@@ -8,7 +8,7 @@ use super::signals::stop_on_signal;
 use super::{Finished, import, ops, partner, results, start_logging};
 use crate::adapters::local_queue::export::Exporter;
 use crate::adapters::local_queue::lock::WorkerLock;
-use crate::adapters::local_queue::open::{IfMissing, Purpose, open};
+use crate::adapters::local_queue::open::{IfMissing, Purpose, claim_target, open};
 use crate::adapters::local_queue::report;
 use crate::adapters::local_queue::source::{LocalSource, WhenEmpty};
 use crate::adapters::local_queue::store::Store;
@@ -24,13 +24,18 @@ use crate::pipeline::worker::{Ended, work};
 /// [`AppError`] with what, where and how to mend it.
 pub async fn worker(arguments: &WorkerArgs, settings: Settings) -> Result<Finished, AppError> {
     start_logging(&settings, "info", std::io::stderr)?;
+    if !arguments.service.sandbox {
+        // Before anything is opened: a worker without a key would only find out at the first request.
+        partner::api_key(&settings)?;
+    }
     let queue = import::local_path(&settings)?;
     let folder = arguments.out.out.clone().unwrap_or_else(|| default_folder(&queue));
-    let stop = stop_on_signal()?;
-    let partner = partner::connect(&settings, arguments.service.sandbox, stop.clone()).await?;
+    let stop = stop_on_signal(|| tracing::info!("told to stop: finishing what is on its way; once more ends at once"))?;
     let open = || open(&queue, IfMissing::Create, Purpose::Work, settings.queue.size_mib_max);
     let connection = open()?;
     let lock = WorkerLock::acquire(&queue, Clock::System.now())?;
+    claim_target(&connection, &queue, &partner::target(&settings, arguments.service.sandbox))?;
+    let partner = partner::connect(&settings, arguments.service.sandbox, stop.clone()).await?;
     results::create_private_folder(&folder)?;
     let events_file = folder.join("results.ndjson");
     let tally = report::jobs(&connection, &queue)?;

@@ -53,7 +53,7 @@ pub enum ApiKeyError {
         position: usize,
     },
     /// A key of one environment for the other.
-    #[error("the API key is a {key} key and api.url is {url_is} ({host}): use a {url_is} key, or change api.url")]
+    #[error("the API key is a {key} key and api.url is {url_is} ({host}): use a key for {url_is}, or change api.url")]
     WrongEnvironment {
         /// `live` or `staging`.
         key: &'static str,

@@ -206,7 +206,7 @@ fn failed(code: &str, history: &History, may_have_been_created: bool) -> Outcome
         "no user with this email was found at the partner: it is safe to send it again"
     };
     Outcome::Failed {
-        problem: Problem::whole(code, format!("no definite answer after {} attempts; {advice}", history.attempts)),
+        problem: Problem::whole(code, format!("no definite answer in {} attempts; {advice}", history.attempts)),
         may_have_been_created,
     }
 }

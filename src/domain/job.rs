@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue as RawJson;
 use serde_json::{Map, Value};
 
+use super::private::debug_redacted;
 use super::{IdempotencyKey, Problem, RawUser, User, Warning, validate};
 
 /// Longest `jobId` and `batchId`, in bytes: both travel as AMQP short strings.
@@ -42,7 +43,7 @@ pub struct Source {
 }
 
 /// The body of a job message, as it comes (`application/json`). See the contract in ARCHITECTURE.md.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobMessage {
     /// The upstream's own reference.
@@ -65,7 +66,6 @@ pub struct JobMessage {
 }
 
 /// A job that may be sent.
-#[derive(Debug)]
 pub struct Job {
     /// What identifies it to its upstream.
     pub identity: Identity,
@@ -78,7 +78,7 @@ pub struct Job {
 }
 
 /// The parts of a job that come back in its outcome whatever happens to it.
-#[derive(Debug, Default, Clone)]
+#[derive(Default, Clone)]
 pub struct Identity {
     /// The upstream's reference, or what stands in for it.
     pub job_id: Option<String>,
@@ -93,7 +93,6 @@ pub struct Identity {
 }
 
 /// A job that can't be sent as it is.
-#[derive(Debug)]
 pub struct InvalidJob {
     /// As much of it as could be read.
     pub identity: Identity,
@@ -186,6 +185,8 @@ impl Job {
         Self { identity, key, email: user.email().to_owned(), body }
     }
 }
+
+debug_redacted!(JobMessage, Job, Identity, InvalidJob);
 
 fn bounded(name: &str, id: Option<String>, problems: &mut Vec<Problem>) -> Option<String> {
     let id = id?;

@@ -10,6 +10,7 @@ pub mod event;
 pub mod field;
 pub mod job;
 pub mod key;
+pub(crate) mod private;
 pub mod problem;
 pub mod timestamp;
 pub mod user;

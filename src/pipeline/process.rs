@@ -73,7 +73,7 @@ where
     }
 }
 
-/// Waits for everything that a request needs: the gate, the intent on record, a slot and its turn in the pace.
+/// Waits for everything that a request needs: the gate, a slot, the intent on record and its turn in the pace.
 /// `None`: told to stop.
 ///
 /// The intent is recorded before the wait for the pace, so that recording it doesn't disturb the pace; a job
@@ -94,15 +94,15 @@ where
             () = stop.cancelled() => return Ok(None),
             pass = context.gate.pass() => pass,
         };
-        if !recorded {
-            handle.record_intent(context.clock.now()).await?;
-            recorded = true;
-        }
         let slot = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(None),
             slot = context.requests.acquire() => slot.map_err(|_| QueueError("the worker is shutting down".to_owned()))?,
         };
+        if !recorded {
+            handle.record_intent(context.clock.now()).await?;
+            recorded = true;
+        }
         tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(None),

@@ -25,8 +25,6 @@ pub struct Batch {
     pub fingerprint: [u8; 32],
     /// File name without its folder.
     pub file: String,
-    /// Base URL of the API that the rows are for.
-    pub target: String,
 }
 
 /// What the queue knows of a batch already.
@@ -90,20 +88,15 @@ pub fn batches(connection: &Connection, path: &Path) -> Result<Vec<KnownBatch>, 
     let read = || -> rusqlite::Result<Vec<KnownBatch>> {
         connection
             .prepare(
-                "SELECT id, batch_id, fingerprint, file, target, complete,
+                "SELECT id, batch_id, fingerprint, file, complete,
                  (SELECT coalesce(max(record), 0) FROM rows WHERE batch = id) FROM batches ORDER BY id",
             )?
             .query_map([], |row| {
                 Ok(KnownBatch {
                     id: row.get(0)?,
-                    batch: Batch {
-                        batch_id: row.get(1)?,
-                        fingerprint: row.get(2)?,
-                        file: row.get(3)?,
-                        target: row.get(4)?,
-                    },
-                    is_complete: row.get(5)?,
-                    last_record: row.get(6)?,
+                    batch: Batch { batch_id: row.get(1)?, fingerprint: row.get(2)?, file: row.get(3)? },
+                    is_complete: row.get(4)?,
+                    last_record: row.get(5)?,
                 })
             })?
             .collect()
@@ -127,8 +120,8 @@ impl Importer {
                 Some(known) => known.id,
                 None => {
                     connection.execute(
-                        "INSERT INTO batches (batch_id, fingerprint, file, target) VALUES (?1, ?2, ?3, ?4)",
-                        params![batch.batch_id, batch.fingerprint, batch.file, batch.target],
+                        "INSERT INTO batches (batch_id, fingerprint, file) VALUES (?1, ?2, ?3)",
+                        params![batch.batch_id, batch.fingerprint, batch.file],
                     )?;
                     connection.last_insert_rowid()
                 }

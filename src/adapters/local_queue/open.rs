@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 
 /// `PRAGMA application_id` of a queue file: "PluO".
 const APPLICATION_ID: i32 = 0x506c_754f;
@@ -68,6 +68,16 @@ pub enum LocalQueueError {
         path: PathBuf,
         /// Process and start time.
         holder: String,
+    },
+    /// Its jobs belong to another API.
+    #[error("jobs of the queue {path} were sent to {was}, not to {is}: give another queue or --out DIR for {is}", path = .path.display())]
+    OtherTarget {
+        /// The file.
+        path: PathBuf,
+        /// Where its jobs were sent.
+        was: String,
+        /// Where they would be sent now.
+        is: String,
     },
     /// Anything else the system says.
     #[error("the queue {path} can't be used: {why}", path = .path.display())]
@@ -162,6 +172,28 @@ pub fn open(
     Ok(connection)
 }
 
+/// Notes which API the jobs are sent to. A queue whose jobs were sent to another is refused: its finished jobs
+/// would be taken for finished here too.
+///
+/// # Errors
+/// [`LocalQueueError::OtherTarget`]; [`LocalQueueError`] where the file can't be written.
+pub fn claim_target(connection: &Connection, path: &Path, api: &str) -> Result<(), LocalQueueError> {
+    let sqlite = |error: rusqlite::Error| LocalQueueError::from_sqlite(path, &error);
+    let was: Option<String> =
+        connection.query_row("SELECT api FROM target", [], |row| row.get(0)).optional().map_err(sqlite)?;
+    if let Some(was) = was.filter(|was| was != api) {
+        let is_used = connection
+            .query_row("SELECT 1 FROM jobs WHERE first_sent_ms IS NOT NULL LIMIT 1", [], |_| Ok(()))
+            .optional()
+            .map_err(sqlite)?;
+        if is_used.is_some() {
+            return Err(LocalQueueError::OtherTarget { path: path.to_owned(), was, is: api.to_owned() });
+        }
+    }
+    connection.execute("INSERT OR REPLACE INTO target (id, api) VALUES (1, ?1)", [api]).map_err(sqlite)?;
+    Ok(())
+}
+
 /// Looks without touching: SQLite's magic bytes, then the two version numbers, read-only.
 fn inspect(path: &Path) -> Result<(), LocalQueueError> {
     let foreign = |why: &str| LocalQueueError::Foreign { path: path.to_owned(), why: why.to_owned() };
@@ -228,9 +260,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("q.db");
         let connection = open(&path, IfMissing::Create, Purpose::Work, 64).unwrap();
-        connection
-            .execute("INSERT INTO batches (batch_id, fingerprint, file, target) VALUES ('b', x'00', 'f', 't')", [])
-            .unwrap();
+        connection.execute("INSERT INTO batches (batch_id, fingerprint, file) VALUES ('b', x'00', 'f')", []).unwrap();
         for entry in fs::read_dir(folder.path()).unwrap() {
             let entry = entry.unwrap();
             let mode = entry.metadata().unwrap().permissions().mode();

@@ -22,13 +22,18 @@ CREATE INDEX jobs_fresh ON jobs (lane, seq) WHERE state = 0 AND due_ms = 0;
 CREATE INDEX jobs_due ON jobs (lane, due_ms) WHERE state = 0 AND due_ms > 0;
 CREATE UNIQUE INDEX jobs_finished ON jobs (finished, outcome) WHERE finished IS NOT NULL;
 
+-- The API that the jobs were sent to: base URL, or `sandbox`. A queue is for one.
+CREATE TABLE target (
+    id  INTEGER PRIMARY KEY CHECK (id = 1),
+    api TEXT NOT NULL
+);
+
 -- A file that was, or is being, imported.
 CREATE TABLE batches (
     id          INTEGER PRIMARY KEY,
     batch_id    TEXT NOT NULL,
     fingerprint BLOB NOT NULL,                -- SHA-256 of the file
     file        TEXT NOT NULL,
-    target      TEXT NOT NULL,                -- base URL of the API that the run is for
     complete    INTEGER NOT NULL DEFAULT 0
 );
 

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::open::LocalQueueError;
 use super::{DEAD, DONE, WAITING, lane_code, outcome_code};
 use crate::domain::decide::History;
+use crate::domain::private::debug_redacted;
 use crate::domain::{Event, EventType, Lane, Timestamp};
 use crate::ports::QueueError;
 
@@ -18,12 +19,13 @@ use crate::ports::QueueError;
 const GROUP_MAX: usize = 512;
 
 /// A job that was taken from the file.
-#[derive(Debug)]
 pub(super) struct Claimed {
     pub(super) seq: i64,
     pub(super) body: String,
     pub(super) history: History,
 }
+
+debug_redacted!(Claimed);
 
 /// What a lane holds for its source.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::export::Exporter;
 use super::import::{Batch, Enqueued, Importer, Place, batches, forget_rows};
-use super::open::{IfMissing, Purpose, open};
+use super::open::{IfMissing, Purpose, claim_target, open};
 use super::report::{self, Tally};
 use super::source::{LocalHandle, LocalSource, WhenEmpty};
 use super::store::{Claim, Store};
@@ -19,12 +19,8 @@ use crate::domain::decide::History;
 use crate::domain::{Event, Job, Lane, Outcome, Problem, Timestamp};
 use crate::ports::{Delivery, JobSource, Settle};
 
-static BATCH: LazyLock<Batch> = LazyLock::new(|| Batch {
-    batch_id: "spring".to_owned(),
-    fingerprint: [7; 32],
-    file: "customers.csv".to_owned(),
-    target: "https://api.example/".to_owned(),
-});
+static BATCH: LazyLock<Batch> =
+    LazyLock::new(|| Batch { batch_id: "spring".to_owned(), fingerprint: [7; 32], file: "customers.csv".to_owned() });
 
 struct Queue {
     _folder: TempDir,
@@ -218,6 +214,22 @@ fn the_same_request_is_put_in_once() {
     forget_rows(&mut queue.connection(), &queue.path, 1).unwrap();
     assert_eq!(queue.import(&people[..2]), [Enqueued::Known, Enqueued::Known]);
     assert_eq!(queue.jobs().waiting, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_whose_jobs_were_sent_is_for_that_api_only() {
+    let queue = Queue::new();
+    queue.import(&THREE);
+    let claim = |api| claim_target(&queue.connection(), &queue.path, api).map_err(|error| error.to_string());
+    claim("https://mistyped.example/").unwrap();
+    // Nothing was sent there.
+    claim("https://staging.example/").unwrap();
+    let store = queue.store();
+    let mut first = source(&store).receive().await.unwrap().unwrap();
+    first.handle.record_intent(Timestamp::from_unix_ms(1)).await.unwrap();
+    claim("https://staging.example/").unwrap();
+    let message = claim("sandbox").unwrap_err();
+    assert!(message.contains("were sent to https://staging.example/, not to sandbox"), "{message}");
 }
 
 #[test]
