@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use super::Context;
 use crate::domain::decide::{Found, FoundUser};
+use crate::domain::private::debug_redacted;
 use crate::ports::{ListError, Page, PartnerApi, UserList};
 use crate::telemetry::{SweepFinished, Throttled};
 
@@ -27,11 +28,13 @@ const GATHER: Duration = Duration::from_millis(100);
 type Questions = HashMap<String, Vec<oneshot::Sender<Found>>>;
 
 /// See the module. Memory is bounded by the jobs in hand: each asks one question.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct LookUp {
     waiting: Mutex<Questions>,
     asked: Notify,
 }
+
+debug_redacted!(LookUp);
 
 impl LookUp {
     /// What the user list says about this email (lower case). Waits for a whole sweep at worst.
