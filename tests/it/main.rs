@@ -1,0 +1,11 @@
+//! The program as its users meet it: the real binary, real HTTP, real signals, real files.
+//!
+//! One file per behaviour, each of which says why it exists; what they share is in `support`.
+
+#![cfg(test)]
+
+mod support;
+
+mod run_resumes;
+mod run_samples;
+mod run_stops;
