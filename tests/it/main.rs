@@ -6,6 +6,8 @@
 
 mod support;
 
+mod run_account;
 mod run_resumes;
 mod run_samples;
 mod run_stops;
+mod run_throttled;
