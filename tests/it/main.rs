@@ -6,6 +6,7 @@
 
 mod support;
 
+mod import_worker;
 mod run_account;
 mod run_resumes;
 mod run_samples;

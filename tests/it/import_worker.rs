@@ -1,0 +1,155 @@
+//! The two halves of a service on one machine: `import` puts files on a queue, `worker` works on it for as long as the
+//! machine runs. Files come while it works, either half may die, and people who sign up go first.
+
+use std::fs;
+use std::time::Duration;
+
+use plu_onboard::sandbox::SandboxConfig;
+
+use crate::support::{CustomerFile, Partner, Place, Program, Running, customers};
+
+fn partner() -> Partner {
+    Partner::start(SandboxConfig { latency: Duration::from_millis(5), ..SandboxConfig::default() })
+}
+
+fn worker(place: &Place, partner: &Partner, flags: &str) -> Program {
+    place.program(&format!("worker --queue local:q.db --out out --api-url {} {flags}", partner.url()))
+}
+
+fn import(place: &Place, arguments: &str) -> Program {
+    place.program(&format!("import --queue local:q.db {arguments}"))
+}
+
+/// Waits for so many events and ends the worker as a service manager does.
+fn stop_after(mut worker: Running, place: &Place, events: usize) {
+    worker.until("all events", || place.results("out").lines_so_far() == events);
+    worker.signal("TERM");
+    worker.ends_with(0);
+    assert_eq!(place.results("out").events().len(), events);
+}
+
+#[test]
+fn everybody_on_the_queue_is_created_and_files_that_come_later_are_picked_up() {
+    let partner = partner();
+    let place = Place::with("first.csv", customers(0..100));
+    place.write("second.csv", customers(100..150));
+    import(&place, "first.csv").ends_with(0).said(&["first.csv: 100 rows", "put on q.db: 100"]);
+    let mut worker = worker(&place, &partner, "--rate 0").start();
+    worker.until("the first file", || place.results("out").lines_so_far() == 100);
+    import(&place, "second.csv").ends_with(0).said(&["put on q.db: 50"]);
+    stop_after(worker, &place, 150);
+    let events = place.results("out").events();
+    assert!(events.iter().all(|event| event["type"] == "user.created" && event["attempts"] == 1));
+    let of_second = events.iter().filter(|event| event["source"]["file"] == "second.csv").count();
+    assert_eq!(of_second, 50);
+    assert_eq!(partner.stats().model.users, 150);
+}
+
+#[test]
+fn what_is_on_the_queue_or_was_worked_off_is_not_put_on_it_again() {
+    let partner = partner();
+    let place = Place::with("people.csv", customers(0..30));
+    import(&place, "people.csv").ends_with(0);
+    import(&place, "people.csv").ends_with(0).said(&["put on q.db: 0", "on it from before: 30"]);
+    stop_after(worker(&place, &partner, "--rate 0").start(), &place, 30);
+    // Another file with some of the same people.
+    place.write("more.csv", customers(20..40));
+    import(&place, "more.csv").ends_with(0).said(&["put on q.db: 10", "on it from before: 10"]);
+    import(&place, "people.csv").ends_with(0).said(&["put on q.db: 0", "on it from before: 30"]);
+    stop_after(worker(&place, &partner, "--rate 0").start(), &place, 40);
+    let stats = partner.stats().model;
+    assert_eq!((stats.users, stats.requests.create), (40, 40), "{stats:?}");
+}
+
+#[test]
+fn rows_that_cannot_be_sent_go_to_a_file_that_can_be_mended_and_imported() {
+    let place = Place::with("people.csv", CustomerFile::default().with(0..3).with_invalid(3).with(4..5).text);
+    let said = import(&place, "people.csv --out rejects").ends_with(3);
+    said.said(&["put on q.db: 4", "rejected, not put on it: 1: see rejects/people-rejected.csv"]);
+    let mut rejected = place.table("rejects/people-rejected.csv");
+    assert_eq!(rejected.column("errorField"), ["email"]);
+    assert_eq!(rejected.column("email"), ["p3 at example.com"]);
+    rejected.set(0, "email", "p3@example.com");
+    rejected.write(&place.path("mended.csv"));
+    import(&place, "mended.csv").ends_with(0).said(&["put on q.db: 1"]);
+}
+
+#[test]
+fn somebody_who_signs_up_does_not_wait_behind_a_migration() {
+    let partner = partner();
+    let place = Place::with("migration.csv", customers(0..1_500));
+    place.write("signups.csv", customers(9_000..9_020));
+    import(&place, "migration.csv --lane bulk").ends_with(0);
+    let mut worker = worker(&place, &partner, "--rate 300 --concurrency 8").start();
+    worker.until("the migration is under way", || place.results("out").lines_so_far() >= 50);
+    import(&place, "signups.csv --lane signup").ends_with(0);
+    let signups = || place.read("out/results.ndjson").matches("\"file\":\"signups.csv\"").count();
+    worker.until("the signups", || signups() == 20);
+    let done = place.results("out").lines_so_far();
+    assert!(done < 1_000, "the signups came after {done} of 1,500 others");
+    worker.signal("TERM");
+    worker.ends_with(0);
+}
+
+#[test]
+fn a_worker_goes_on_while_a_large_file_comes_in() {
+    let partner = partner();
+    let place = Place::with("first.csv", customers(0..3_000));
+    place.write("large.csv", customers(10_000..25_000));
+    import(&place, "first.csv").ends_with(0);
+    let mut worker = worker(&place, &partner, "--rate 300").start();
+    worker.until("it works", || partner.stats().model.created > 0);
+    let mut importing = import(&place, "large.csv").start();
+    // More than was in hand when the import began.
+    let before = partner.stats().model.created;
+    importing.until("the worker goes on", || partner.stats().model.created >= before + 400);
+    importing.ends_with(0);
+    worker.signal("TERM");
+    worker.ends_with(0);
+}
+
+#[test]
+fn a_second_worker_on_the_queue_is_told_who_the_first_is() {
+    let partner = partner();
+    let place = Place::with("people.csv", customers(0..3));
+    import(&place, "people.csv").ends_with(0);
+    let mut first = worker(&place, &partner, "").start();
+    first.says("working until told to stop");
+    let second = worker(&place, &partner, "").ends_with(1);
+    second.said(&["q.db is being worked on by", &format!("process {}", first.pid()), "stop that one first"]);
+    stop_after(first, &place, 3);
+}
+
+#[test]
+fn an_import_that_is_killed_is_started_again_and_every_row_is_there_once() {
+    let place = Place::with("people.csv", customers(0..8_000));
+    let mut importing = import(&place, "people.csv").start();
+    let size = |name: &str| fs::metadata(place.path(name)).map_or(0, |file| file.len());
+    importing.until("some rows are in", || size("q.db") + size("q.db-wal") > 1_500_000);
+    importing.kill();
+    let said = import(&place, "people.csv").ends_with(0).stdout;
+    let count = |what: &str| -> u64 {
+        let (_, rest) = said.split_once(what).unwrap_or_else(|| panic!("{what}: {said}"));
+        rest.lines().next().unwrap().trim().replace(',', "").parse().unwrap()
+    };
+    let (new, known) = (count("put on q.db:"), count("on it from before:"));
+    assert_eq!(new + known, 8_000, "{said}");
+    assert!(new > 0 && known > 0, "it was not killed in the middle: {said}");
+    import(&place, "people.csv").ends_with(0).said(&["put on q.db: 0", "on it from before: 8,000"]);
+}
+
+#[test]
+fn a_worker_that_is_killed_and_started_again_creates_nobody_twice() {
+    let partner = partner();
+    let place = Place::with("people.csv", customers(0..900));
+    import(&place, "people.csv").ends_with(0);
+    for threshold in [100, 300, 500] {
+        let mut running = worker(&place, &partner, "--rate 700").start();
+        running.until("enough users", || partner.stats().model.created >= threshold);
+        running.kill();
+    }
+    stop_after(worker(&place, &partner, "--rate 700").start(), &place, 900);
+    let stats = partner.stats().model;
+    assert_eq!((stats.users, stats.created), (900, 900), "{stats:?}");
+    assert!(place.results("out").events().iter().all(|event| event["type"] == "user.created"));
+}
