@@ -16,6 +16,13 @@ use crate::domain::{Lane, Problem, Source, Warning};
 /// Rows between two updates of the progress.
 const ROWS_PER_TICK: u64 = 500;
 
+/// Rows that are read and validated before they are put on the queue together. It is locked for the writing alone,
+/// which is the smaller part, so that a worker gets its turns while a large file comes in.
+const ROWS_PER_WRITE: usize = 1_000;
+
+/// The same in bytes of their cells: bounds the memory.
+const BYTES_PER_WRITE: usize = 4 * 1024 * 1024;
+
 /// What is to be read, and where the rows go.
 pub struct RowsJob<'r> {
     /// The input.
@@ -80,20 +87,42 @@ pub fn enqueue(
     let mut reader = RowReader::open(job.file, job.scan, job.options)?;
     let mut row = Row::default();
     let mut counts = Counts::default();
-    while reader.read(&mut row)? {
+    let (mut ready, mut ready_bytes) = (Vec::with_capacity(ROWS_PER_WRITE), 0);
+    let mut is_stopped = false;
+    while !is_stopped && reader.read(&mut row)? {
         if row.record % ROWS_PER_TICK == 0 {
             job.progress.bar.set_position(row.record);
-            if job.stop.is_cancelled() {
-                return Ok(None);
-            }
+            is_stopped = job.stop.is_cancelled();
         }
         if row.record <= job.after_record {
             continue;
         }
-        counts.rows += 1;
-        one_row(job, importer, visitor, &row, &mut counts)?;
+        ready_bytes += row.cells.as_slice().len();
+        ready.push((row.clone(), job.intake.read(&row)));
+        if ready.len() == ROWS_PER_WRITE || ready_bytes >= BYTES_PER_WRITE {
+            write(job, importer, visitor, &mut ready, &mut counts)?;
+            ready_bytes = 0;
+        }
     }
-    Ok(Some(counts))
+    write(job, importer, visitor, &mut ready, &mut counts)?;
+    Ok((!is_stopped).then_some(counts))
+}
+
+/// A row and what was made of it.
+type ReadRow = (Row, Result<GoodRow, Box<InvalidJob>>);
+
+fn write(
+    job: &RowsJob<'_>,
+    importer: &mut Importer,
+    visitor: &mut dyn Visitor,
+    ready: &mut Vec<ReadRow>,
+    counts: &mut Counts,
+) -> Result<(), AppError> {
+    for (row, read) in ready.drain(..) {
+        counts.rows += 1;
+        one_row(job, importer, visitor, &row, read, counts)?;
+    }
+    Ok(importer.commit()?)
 }
 
 fn one_row(
@@ -101,9 +130,10 @@ fn one_row(
     importer: &mut Importer,
     visitor: &mut dyn Visitor,
     row: &Row,
+    read: Result<GoodRow, Box<InvalidJob>>,
     counts: &mut Counts,
 ) -> Result<(), AppError> {
-    let invalid = match job.intake.read(row) {
+    let invalid = match read {
         Ok(good) => match put_in(job, importer, visitor, row, &good, counts)? {
             None => return Ok(()),
             Some(problem) => Box::new(InvalidJob { identity: good.job.identity, key: None, problems: vec![problem] }),

@@ -210,7 +210,11 @@ impl Importer {
         Ok(written)
     }
 
-    fn commit(&mut self) -> Result<(), LocalQueueError> {
+    /// Commits the rows so far and gives way to other processes.
+    ///
+    /// # Errors
+    /// [`LocalQueueError`] where the file can't be written; rows since the last commit are not in.
+    pub fn commit(&mut self) -> Result<(), LocalQueueError> {
         if std::mem::take(&mut self.uncommitted) > 0 {
             self.connection
                 .execute_batch("COMMIT")
