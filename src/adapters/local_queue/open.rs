@@ -1,8 +1,7 @@
 //! Opening the file: what it must be, and what is said where it isn't.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -156,8 +155,8 @@ pub fn open(
             if if_missing == IfMissing::Fail {
                 return Err(LocalQueueError::Missing { path: path.to_owned() });
             }
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(io)?;
-            true
+            create(path)?;
+            false
         }
         Err(error) => return Err(io(error)),
     };
@@ -170,6 +169,28 @@ pub fn open(
     configure(&connection, purpose, size_mib_max).map_err(sqlite)?;
     create_schema(&mut connection).map_err(sqlite)?;
     Ok(connection)
+}
+
+/// Makes an empty queue whole under another name and then gives it its own: a process that dies while SQLite sets the
+/// file up leaves nothing that the next one can't open, and another that has been faster keeps its file.
+fn create(path: &Path) -> Result<(), LocalQueueError> {
+    let io = |error: std::io::Error| LocalQueueError::Io { path: path.to_owned(), why: error.to_string() };
+    let sqlite = |error: rusqlite::Error| LocalQueueError::from_sqlite(path, &error);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Readable by its owner only, as is what SQLite puts beside it.
+    let file = tempfile::Builder::new().prefix(".queue-").suffix(".new").tempfile_in(folder).map_err(io)?;
+    let file = file.into_temp_path();
+    let mut connection =
+        Connection::open_with_flags(&file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .map_err(sqlite)?;
+    connection.pragma_update(None, "journal_mode", "wal").map_err(sqlite)?;
+    create_schema(&mut connection).map_err(sqlite)?;
+    connection.close().map_err(|(_, error)| sqlite(error))?;
+    match file.persist_noclobber(path) {
+        Err(error) if error.error.kind() != std::io::ErrorKind::AlreadyExists => return Err(io(error.error)),
+        _ => {}
+    }
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
 }
 
 /// Notes which API the jobs are sent to. A queue whose jobs were sent to another is refused: its finished jobs
@@ -215,7 +236,7 @@ fn inspect(path: &Path) -> Result<(), LocalQueueError> {
     match (application, version) {
         (APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
         (APPLICATION_ID, found) => Err(LocalQueueError::Newer { path: path.to_owned(), found }),
-        // Killed between creating the file and creating the schema.
+        // Killed between making an empty file into a queue and creating the schema.
         (0, 0) if tables == 0 => Ok(()),
         _ => Err(foreign("it is another program's SQLite file")),
     }
