@@ -110,12 +110,12 @@ fn a_key_that_does_not_fit_or_is_missing_is_refused_before_anything_is_sent_or_w
     let url = partner.url();
     let missing = ["no API key", "PLU_API_KEY", "--api-key-file"];
     for (arguments, key, said) in [
-        ("run people.csv", "sk_live_secret123", &["live key", "api.url is staging", "use a staging key"][..]),
+        ("run people.csv", "sk_live_secret123", &["live key", "api.url is staging", "use a key for staging"][..]),
         ("worker", "sk_live_secret123", &["live key", "api.url is staging"]),
         (
             "run people.csv --api-url https://services.getplu.com/api",
             "sk_staging_secret123",
-            &["staging key", "api.url is production", "use a production key"],
+            &["staging key", "api.url is production", "use a key for production"],
         ),
         (&format!("run people.csv --api-url {url}"), "", &missing),
         (&format!("worker --api-url {url}"), "", &missing),

@@ -84,6 +84,22 @@ fn nobody_is_created_twice_or_lost_when_answers_are_lost_and_the_run_is_killed_t
 }
 
 #[test]
+fn a_run_killed_in_its_first_moments_starts_again() {
+    let partner = Partner::start(forgetful());
+    for round in 0..10 {
+        let place = Place::with("people.csv", customers(round * 3..round * 3 + 3));
+        // What exists at that moment is the folder alone, or the queue as it is being made.
+        let sign = if round % 2 == 0 { "out" } else { "out/queue.db" };
+        let mut running = run(&place, &partner, 0).start();
+        running.until(sign, || place.path(sign).exists());
+        running.kill();
+        run(&place, &partner, 0).ends_with(0);
+        assert_eq!(place.results("out").tally(), [3, 0, 0, 0, 0]);
+    }
+    assert_eq!(partner.stats().model.users, 30);
+}
+
+#[test]
 fn a_finished_run_started_again_does_nothing_and_says_so() {
     for (file, code) in
         [(CustomerFile::default().with(0..5), 0), (CustomerFile::default().with(0..4).with_invalid(4), 3)]
@@ -162,6 +178,6 @@ fn results_of_a_rehearsal_are_not_mixed_with_real_ones() {
     let place = Place::with("people.csv", customers(0..5));
     place.program("run people.csv --sandbox --rate 0 --out out").ends_with(0);
     let refused = run(&place, &partner, 0).ends_with(2);
-    refused.said(&["out holds a run against sandbox", &partner.url(), "another --out DIR"]);
+    refused.said(&["jobs of the queue out/queue.db were sent to sandbox", &partner.url(), "--out DIR"]);
     assert_eq!(partner.requests(), 0);
 }

@@ -58,14 +58,13 @@ fn a_second_signal_ends_at_once_while_requests_hang_and_nobody_is_created_twice(
     let place = Place::with("people.csv", customers(0..40));
     let run = || {
         let arguments = format!("run people.csv --out out --rate 0 --concurrency 8 --api-url {}", partner.url());
-        place.program(&arguments).env("RUST_LOG", "info").set("worker.shutdown_grace_s", "600")
+        place.program(&arguments).set("worker.shutdown_grace_s", "600")
     };
     let mut running = run().start();
     running.until("requests that hang", || partner.stats().model.created == 8);
     running.signal("INT");
-    running.says("told to stop");
-    running.signal("INT");
-    running.ends_with(1);
+    running.says("once more ends at once");
+    running.signal_until_it_ends("INT", 1);
     assert_eq!(partner.stats().model.created, 8, "a request left after the signal");
 
     partner.control(&Control { latency_ms: Some(0), ..Control::default() });

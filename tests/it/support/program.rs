@@ -106,6 +106,21 @@ impl Running {
         assert!(status.success(), "SIG{name} could not be sent: has it ended? {}", self.seen);
     }
 
+    /// Sends a signal again and again, as an impatient person does, until it ends.
+    pub(crate) fn signal_until_it_ends(mut self, name: &str, code: i32) -> Finished {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match self.lines.recv_timeout(Duration::from_millis(50)) {
+                Ok(line) => self.seen.add(line),
+                Err(RecvTimeoutError::Timeout) => {
+                    assert!(Instant::now() < deadline, "it doesn't end. {}", self.seen);
+                    let _ = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+                }
+                Err(RecvTimeoutError::Disconnected) => return self.ends_with(code),
+            }
+        }
+    }
+
     /// SIGKILL: no chance to do anything about it.
     pub(crate) fn kill(mut self) -> Finished {
         assert!(self.child.try_wait().unwrap().is_none(), "it ended before it was killed: {}", self.wait());
