@@ -98,7 +98,10 @@ pub fn write(run: &Run<'_>, connection: &Connection, folder: &Path, now: Timesta
 /// # Errors
 /// Where it can't be made.
 pub fn create_private_folder(folder: &Path) -> Result<(), AppError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| AppError::io(folder, &error))
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+        let folder = folder.display();
+        AppError::CannotGoOn(format!("no folder for results can be made at {folder}: {error}: give another --out DIR"))
+    })
 }
 
 struct ResultFiles {

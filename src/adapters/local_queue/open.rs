@@ -174,9 +174,15 @@ pub fn open(
 /// Makes an empty queue whole under another name and then gives it its own: a process that dies while SQLite sets the
 /// file up leaves nothing that the next one can't open, and another that has been faster keeps its file.
 fn create(path: &Path) -> Result<(), LocalQueueError> {
-    let io = |error: std::io::Error| LocalQueueError::Io { path: path.to_owned(), why: error.to_string() };
-    let sqlite = |error: rusqlite::Error| LocalQueueError::from_sqlite(path, &error);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let io = |error: std::io::Error| LocalQueueError::Io {
+        path: path.to_owned(),
+        why: format!(
+            "no file can be made in the folder {}: {error}; make the folder, or give another path",
+            folder.display()
+        ),
+    };
+    let sqlite = |error: rusqlite::Error| LocalQueueError::from_sqlite(path, &error);
     // Readable by its owner only, as is what SQLite puts beside it.
     let file = tempfile::Builder::new().prefix(".queue-").suffix(".new").tempfile_in(folder).map_err(io)?;
     let file = file.into_temp_path();
