@@ -6,7 +6,12 @@
 
 mod support;
 
+mod architecture;
+mod bad_input;
+mod check_command;
 mod import_worker;
+mod keys;
+mod privacy;
 mod run_account;
 mod run_resumes;
 mod run_samples;

@@ -140,6 +140,9 @@ fn a_key_file_is_used_like_the_variable() {
     let partner = partner();
     let place = Place::with("people.csv", customers(0..3));
     place.write("plu.key", "sk_staging_sandbox\n");
-    place.program(&format!("run people.csv --api-key-file plu.key --api-url {}", partner.url())).without_key().ends_with(0);
+    place
+        .program(&format!("run people.csv --api-key-file plu.key --api-url {}", partner.url()))
+        .without_key()
+        .ends_with(0);
     assert_eq!(partner.stats().model.created, 3);
 }

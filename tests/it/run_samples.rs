@@ -162,8 +162,7 @@ fn a_corrected_rejected_file_is_run_again_and_its_columns_do_not_pile_up() {
     let results = place.results("mended-results");
     assert_eq!(results.tally(), [1, 1, count - 2, 0, 0]);
     assert_eq!(partner.stats().model.users, 173);
-    let (created, existing, again) =
-        (results.table("created"), results.table("existing"), results.table("rejected"));
+    let (created, existing, again) = (results.table("created"), results.table("existing"), results.table("rejected"));
     assert_eq!(created.column("email"), ["severine.favre@example.com"]);
     assert_eq!(existing.rows[0][..15], rejected.rows[taken][..15]);
     let user = existing.column("serviceId")[0];

@@ -1,0 +1,182 @@
+//! Holds the dependency rules that `src/lib.rs` states, so that they stay true while the code grows: what is decided
+//! must not depend on how it is stored, sent or shown.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Who may use what. A module may always use itself; of an adapter, its own folder.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("domain", &[]),
+    ("ports", &["domain"]),
+    ("clock", &["domain"]),
+    ("telemetry", &["domain"]),
+    ("pipeline", &["domain", "ports", "telemetry", "clock"]),
+    ("sandbox", &["domain", "clock"]),
+    ("adapters", &["domain", "ports", "telemetry", "clock"]),
+    ("config", &["domain", "pipeline", "telemetry"]),
+    ("cli", &["config", "domain"]),
+    ("app", &["domain", "ports", "telemetry", "clock", "pipeline", "sandbox", "adapters", "config", "cli"]),
+    ("lib", &[]),
+    ("main", &["app", "cli"]),
+];
+
+/// A source file without its tests and comments.
+struct Source {
+    path: String,
+    code: String,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    collect(&root, &mut paths);
+    let sources = paths.iter().map(|path| Source {
+        path: path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(),
+        code: without_tests_and_comments(&fs::read_to_string(path).unwrap()),
+    });
+    sources.collect()
+}
+
+fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("tests") {
+            collect(&path, paths);
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+            paths.push(path);
+        }
+    }
+}
+
+/// Test modules stand at the end of a file.
+fn without_tests_and_comments(text: &str) -> String {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+impl Source {
+    /// The module of the first level: the file's folder, or its own name.
+    fn module(&self) -> &str {
+        self.path.split('/').next().unwrap_or_default().trim_end_matches(".rs")
+    }
+
+    /// Every path that begins at the crate's root, as its first two parts; the braces of `use crate::{a, b}` are
+    /// opened. The binary calls the crate by its name.
+    fn uses(&self) -> BTreeSet<(String, String)> {
+        let mut uses = BTreeSet::new();
+        for root in ["crate::", "plu_onboard::"] {
+            for (at, _) in self.code.match_indices(root) {
+                let rest = &self.code[at + root.len()..];
+                for path in heads(rest) {
+                    let mut parts = path.split("::").map(|part| part.trim().to_owned());
+                    uses.insert((parts.next().unwrap_or_default(), parts.next().unwrap_or_default()));
+                }
+            }
+        }
+        uses
+    }
+}
+
+/// The paths at the beginning of a text: one, or those between braces.
+fn heads(text: &str) -> Vec<String> {
+    let word = |text: &str| -> String {
+        text.chars().take_while(|char| char.is_alphanumeric() || matches!(char, '_' | ':')).collect()
+    };
+    match text.strip_prefix('{') {
+        None => {
+            let path = word(text);
+            // `crate::adapters::{a, b}`: its parts count singly.
+            match path.strip_suffix("::").filter(|_| text[path.len()..].starts_with('{')) {
+                Some(head) => heads(&text[path.len()..]).iter().map(|tail| format!("{head}::{tail}")).collect(),
+                None => vec![path],
+            }
+        }
+        Some(inside) => {
+            let mut depth = 1;
+            let mut paths = vec![String::new()];
+            for char in inside.chars() {
+                match char {
+                    '{' => depth += 1,
+                    '}' => depth -= 1,
+                    ',' if depth == 1 => paths.push(String::new()),
+                    _ => {}
+                }
+                if depth == 0 {
+                    break;
+                }
+                if let Some(path) = paths.last_mut().filter(|_| char != ',' || depth > 1) {
+                    path.push(char);
+                }
+            }
+            paths.iter().map(|path| word(path.trim())).filter(|path| !path.is_empty()).collect()
+        }
+    }
+}
+
+/// What breaks the rules, one line each.
+fn violations(sources: &[Source]) -> Vec<String> {
+    let mut violations = Vec::new();
+    for source in sources {
+        let module = source.module();
+        let Some((_, allowed)) = ALLOWED.iter().find(|(name, _)| *name == module) else {
+            violations.push(format!("{}: no rule says what {module} may use", source.path));
+            continue;
+        };
+        for (used, part) in source.uses() {
+            let is_other_adapter =
+                module == "adapters" && used == "adapters" && !source.path.starts_with(&format!("adapters/{part}"));
+            let is_module = ALLOWED.iter().any(|(name, _)| *name == used);
+            if is_module && (used != module && !allowed.contains(&used.as_str()) || is_other_adapter) {
+                violations.push(format!("{} uses {used}::{part}", source.path));
+            }
+        }
+    }
+    violations
+}
+
+#[test]
+fn dependencies_point_inwards_as_the_map_says() {
+    let sources = sources();
+    assert!(sources.len() > 50, "only {} files were found", sources.len());
+    assert_eq!(violations(&sources), Vec::<String>::new());
+}
+
+#[test]
+fn what_breaks_the_rules_is_found() {
+    let breaks = |path: &str, code: &str| {
+        let code = without_tests_and_comments(code);
+        !violations(&[Source { path: path.to_owned(), code }]).is_empty()
+    };
+    for (path, code) in [
+        ("domain/job.rs", "use crate::ports::Settle;"),
+        ("pipeline/gate.rs", "use crate::{clock::Clock, config::Settings};"),
+        ("pipeline/gate.rs", "fn f() { crate::adapters::memory::x() }"),
+        ("adapters/plu_http.rs", "use crate::adapters::memory::Memory;"),
+        ("adapters/plu_http.rs", "use crate::adapters::{\n    memory::Memory,\n};"),
+        ("adapters/memory.rs", "use crate::pipeline::Context;"),
+        ("sandbox/model.rs", "use crate::telemetry::Metrics;"),
+        ("novelty.rs", "use crate::domain::Job;"),
+    ] {
+        assert!(breaks(path, code), "{path}: {code}");
+    }
+    for (path, code) in [
+        ("pipeline/gate.rs", "use crate::{clock::Clock, domain::Job};"),
+        ("adapters/csv/row.rs", "use crate::adapters::csv::Header;\n// use crate::app"),
+        ("domain/job.rs", "use super::Key;\n#[cfg(test)]\nmod tests {\n    use crate::app::x;\n}"),
+    ] {
+        assert!(!breaks(path, code), "{path}: {code}");
+    }
+}
+
+#[test]
+fn the_backoff_crate_is_known_in_one_file_only() {
+    let sources = sources();
+    let users: Vec<&str> = sources
+        .iter()
+        .filter(|source| source.code.contains("use backoff::") || source.code.contains(" backoff::ExponentialBackoff"))
+        .map(|source| source.path.as_str())
+        .collect();
+    assert_eq!(users, ["pipeline/backoff.rs"]);
+}

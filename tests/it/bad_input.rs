@@ -1,0 +1,163 @@
+//! What people get wrong: a file, a flag, a setting, a path. Each case ends with the promised status and with a message
+//! that says what is wrong, where, and how to mend it, and never with a panic.
+
+use std::fs;
+
+use rusqlite::Connection;
+
+use crate::support::{Finished, Place, customers};
+
+/// The program ends so, says all of this, and neither panics nor shows its insides.
+#[track_caller]
+fn assert_refused(finished: &Finished, texts: &[&str]) {
+    finished.said(texts);
+    finished.did_not_say(&["panicked", "RUST_BACKTRACE", "stack backtrace", "Error {", "Os {"]);
+    assert_eq!(finished.stdout, "", "an error belongs on stderr");
+}
+
+/// The header of a good file with this change, and one good row.
+fn with_header(from: &str, to: &str) -> String {
+    let good = customers(0..1);
+    let (header, rows) = good.split_once('\n').unwrap();
+    assert!(header.contains(from));
+    format!("{}\n{rows}", header.replacen(from, to, 1))
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_refused_with_the_place_and_the_remedy() {
+    let place = Place::new();
+    fs::create_dir(place.path("folder.csv")).unwrap();
+    let good = customers(0..3);
+    let cases: Vec<(&str, Vec<u8>, &[&str])> = vec![
+        ("empty.csv", Vec::new(), &["empty.csv: is empty", "the first line must name the columns"]),
+        ("white.csv", b"\n  \n".to_vec(), &["white.csv: is empty"]),
+        (
+            "book.xlsx",
+            b"PK\x03\x04\x14\0\x06\0".to_vec(),
+            &["book.xlsx: is a spreadsheet workbook", "save it as CSV UTF-8"],
+        ),
+        ("zeros.csv", vec![b'a', 0, b',', 0, 0, 0, 0, b'b'], &["zeros.csv", "save it as CSV UTF-8"]),
+        ("rows.csv", good.lines().nth(1).unwrap().into(), &["rows.csv line 1: is not a header", "firstName, lastName"]),
+        (
+            "missing.csv",
+            with_header("city,region,", "notes,more,").into(),
+            &["missing.csv line 1: there is no column for city, region: add it (the columns are firstName"],
+        ),
+        (
+            "misspelt.csv",
+            with_header("email", "emial").into(),
+            &["misspelt.csv line 1: column 3 \"emial\" is not known: did you mean email?"],
+        ),
+        (
+            "twice.csv",
+            with_header("redirectUrl", "First Name").into(),
+            &["twice.csv line 1: columns 1 and 10 are both firstName: remove one of them"],
+        ),
+        (
+            "quote.csv",
+            good.replace("1 Main Street", "\"1 Main Street").into(),
+            &["quote.csv line 3: a quotation mark in this record is not closed", "close it or remove it"],
+        ),
+    ];
+    for (name, content, texts) in cases {
+        place.write(name, content);
+        for command in ["run --sandbox", "check", "import --queue local:q.db"] {
+            assert_refused(&place.program(&format!("{command} {name}")).ends_with(2), texts);
+        }
+    }
+    for command in ["run --sandbox", "check", "import --queue local:q.db"] {
+        let refused = |file: &str| place.program(&format!("{command} {file}")).ends_with(2);
+        assert_refused(&refused("none.csv"), &["none.csv: no such file: check the path"]);
+        assert_refused(&refused("folder.csv"), &["folder.csv: is a directory: give a CSV file"]);
+    }
+}
+
+#[test]
+fn a_queue_that_is_none_or_is_damaged_is_refused_and_left_as_it_is() {
+    let place = Place::with("people.csv", customers(0..50));
+    place.write("notes.db", "These are my notes, and they are longer than sixteen bytes.");
+    let other = Connection::open(place.path("other.db")).unwrap();
+    other.execute_batch("CREATE TABLE mine (x); INSERT INTO mine VALUES (1)").unwrap();
+    drop(other);
+    place.program("import people.csv --queue local:damaged.db").ends_with(0);
+    let mut bytes = fs::read(place.path("damaged.db")).unwrap();
+    bytes[100..4_000].fill(0xa5);
+    place.write("damaged.db", bytes);
+    for (name, texts) in [
+        (
+            "notes.db",
+            ["notes.db is no queue of plu-onboard: it does not begin like an SQLite file", "give another path"],
+        ),
+        ("other.db", ["other.db is no queue of plu-onboard: it is another program's SQLite file", "give another path"]),
+        ("damaged.db", ["the queue damaged.db is damaged", "put a backup in its place"]),
+    ] {
+        let before = fs::read(place.path(name)).unwrap();
+        for command in ["worker --sandbox", "import people.csv", "run people.csv --sandbox --out out"] {
+            assert_refused(&place.program(&format!("{command} --queue local:{name}")).ends_with(2), &texts);
+            assert!(fs::read(place.path(name)).unwrap() == before, "{command} has changed {name}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_setting_is_refused_with_its_origin_its_name_and_what_would_be_right() {
+    let place = Place::with("people.csv", customers(0..3));
+    place.write("key.toml", "[pace]\nrat = 3\n");
+    place.write("section.toml", "[speed]\nrate = 3\n");
+    place.write("value.toml", "[worker]\nconcurrency = \"many\"\n");
+    place.write("syntax.toml", "[pace]\nrate = = 3\n");
+    place.write("clash.toml", "[api]\nconnect_timeout_s = 60\ntimeout_s = 10\n");
+    let run = |flags: &str| place.program(&format!("run people.csv --sandbox {flags}"));
+    for (program, texts) in [
+        (run("--config key.toml"), &["file key.toml: pace.rat is not a setting", "did you mean pace.rate?"][..]),
+        (run("--config section.toml"), &["file section.toml: speed is not a setting", "[pace]"]),
+        (run("--config value.toml"), &["file value.toml: worker.concurrency is", "a whole number from 1 to 4096"]),
+        (run("--config syntax.toml"), &["syntax.toml", "line 2"]),
+        (run("--config clash.toml"), &["api.connect_timeout_s is 60, which is more than api.timeout_s"]),
+        (run("--config none.toml"), &["the settings file none.toml can't be read"]),
+        (
+            run("").set("pace.rate", "fast"),
+            &["environment PLU_ONBOARD__PACE__RATE: pace.rate is", "a whole number from 0"],
+        ),
+        (run("").set("pace.rat", "1"), &["environment PLU_ONBOARD__PACE__RAT", "did you mean pace.rate?"]),
+        (run("--rate fast"), &["flag --rate: pace.rate is", "a whole number from 0 to 100000"]),
+        (run("--concurrency 0"), &["flag --concurrency: worker.concurrency is 0", "from 1 to 4096"]),
+        (run("--api-url ftp://x"), &["--sandbox", "cannot be used with", "--api-url"]),
+        (place.program("run people.csv --api-url ftp://x"), &["flag --api-url: api.url", "such as https://"]),
+        (place.program("import people.csv --queue redis:x"), &["flag --queue: queue.url", "local:PATH"]),
+        (run("--rat 3"), &["unexpected argument '--rat'", "'--rate'"]),
+        (run("--lane urgent"), &["invalid value 'urgent' for '--lane", "signup, bulk"]),
+        (run("--encoding klingon"), &["--encoding", "windows-1252"]),
+        (run("--delimiter ab"), &["--delimiter", "comma, semicolon"]),
+        (place.program("run"), &["<FILE>", "--help"]),
+        (run("").env("RUST_LOG", "plu=what="), &["the log filter", "plu_onboard=debug"]),
+        (place.program("sandbox --listen 0.0.0.0:0"), &["--listen 0.0.0.0:0", "--allow-remote"]),
+    ] {
+        assert_refused(&program.ends_with(2), texts);
+    }
+    let left = fs::read_dir(place.path("")).unwrap().count();
+    assert_eq!(left, 6, "something was written before the settings were understood");
+}
+
+#[test]
+fn a_place_that_cannot_be_written_to_is_named() {
+    let place = Place::with("people.csv", customers(0..3));
+    for (arguments, texts) in [
+        ("run people.csv --sandbox --out people.csv/x", ["people.csv/x", "give another --out DIR"]),
+        ("run people.csv --sandbox --out people.csv", ["people.csv", "give another --out DIR"]),
+        ("worker --sandbox --queue local:none/q.db", ["none/q.db", "make the folder, or give another path"]),
+        ("import people.csv --queue local:none/q.db", ["none/q.db", "make the folder, or give another path"]),
+        ("worker --sandbox --queue local:q.db --out people.csv", ["people.csv", "give another --out DIR"]),
+    ] {
+        assert_refused(&place.program(arguments).ends_with(1), &texts);
+    }
+    assert_eq!(place.read("people.csv"), customers(0..3));
+}
+
+#[test]
+fn a_file_without_rows_is_finished_at_once_and_asks_whether_it_is_the_right_one() {
+    let place = Place::with("people.csv", customers(0..0));
+    let said = place.program("run people.csv --sandbox --out out").ends_with(0);
+    said.said(&["people.csv: 0 rows", "is this the right file?"]);
+    assert_eq!(place.results("out").tally(), [0; 5]);
+}
