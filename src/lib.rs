@@ -8,6 +8,7 @@
 //! | [`cli`], [`config`] | what can be typed and what can be set; `config/default.toml` holds every key |
 //! | [`app`] | the commands; the only place where adapters are chosen |
 //! | [`adapters::csv`] | customer files in, result files out |
+//! | [`adapters::amqp`] | the queue on RabbitMQ |
 //! | [`adapters::local_queue`] | the embedded queue: one SQLite file |
 //! | [`ports`] | what the pipeline needs from the world: job source, settling, partner, user list |
 //! | [`pipeline`] | the way of a job: gate, intent, pace, call, decide, finish; time is tokio's |

@@ -3,6 +3,7 @@
 //!
 //! **Architecture Invariant:** an adapter never imports the pipeline, and no adapter imports another.
 
+pub mod amqp;
 pub mod csv;
 pub mod local_queue;
 pub mod memory;

@@ -40,7 +40,7 @@ pub fn local_path(settings: &Settings) -> Result<PathBuf, AppError> {
     match &settings.queue.url {
         QueueUrl::Local(path) => Ok(path.clone()),
         QueueUrl::Amqp(_) => {
-            Err(AppError::Usage("this version works on embedded queues only: write --queue local:PATH".to_owned()))
+            Err(AppError::Usage("this version imports onto embedded queues only: write --queue local:PATH".to_owned()))
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The commands: the only place where adapters are chosen and put together.
 
+pub mod broker;
 pub mod check;
 pub mod error;
 pub mod import;

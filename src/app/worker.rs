@@ -3,9 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
 use super::error::AppError;
 use super::signals::stop_on_signal;
-use super::{Finished, import, ops, partner, results, start_logging};
+use super::{Finished, broker, ops, partner, results, start_logging};
+use crate::adapters::amqp::publisher::Publisher;
+use crate::adapters::amqp::source::{ConsumeConfig, consume};
+use crate::adapters::amqp::topology::Names;
 use crate::adapters::local_queue::export::Exporter;
 use crate::adapters::local_queue::lock::WorkerLock;
 use crate::adapters::local_queue::open::{IfMissing, Purpose, claim_target, open};
@@ -14,7 +20,7 @@ use crate::adapters::local_queue::source::{LocalSource, WhenEmpty};
 use crate::adapters::local_queue::store::Store;
 use crate::cli::WorkerArgs;
 use crate::clock::Clock;
-use crate::config::Settings;
+use crate::config::{QueueUrl, Settings};
 use crate::domain::Lane;
 use crate::pipeline::worker::{Ended, work};
 
@@ -28,23 +34,41 @@ pub async fn worker(arguments: &WorkerArgs, settings: Settings) -> Result<Finish
         // Before anything is opened: a worker without a key would only find out at the first request.
         partner::api_key(&settings)?;
     }
-    let queue = import::local_path(&settings)?;
-    let folder = arguments.out.out.clone().unwrap_or_else(|| default_folder(&queue));
     let stop = stop_on_signal(|| tracing::info!("told to stop: finishing what is on its way; once more ends at once"))?;
-    let open = || open(&queue, IfMissing::Create, Purpose::Work, settings.queue.size_mib_max);
+    let ended = match &settings.queue.url {
+        QueueUrl::Local(queue) => on_local_queue(arguments, &settings, queue, stop).await?,
+        QueueUrl::Amqp(broker) => on_broker(arguments, &settings, broker, stop).await?,
+    };
+    match ended {
+        Ended::CutOff { jobs } => {
+            tracing::warn!(jobs, "stopped; requests were still on their way and will be looked up");
+        }
+        Ended::Stopped | Ended::Drained => tracing::info!("stopped; everything else is on the queue"),
+    }
+    Ok(Finished::Well)
+}
+
+async fn on_local_queue(
+    arguments: &WorkerArgs,
+    settings: &Settings,
+    queue: &Path,
+    stop: CancellationToken,
+) -> Result<Ended, AppError> {
+    let folder = arguments.out.out.clone().unwrap_or_else(|| default_folder(queue));
+    let open = || open(queue, IfMissing::Create, Purpose::Work, settings.queue.size_mib_max);
     let connection = open()?;
-    let lock = WorkerLock::acquire(&queue, Clock::System.now())?;
-    claim_target(&connection, &queue, &partner::target(&settings, arguments.service.sandbox))?;
-    let partner = partner::connect(&settings, arguments.service.sandbox, stop.clone()).await?;
+    let lock = WorkerLock::acquire(queue, Clock::System.now())?;
+    claim_target(&connection, queue, &partner::target(settings, arguments.service.sandbox))?;
+    let partner = partner::connect(settings, arguments.service.sandbox, stop.clone()).await?;
     results::create_private_folder(&folder)?;
     let events_file = folder.join("results.ndjson");
-    let tally = report::jobs(&connection, &queue)?;
+    let tally = report::jobs(&connection, queue)?;
     tracing::info!(
         queue = %queue.display(), events = %events_file.display(), waiting = tally.waiting, "working until told to stop"
     );
     let ops = ops::serve_if_asked(arguments.service.listen, &partner.context).await?;
-    let exporter = Exporter::start(connection, &queue, &events_file, move || stop.cancel())?;
-    let store = Store::start(open()?, &queue, exporter.waker())?;
+    let exporter = Exporter::start(connection, queue, &events_file, move || stop.cancel())?;
+    let store = Store::start(open()?, queue, exporter.waker())?;
     let poll = Duration::from_millis(settings.queue.poll_ms);
     let source = |lane| LocalSource::new(store.clone(), lane, WhenEmpty::Wait, poll, Clock::System);
     let sources = (source(Lane::Signup), source(Lane::Bulk));
@@ -55,14 +79,38 @@ pub async fn worker(arguments: &WorkerArgs, settings: Settings) -> Result<Finish
         .await
         .map_err(|error| AppError::CannotGoOn(format!("writing events ended abnormally: {error}")))?;
     drop(lock);
-    match ended? {
-        Ended::CutOff { jobs } => {
-            tracing::warn!(jobs, "stopped; requests were still on their way and will be looked up")
-        }
-        Ended::Stopped | Ended::Drained => tracing::info!("stopped; everything else is on the queue"),
-    }
+    let ended = ended?;
     exported?;
-    Ok(Finished::Well)
+    Ok(ended)
+}
+
+async fn on_broker(
+    arguments: &WorkerArgs,
+    settings: &Settings,
+    broker: &Url,
+    stop: CancellationToken,
+) -> Result<Ended, AppError> {
+    let partner = partner::connect(settings, arguments.service.sandbox, stop.clone()).await?;
+    let names = Names::new(&settings.amqp.prefix);
+    let link = broker::link(settings, broker, &names)?;
+    let ops = ops::serve_if_asked(arguments.service.listen, &partner.context).await?;
+    let policy = partner.context.policy;
+    let name = broker::client_name("worker");
+    let confirm_timeout = Duration::from_secs(settings.amqp.confirm_timeout_s);
+    tracing::info!(queue = %settings.queue.url, "working until told to stop");
+    let publisher = Publisher::start(link.clone(), format!("{name}.publisher"), confirm_timeout, policy.seed);
+    let config = ConsumeConfig {
+        link,
+        names,
+        name,
+        prefetch: u16::try_from(policy.window).unwrap_or(u16::MAX),
+        seed: policy.seed,
+    };
+    let (consuming, signup, bulk) = consume(config, &publisher, Clock::System, stop);
+    let ended = work(partner.context, signup, bulk).await;
+    consuming.close().await;
+    drop(ops);
+    Ok(ended?)
 }
 
 /// Beside the queue, named after it.

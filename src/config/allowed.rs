@@ -47,6 +47,22 @@ pub(super) const KEY_FILE: Allowed = Allowed::Text {
     check: |text| if text.starts_with("sk_") { Err("looks like an API key".to_owned()) } else { Ok(()) },
 };
 
+pub(super) const FILE: Allowed = Allowed::Text { form: "the path of a file; empty for none", check: |_| Ok(()) };
+
+/// Room for the longest suffix within the 255 bytes of an AMQP name.
+const PREFIX_BYTES_MAX: usize = 200;
+
+pub(super) const AMQP_PREFIX: Allowed = Allowed::Text {
+    form: "1 to 200 letters, digits, dots, dashes and underscores",
+    check: |text| {
+        let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        match text.len() {
+            1..=PREFIX_BYTES_MAX if text.bytes().all(is_fit) => Ok(()),
+            _ => Err("is something else".to_owned()),
+        }
+    },
+};
+
 pub(super) const CURRENCY: Allowed = Allowed::Text {
     form: "three capital letters, such as USD",
     check: |text| match text.as_bytes() {

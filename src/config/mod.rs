@@ -46,8 +46,8 @@ use self::layers::{Environment, Leaf};
 pub use self::layers::{Origin, Overrides, environment};
 pub use self::queue_url::{QueueUrl, QueueUrlError};
 pub use self::sections::{
-    ApiSettings, ImportSettings, LogSettings, PaceSettings, PlanSettings, QueueSettings, SandboxSettings,
-    WorkerSettings,
+    AmqpSettings, ApiSettings, ImportSettings, LogSettings, PaceSettings, PlanSettings, QueueSettings, SandboxSettings,
+    TopologyMode, WorkerSettings,
 };
 
 /// `config/default.toml`: every key, its default, its range and why.
@@ -61,6 +61,8 @@ pub struct Settings {
     pub api: ApiSettings,
     /// Where jobs wait.
     pub queue: QueueSettings,
+    /// RabbitMQ.
+    pub amqp: AmqpSettings,
     /// How fast requests leave.
     pub pace: PaceSettings,
     /// How the worker behaves.

@@ -5,7 +5,7 @@
 
 use config::Value;
 
-use super::allowed::{API_URL, Allowed, CURRENCY, KEY_FILE, LOG_FILTER, QUEUE_URL};
+use super::allowed::{AMQP_PREFIX, API_URL, Allowed, CURRENCY, FILE, KEY_FILE, LOG_FILTER, QUEUE_URL};
 use super::error::SettingsProblem;
 use super::layers::{Leaf, LeafValue, Origin};
 
@@ -27,6 +27,11 @@ pub(super) const RULES: &[(&str, Allowed)] = &[
     ("queue.url", QUEUE_URL),
     ("queue.poll_ms", Allowed::Whole { min: 1, max: 60_000 }),
     ("queue.size_mib_max", Allowed::Whole { min: 16, max: MIB }),
+    ("amqp.prefix", AMQP_PREFIX),
+    ("amqp.topology", Allowed::OneOf(&["declare", "verify"])),
+    ("amqp.connect_timeout_s", Allowed::Whole { min: 1, max: 300 }),
+    ("amqp.confirm_timeout_s", Allowed::Whole { min: 1, max: 300 }),
+    ("amqp.ca_file", FILE),
     ("pace.rate", Allowed::Whole { min: 0, max: 100_000 }),
     ("worker.concurrency", Allowed::Whole { min: 1, max: 4_096 }),
     ("worker.window", Allowed::Whole { min: 0, max: 65_536 }),

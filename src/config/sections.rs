@@ -47,6 +47,32 @@ pub struct QueueSettings {
     pub size_mib_max: u64,
 }
 
+/// Whose the exchanges and queues are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TopologyMode {
+    /// Ours: what is missing is declared.
+    Declare,
+    /// The broker's operators': only checked to be there.
+    Verify,
+}
+
+/// `[amqp]`: RabbitMQ, where `queue.url` names one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AmqpSettings {
+    /// What the names of its exchanges and queues begin with.
+    pub prefix: String,
+    /// Whether they are declared or only verified.
+    pub topology: TopologyMode,
+    /// Longest wait for a connection and its topology, in seconds.
+    pub connect_timeout_s: u64,
+    /// Longest wait for a confirm, in seconds.
+    pub confirm_timeout_s: u64,
+    /// PEM file with the certificates to trust for `amqps://`. Empty: the system's.
+    pub ca_file: PathBuf,
+}
+
 /// `[pace]`: how fast requests leave.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -159,6 +159,41 @@ impl GateChanged {
     }
 }
 
+/// The connection to a broker changed.
+#[derive(Debug, Clone, Copy)]
+pub enum BrokerLink<'a> {
+    /// It is up.
+    Connected {
+        /// Which connection.
+        name: &'a str,
+    },
+    /// It can't be made. Told once for each reason.
+    Away {
+        /// Which connection.
+        name: &'a str,
+        /// Why.
+        reason: &'a str,
+    },
+    /// It was up and is not.
+    Broken {
+        /// Which connection.
+        name: &'a str,
+        /// Why.
+        reason: &'a str,
+    },
+}
+
+impl BrokerLink<'_> {
+    /// Log line.
+    pub fn emit(self) {
+        match self {
+            Self::Connected { name } => info!(name, "connected to the broker"),
+            Self::Away { name, reason } => warn!(name, reason, "can't connect to the broker; trying again"),
+            Self::Broken { name, reason } => warn!(name, reason, "the connection to the broker broke; connecting anew"),
+        }
+    }
+}
+
 /// A sweep of the user list ended.
 #[derive(Debug)]
 pub struct SweepFinished {

@@ -9,6 +9,6 @@ pub mod logging;
 mod metrics;
 
 pub use events::{
-    ApiAnswered, GateChanged, IntoLabel, JobFinished, JobInvalid, RetryScheduled, SweepFinished, Throttled,
+    ApiAnswered, BrokerLink, GateChanged, IntoLabel, JobFinished, JobInvalid, RetryScheduled, SweepFinished, Throttled,
 };
 pub use metrics::Metrics;

@@ -6,6 +6,7 @@
 
 mod support;
 
+mod amqp_worker;
 mod architecture;
 mod bad_input;
 mod check_command;

@@ -1,0 +1,107 @@
+//! A job's history in the headers of its message: what a delivery count or a redelivered flag can't tell.
+
+use std::time::Duration;
+
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+
+use crate::domain::Timestamp;
+use crate::domain::decide::History;
+
+const ATTEMPTS: &str = "x-plu-attempts";
+const FIRST_SEEN: &str = "x-plu-first-seen-ms";
+const FIRST_SENT: &str = "x-plu-first-sent-ms";
+const LAST_SENT: &str = "x-plu-last-sent-ms";
+
+/// How old a redelivered message is taken to be that carries no time. Assumed: an upstream should set `timestamp`. Too
+/// short, and a user whom the former delivery created would pass for one who was there before.
+const UNKNOWN_AGE: Duration = Duration::from_secs(86_400);
+
+/// The history of a delivery.
+///
+/// A redelivered message was in somebody's hand before and may have been sent, at the earliest when it was put on
+/// the queue: its own headers can't say, because nothing is written back to a message in hand.
+pub fn read(properties: &BasicProperties, redelivered: bool, now: Timestamp) -> History {
+    let headers = properties.headers().as_ref();
+    let number = |name: &str| headers.and_then(|headers| headers.inner().get(name)).and_then(integer);
+    let time = |name: &str| number(name).map(Timestamp::from_unix_ms);
+    // The timestamp of a message is in seconds (AMQP 0-9-1, 4.2.5.4).
+    let published = properties
+        .timestamp()
+        .and_then(|seconds| i64::try_from(seconds).ok())
+        .map(|seconds| Timestamp::from_unix_ms(seconds.saturating_mul(1_000)));
+    let unknown = if redelivered { now.minus(UNKNOWN_AGE) } else { now };
+    let enqueued_at = time(FIRST_SEEN).or(published).unwrap_or(unknown);
+    let first_sent_at = time(FIRST_SENT).or_else(|| redelivered.then_some(enqueued_at));
+    History {
+        enqueued_at,
+        first_sent_at,
+        last_sent_at: time(LAST_SENT).or(first_sent_at),
+        attempts: number(ATTEMPTS).and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(0),
+    }
+}
+
+/// Puts a history into headers, over what is there; the upstream's own headers stay.
+pub fn write(headers: Option<FieldTable>, history: &History) -> FieldTable {
+    let mut headers = headers.unwrap_or_default();
+    let mut put = |name: &str, value: Option<i64>| {
+        if let Some(value) = value {
+            headers.insert(ShortString::from(name), AMQPValue::LongLongInt(value));
+        }
+    };
+    put(ATTEMPTS, Some(i64::from(history.attempts)));
+    put(FIRST_SEEN, Some(history.enqueued_at.unix_ms()));
+    put(FIRST_SENT, history.first_sent_at.map(Timestamp::unix_ms));
+    put(LAST_SENT, history.last_sent_at.map(Timestamp::unix_ms));
+    headers
+}
+
+/// Whatever width of integer a client library chose.
+fn integer(value: &AMQPValue) -> Option<i64> {
+    match value {
+        AMQPValue::ShortShortInt(number) => Some(i64::from(*number)),
+        AMQPValue::ShortShortUInt(number) => Some(i64::from(*number)),
+        AMQPValue::ShortInt(number) => Some(i64::from(*number)),
+        AMQPValue::ShortUInt(number) => Some(i64::from(*number)),
+        AMQPValue::LongInt(number) => Some(i64::from(*number)),
+        AMQPValue::LongUInt(number) => Some(i64::from(*number)),
+        AMQPValue::LongLongInt(number) => Some(*number),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_unix_ms(9_000_000);
+
+    #[test]
+    fn a_history_survives_its_way_over_the_broker() {
+        let history = History { attempts: 3, ..History::new(Timestamp::from_unix_ms(1_234)) };
+        for history in [history, history.with_send(Timestamp::from_unix_ms(5_678))] {
+            let properties = BasicProperties::default().with_headers(write(None, &history));
+            assert_eq!(read(&properties, false, NOW), history);
+        }
+    }
+
+    #[test]
+    fn a_fresh_message_was_never_sent_and_a_redelivered_one_may_have_been() {
+        let published = BasicProperties::default().with_timestamp(7_000);
+        let at = Timestamp::from_unix_ms(7_000_000);
+        assert_eq!(read(&published, false, NOW), History::new(at));
+        let again = read(&published, true, NOW);
+        assert_eq!((again.first_sent_at, again.last_sent_at), (Some(at), Some(at)));
+        assert_eq!(read(&BasicProperties::default(), false, NOW), History::new(NOW));
+        let long_ago = read(&BasicProperties::default(), true, NOW).first_sent_at;
+        assert_eq!(long_ago, Some(NOW.minus(UNKNOWN_AGE)));
+    }
+
+    #[test]
+    fn the_upstreams_own_headers_stay() {
+        let mut own = FieldTable::default();
+        own.insert("traceparent".into(), AMQPValue::LongString("00-1-2-01".into()));
+        let headers = write(Some(own), &History::new(NOW));
+        assert!(headers.inner().contains_key("traceparent"));
+    }
+}

@@ -1,0 +1,155 @@
+//! The worker on a real RabbitMQ: a job comes in by one queue and its outcome goes out by another, whatever dies.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use plu_onboard::sandbox::SandboxConfig;
+use serde_json::json;
+
+use crate::support::{Broker, Partner, Place, Program};
+
+const UNROUTED: &str = "plu.onboarding.events.unrouted";
+const DEAD: &str = "plu.onboarding.dead";
+
+fn job(n: u32) -> String {
+    json!({"jobId": format!("crm-{n}"), "metadata": {"n": n}, "user": {
+        "firstName": "Ann", "lastName": "Lee", "email": format!("p{n}@example.com"), "phoneNumber": "+14155550132",
+        "accountPurpose": "personal use", "ipAddress": "203.0.113.42", "isTermsOfServiceAccepted": true,
+        "program": "custodial", "address": format!("{n} Main Street"), "city": "Springfield", "region": "IL",
+        "postalCode": "62701", "countryCode": "US",
+    }})
+    .to_string()
+}
+
+fn jobs(numbers: std::ops::Range<u32>) -> Vec<String> {
+    numbers.map(job).collect()
+}
+
+fn worker(place: &Place, broker: &Broker, partner: &Partner) -> Program {
+    place
+        .program(&format!("worker --queue {} --api-url {} --rate 0", broker.url(), partner.url()))
+        .set("api.key_ttl_s", "1")
+        .set("api.clock_skew_s", "1")
+        .set("worker.backoff_initial_ms", "20")
+        .set("worker.probe_initial_s", "1")
+}
+
+fn partner(latency_ms: u64) -> Partner {
+    let mut config = SandboxConfig { latency: Duration::from_millis(latency_ms), ..SandboxConfig::default() };
+    config.model.key_ttl = Duration::from_secs(1);
+    Partner::start(config)
+}
+
+#[test]
+fn a_job_on_the_queue_becomes_a_user_and_an_event() {
+    let (broker, partner, place) = (Broker::start(), partner(0), Place::new());
+    let mut worker = worker(&place, &broker, &partner).start();
+    worker.says("connected to the broker");
+    broker.publish("plu.onboarding", "signup", &jobs(0..1));
+    broker.publish("plu.onboarding", "bulk", &jobs(1..3));
+    worker.until("all events are there", || broker.ready(UNROUTED) == 3);
+    worker.signal("TERM");
+    worker.ends_with(0);
+
+    assert_eq!(partner.stats().model.created, 3);
+    let events = broker.drain(UNROUTED);
+    let ids: HashSet<&str> = events.iter().map(|event| event.body["jobId"].as_str().unwrap()).collect();
+    assert_eq!(ids, HashSet::from(["crm-0", "crm-1", "crm-2"]));
+    for event in &events {
+        let (body, properties) = (&event.body, &event.properties);
+        assert_eq!(event.routing_key, "user.created");
+        assert!(body["verificationUrl"].as_str().unwrap().starts_with("https://"));
+        assert_eq!(body["metadata"]["n"], json!(body["jobId"].as_str().unwrap()[4..].parse::<u32>().unwrap()));
+        let text = |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);
+        assert_eq!(text(properties.message_id()).as_deref(), body["id"].as_str());
+        assert_eq!(text(properties.correlation_id()).as_deref(), body["jobId"].as_str());
+        assert_eq!(text(properties.kind()).as_deref(), Some("user.created"));
+        assert_eq!(text(properties.content_type()).as_deref(), Some("application/json"));
+        assert_eq!(*properties.delivery_mode(), Some(2));
+    }
+    for queue in ["plu.onboarding.jobs.signup", "plu.onboarding.jobs.bulk", DEAD] {
+        assert_eq!(broker.ready(queue), 0, "{queue}");
+    }
+}
+
+#[test]
+fn a_message_that_is_no_job_is_rejected_once_and_kept_among_the_dead_letters() {
+    let (broker, partner, place) = (Broker::start(), partner(0), Place::new());
+    let mut worker = worker(&place, &broker, &partner).start();
+    worker.says("connected to the broker");
+    broker.publish("plu.onboarding", "bulk", &["not a job".to_owned(), job(1)]);
+    worker.until("both events are there", || broker.ready(UNROUTED) == 2);
+    worker.until("the dead letter is there", || broker.ready(DEAD) == 1);
+    worker.signal("TERM");
+    worker.ends_with(0);
+    let rejected: Vec<_> =
+        broker.drain(UNROUTED).into_iter().filter(|event| event.routing_key == "user.rejected").collect();
+    assert_eq!(rejected.len(), 1);
+    assert_eq!(rejected[0].body["errors"][0]["code"], "MALFORMED_JOB");
+    let dead = broker.drain(DEAD);
+    let reason = dead[0].properties.headers().as_ref().unwrap().inner().get("x-plu-reason").cloned();
+    assert_eq!(reason, Some(lapin::types::AMQPValue::LongString("MALFORMED_JOB".into())));
+    assert_eq!(partner.stats().model.created, 1);
+}
+
+#[test]
+fn nobody_is_lost_or_created_twice_when_broker_and_worker_are_killed() {
+    const JOBS: u32 = 600;
+    let (mut broker, partner, place) = (Broker::start(), partner(20), Place::new());
+    let mut first = worker(&place, &broker, &partner).start();
+    first.says("connected to the broker");
+    broker.publish("plu.onboarding", "bulk", &jobs(0..JOBS));
+    first.until("some are created", || partner.stats().model.created >= 100);
+    broker.kill();
+    first.says("the connection to the broker broke");
+    broker.restart();
+    first.until("it goes on", || partner.stats().model.created >= 300);
+    first.kill();
+    let mut second = worker(&place, &broker, &partner).start();
+    let mut events = Vec::new();
+    let mut done = HashSet::new();
+    second.until("every job has its event", || {
+        for event in broker.drain(UNROUTED) {
+            done.insert(event.body["jobId"].as_str().unwrap().to_owned());
+            events.push(event);
+        }
+        done.len() == JOBS as usize
+    });
+    second.signal("TERM");
+    second.ends_with(0);
+
+    assert_eq!(partner.stats().model.created, u64::from(JOBS));
+    assert!(events.iter().all(|event| event.routing_key == "user.created"), "somebody was taken for existing");
+    assert_eq!(broker.ready("plu.onboarding.jobs.bulk"), 0);
+    assert_eq!(broker.ready(DEAD), 0);
+}
+
+#[test]
+fn a_stopped_worker_leaves_the_rest_on_the_queue() {
+    let (broker, partner, place) = (Broker::start(), partner(200), Place::new());
+    let mut worker = worker(&place, &broker, &partner).set("worker.concurrency", "4").start();
+    worker.says("connected to the broker");
+    broker.publish("plu.onboarding", "bulk", &jobs(0..100));
+    worker.until("some are created", || partner.stats().model.created >= 8);
+    worker.signal("TERM");
+    worker.ends_with(0);
+    let created = u32::try_from(partner.stats().model.created).unwrap();
+    assert_eq!(broker.ready(UNROUTED), created);
+    assert_eq!(broker.ready("plu.onboarding.jobs.bulk"), 100 - created);
+}
+
+#[test]
+fn a_broker_that_refuses_is_named_with_the_remedy_and_tried_again() {
+    let (broker, partner, place) = (Broker::start(), partner(0), Place::new());
+    for (url, expected) in [
+        (broker.url().replace("guest:guest", "guest:s3cret"), "check user, password and permissions"),
+        (format!("{}/nowhere", broker.url()), "check the virtual host"),
+    ] {
+        let mut worker = place.program(&format!("worker --queue {url} --api-url {}", partner.url())).start();
+        worker.says("can't connect to the broker");
+        worker.says(expected);
+        worker.signal("TERM");
+        let finished = worker.ends_with(0);
+        assert!(!finished.contains("s3cret"), "{finished}");
+    }
+}
