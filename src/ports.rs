@@ -51,6 +51,13 @@ pub trait Settle: Send + 'static {
     /// [`QueueError`]: nothing was recorded; don't send.
     fn record_intent(&mut self, now: Timestamp) -> impl Future<Output = Result<(), QueueError>> + Send;
 
+    /// Takes the intent back: the request was answered in a way that can't have created anybody, and the job had
+    /// not been sent before.
+    ///
+    /// # Errors
+    /// [`QueueError`]: the intent is still on record.
+    fn retract_intent(&mut self) -> impl Future<Output = Result<(), QueueError>> + Send;
+
     /// The job is over. When this returns, the event is recorded durably and the job is gone from the queue,
     /// in this order or at once; a failed job is kept as a dead letter.
     ///

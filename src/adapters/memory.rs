@@ -190,6 +190,14 @@ impl Settle for MemoryHandle {
         })
     }
 
+    async fn retract_intent(&mut self) -> Result<(), QueueError> {
+        self.change(|state| {
+            if let Some(waiting) = state.waiting.get_mut(&self.id) {
+                waiting.history = History { first_sent_at: None, last_sent_at: None, ..waiting.history };
+            }
+        })
+    }
+
     async fn finish(self, event: Event) -> Result<(), QueueError> {
         self.change(|state| {
             state.waiting.remove(&self.id);

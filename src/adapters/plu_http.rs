@@ -136,9 +136,8 @@ impl UserList for PluHttp {
         })?;
         match fetched.status {
             200..=299 => page(&fetched.body),
-            401 => Err(ListError::Account(AccountReason::KeyRefused)),
-            402 => Err(ListError::Account(AccountReason::WalletEmpty)),
-            403 => Err(ListError::Account(AccountReason::Suspended)),
+            // Not an answer about the account: a key may be allowed to create and not to list. If it is refused
+            // altogether, creations find out.
             429 => Err(ListError::Throttled(fetched.retry_after.and_then(|text| retry_after(&text, self.clock.now())))),
             500.. => Err(ListError::Failed("server_error")),
             _ => Err(ListError::Failed("refused")),

@@ -10,12 +10,12 @@ use tokio_util::sync::CancellationToken;
 use super::error::AppError;
 use super::intake::{self, Intake};
 use super::progress::Progress;
-use super::results::clustered;
+use super::results;
 use super::rows::{self, Counts, RowsJob, Visitor};
 use super::summary::grouped;
 use super::{Finished, read_options, signals, start_logging};
 use crate::adapters::csv::{self, EncodingOrigin, Row, Scan};
-use crate::adapters::local_queue::import::{Batch, Importer};
+use crate::adapters::local_queue::import::{Batch, Importer, Kind};
 use crate::adapters::local_queue::open::{IfMissing, Purpose, open};
 use crate::cli::CheckArgs;
 use crate::config::Settings;
@@ -74,8 +74,10 @@ fn read(
         fingerprint: scan.fingerprint,
         file: intake::file_name(file),
     };
-    let connection = open(&path, IfMissing::Create, Purpose::Import, u64::from(u32::MAX))?;
-    let mut importer = Importer::begin(connection, &path, &batch, None)?;
+    let connection = open(&path, IfMissing::Create, Purpose::Scratch, u64::from(u32::MAX))?;
+    // Already now, so that not even kill -9 leaves anything of the customers behind; the open file goes on.
+    folder.close().map_err(|error| AppError::CannotGoOn(format!("the temporary folder can't be removed: {error}")))?;
+    let mut importer = Importer::begin(connection, &path, &batch, Kind::Run, None)?;
     let intake = Intake { file: batch.file.clone(), batch_id: batch.batch_id.clone(), header: &scan.header };
     let job = RowsJob { file, scan, options, intake: &intake, lane: Lane::Bulk, after_record: 0, progress, stop };
     let mut plan = Plan { lines_max: if all { usize::MAX } else { LINES_MAX }, ..Plan::default() };
@@ -138,7 +140,7 @@ impl Plan {
 impl Visitor for Plan {
     fn rejected(&mut self, _importer: &mut Importer, row: &Row, invalid: &InvalidJob) -> Result<(), AppError> {
         for problem in &invalid.problems {
-            *self.problems.entry(clustered(problem)).or_default() += 1;
+            results::count(&mut self.problems, problem);
             let Problem { field, message, .. } = problem;
             match field {
                 Some(field) => self.list(row, &format!("{field}: {message}")),

@@ -14,7 +14,7 @@ use super::rows::{self, Counts, RowsJob, Visitor};
 use super::summary::grouped;
 use super::{Finished, read_options, results, signals, start_logging};
 use crate::adapters::csv::{self, ResultWriter, Row, Scan};
-use crate::adapters::local_queue::import::{self as queue_import, Batch, Importer};
+use crate::adapters::local_queue::import::{Batch, Importer, Kind};
 use crate::adapters::local_queue::open::{IfMissing, Purpose, open};
 use crate::cli::ImportArgs;
 use crate::config::{QueueUrl, Settings};
@@ -54,20 +54,13 @@ fn rows_of(
     let file = &arguments.file;
     let options = read_options(&arguments.csv, settings);
     let scan = csv::scan(file, &options)?;
-    let mut connection = open(queue, IfMissing::Create, Purpose::Import, settings.queue.size_mib_max)?;
+    let connection = open(queue, IfMissing::Create, Purpose::Import, settings.queue.size_mib_max)?;
     let batch = Batch {
         batch_id: intake::batch_id(file, &scan.fingerprint),
         fingerprint: scan.fingerprint,
         file: intake::file_name(file),
     };
-    let known = queue_import::batches(&connection, queue)?
-        .into_iter()
-        .find(|known| known.batch.fingerprint == batch.fingerprint);
-    if let Some(known) = &known {
-        // The rejected rows of an earlier time are not on the queue: go through the whole file again.
-        queue_import::forget_rows(&mut connection, queue, known.id)?;
-    }
-    let mut importer = Importer::begin(connection, queue, &batch, known.as_ref())?;
+    let mut importer = Importer::begin(connection, queue, &batch, Kind::Import, None)?;
     let intake = Intake { file: batch.file.clone(), batch_id: batch.batch_id.clone(), header: &scan.header };
     let progress = Progress::new();
     let job = RowsJob {

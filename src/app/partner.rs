@@ -63,7 +63,7 @@ pub async fn connect(settings: &Settings, with_sandbox: bool, stop: Cancellation
 
 /// What a queue is worked on against, as it is remembered: a base URL, or [`SANDBOX_TARGET`].
 pub fn target(settings: &Settings, with_sandbox: bool) -> String {
-    if with_sandbox { SANDBOX_TARGET.to_owned() } else { settings.api.url.to_string() }
+    if with_sandbox { SANDBOX_TARGET.to_owned() } else { settings.api.url.as_str().trim_end_matches('/').to_owned() }
 }
 
 /// Refuses a missing or unfit key before anything else is done.

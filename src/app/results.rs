@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::error::AppError;
 use crate::adapters::csv::{ReadOptions, ResultWriter, Row, RowReader, Scan};
 use crate::adapters::local_queue::report::{self, RowResult, Tally};
-use crate::domain::{EventType, Problem, Timestamp};
+use crate::domain::answer::looks_like_a_code;
+use crate::domain::{EventType, Field, Problem, Timestamp};
 
 const LINK_TITLES: [&str; 2] = ["serviceId", "verificationUrl"];
 /// Titles of the columns that say what is wrong with a row.
@@ -64,6 +65,8 @@ pub struct Run<'r> {
     pub batch_id: &'r str,
     /// The API it was for.
     pub target: &'r str,
+    /// Whether everything that is over was written to `results.ndjson`.
+    pub has_all_events: bool,
 }
 
 /// Writes every file, each whole or not at all, and returns the summary.
@@ -139,7 +142,7 @@ impl ResultFiles {
         self.repeated += u64::from(result.is_repeat);
         let (Some(event_type), Some(event)) = (result.event_type, &result.event) else { return Ok(()) };
         for problem in &event.errors {
-            *self.problems.entry(clustered(problem)).or_default() += 1;
+            count(&mut self.problems, problem);
         }
         self.may_have_been_created += u64::from(event.may_have_been_created);
         let Some(writer) = self.writers.get_mut(event_type.short()) else { return Ok(()) };
@@ -166,7 +169,7 @@ impl ResultFiles {
             batch_id: run.batch_id.to_owned(),
             target: run.target.to_owned(),
             written_at: now,
-            is_complete: self.tally.waiting == 0 && self.tally.total() == rows,
+            is_complete: run.has_all_events && self.tally.waiting == 0 && self.tally.total() == rows,
             rows,
             tally: self.tally,
             repeated: self.repeated,
@@ -187,23 +190,34 @@ pub fn errors(problems: &[Problem]) -> [String; 3] {
     ]
 }
 
-/// A problem's field and code. Bounded: both are cut, as the API may say anything.
-pub fn clustered(problem: &Problem) -> String {
-    let code: String = problem.code.chars().take(64).collect();
-    match &problem.field {
-        Some(field) => format!("{} {code}", field.chars().take(64).collect::<String>()),
-        None => code,
-    }
+/// Most kinds of problems that are counted apart.
+const KINDS_MAX: usize = 100;
+
+/// Counts a problem under its field and code. Bounded, and without anything that might be personal: an upstream may
+/// name its fields after people.
+pub fn count(problems: &mut BTreeMap<String, u64>, problem: &Problem) {
+    let code = if looks_like_a_code(&problem.code) { &problem.code } else { "OTHER" };
+    let kind = match problem.field.as_deref() {
+        None => code.to_owned(),
+        Some(field) if Field::from_name(field).is_some() || field == "idempotencyKey" || field == "jobId" => {
+            format!("{field} {code}")
+        }
+        Some(_) => format!("(unknown field) {code}"),
+    };
+    let kind = if problems.len() < KINDS_MAX || problems.contains_key(&kind) { kind } else { "OTHER".to_owned() };
+    *problems.entry(kind).or_default() += 1;
 }
 
-/// The summary of a finished run; `None`: there is none yet, or it is not of a finished one.
+/// The summary of this run if it was finished; `None`: there is none yet, or it is another run's.
 ///
 /// # Errors
 /// Where it is there and can't be read.
-pub fn read_summary(folder: &Path) -> Result<Option<Summary>, AppError> {
+pub fn read_summary(folder: &Path, batch_id: &str, target: &str) -> Result<Option<Summary>, AppError> {
     let path = folder.join("summary.json");
     match fs::read(&path) {
-        Ok(json) => Ok(serde_json::from_slice(&json).ok().filter(|summary: &Summary| summary.is_complete)),
+        Ok(json) => Ok(serde_json::from_slice(&json).ok().filter(|summary: &Summary| {
+            summary.is_complete && summary.batch_id == batch_id && summary.target == target
+        })),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(AppError::io(&path, &error)),
     }

@@ -18,7 +18,7 @@ use super::signals::stop_on_signal;
 use super::{ops, read_options, start_logging, summary};
 use crate::adapters::csv::{self, ReadOptions, Row, Scan};
 use crate::adapters::local_queue::export::Exporter;
-use crate::adapters::local_queue::import::{self, Batch, Importer, KnownBatch, Place};
+use crate::adapters::local_queue::import::{self, Batch, Importer, Kind, KnownBatch, Place};
 use crate::adapters::local_queue::lock::WorkerLock;
 use crate::adapters::local_queue::open::{IfMissing, Purpose, claim_target, open};
 use crate::adapters::local_queue::report;
@@ -75,7 +75,7 @@ pub async fn run(arguments: &RunArgs, settings: Settings) -> Result<Finished, Ap
     claim_target(&connection, &run.queue, &run.target)?;
     let before = report::rows(&connection, &run.queue, known.id)?;
     if before.waiting == 0
-        && let Some(summary) = results::read_summary(&run.folder)?
+        && let Some(summary) = results::read_summary(&run.folder, &run.batch.batch_id, &run.target)?
     {
         // The files stay as they are: somebody may be correcting rejected.csv where it lies.
         progress.say(&format!("{} is finished already: nothing to do.", run.file.display()));
@@ -84,7 +84,7 @@ pub async fn run(arguments: &RunArgs, settings: Settings) -> Result<Finished, Ap
     let ended = onboard(&run, &progress, with_sandbox, known.id, stop, arguments.service.listen).await;
     progress.clear();
     // Whatever the end was: what is known is written down.
-    let written = run.write_results(&connection, known.id);
+    let written = run.write_results(&connection, known.id, ended.is_ok());
     drop(lock);
     // What stopped the work says more than what that did to the files.
     let (ended, summary) = (ended?, written?);
@@ -134,7 +134,7 @@ impl Run {
         Ok(open(&self.queue, IfMissing::Create, purpose, self.settings.queue.size_mib_max)?)
     }
 
-    fn write_results(&self, connection: &Connection, batch: i64) -> Result<Summary, AppError> {
+    fn write_results(&self, connection: &Connection, batch: i64, has_all_events: bool) -> Result<Summary, AppError> {
         let run = results::Run {
             file: &self.file,
             scan: &self.scan,
@@ -143,6 +143,7 @@ impl Run {
             batch,
             batch_id: &self.batch.batch_id,
             target: &self.target,
+            has_all_events,
         };
         results::write(&run, connection, &self.folder, Clock::System.now())
     }
@@ -152,6 +153,14 @@ impl Run {
         for known in import::batches(connection, &self.queue)? {
             if known.batch.fingerprint == self.batch.fingerprint {
                 return Ok(Some(known));
+            }
+            if known.batch.file != self.batch.file {
+                return Err(AppError::Usage(format!(
+                    "{} holds the run of {}, not of {}: give another --out DIR or leave --queue out",
+                    self.queue.display(),
+                    known.batch.file,
+                    self.batch.file
+                )));
             }
             if !known.is_complete {
                 // Nobody has been sent yet: the file was mended while it was being read in.
@@ -195,7 +204,7 @@ fn import_rows(run: &Run, progress: &Progress, stop: &CancellationToken) -> Resu
         progress.say(&format!("note: column {column} {title:?} is not sent; it comes back in the result files"));
     }
     progress.start_import();
-    let mut importer = Importer::begin(connection, &run.queue, &run.batch, known.as_ref())?;
+    let mut importer = Importer::begin(connection, &run.queue, &run.batch, Kind::Run, known.as_ref())?;
     let intake =
         Intake { file: run.batch.file.clone(), batch_id: run.batch.batch_id.clone(), header: &run.scan.header };
     let job = RowsJob {
@@ -286,7 +295,13 @@ async fn onboard(
 
 fn finish(run: &Run, summary: &Summary) -> Finished {
     summary::print(summary, &run.folder);
-    if summary.tally.rejected + summary.tally.failed > 0 { Finished::WithRejects } else { Finished::Well }
+    if !summary.is_complete {
+        Finished::NotAtAll
+    } else if summary.tally.rejected + summary.tally.failed > 0 {
+        Finished::WithRejects
+    } else {
+        Finished::Well
+    }
 }
 
 fn left(summary: &Summary, cut_off: usize) -> String {

@@ -8,13 +8,14 @@
 //! | 2xx that can't be read, 408, 5xx | `Unknown`: the user may have been created |
 //! | 400, 409 that speak of a used idempotency key | `KeyAlreadyUsed` |
 //! | `DUP_USER` | `AlreadyThere` |
-//! | 401, 402, 403, 404, and any redirect or 4xx that isn't in the API's error shape | `Account` |
+//! | 401, 402, 403, 404, and any redirect or 4xx that isn't JSON | `Account` |
 //! | 429 | `Throttled` |
-//! | any other 4xx in the API's error shape | `Rejected` |
+//! | any other 4xx with JSON | `Rejected` |
 
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::Timestamp;
 
@@ -65,7 +66,7 @@ pub enum AccountReason {
     Suspended,
     /// 404, a redirect, 405: nothing of the API is there.
     WrongUrl,
-    /// A 4xx that isn't in the API's shape: something else answered.
+    /// A 4xx that isn't JSON: something else answered.
     NotTheApi,
     /// No connection.
     Unreachable,
@@ -191,20 +192,36 @@ pub fn classify(reply: &Reply<'_>, marks: &KeyUsedMarks, now: Timestamp) -> Answ
 }
 
 fn refusal(reply: &Reply<'_>, marks: &KeyUsedMarks) -> Answer {
-    let Some(failure) =
-        serde_json::from_slice::<Failure>(reply.body).ok().filter(|failure| !failure.message.is_empty())
-    else {
-        return Answer::Account(AccountReason::NotTheApi);
+    let (code, text) = match serde_json::from_slice::<Failure>(reply.body) {
+        Ok(failure) => (failure.message, failure.data.map(|data| data.error).unwrap_or_default()),
+        // JSON of another shape is still the API's word about this job; anything else is not the API's.
+        Err(_) if serde_json::from_slice::<Value>(reply.body).is_ok_and(|json| json.is_object()) => {
+            (String::new(), String::new())
+        }
+        Err(_) => return Answer::Account(AccountReason::NotTheApi),
     };
-    let code = failure.message;
-    let text = failure.data.map(|data| data.error).unwrap_or_default();
-    if matches!(reply.status, 400 | 409) && marks.match_any(&code, &text) {
-        return Answer::KeyAlreadyUsed;
-    }
     if code.eq_ignore_ascii_case("DUP_USER") {
         return Answer::AlreadyThere;
     }
+    if matches!(reply.status, 400 | 409) && marks.match_any(&code, &text) {
+        return Answer::KeyAlreadyUsed;
+    }
+    let (code, text) = if looks_like_a_code(&code) {
+        (code, text)
+    } else {
+        // A sentence where the code should be: it may quote anything.
+        (
+            format!("HTTP_{}", reply.status),
+            [code, text].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": "),
+        )
+    };
     Answer::Rejected { status: reply.status, code, text }
+}
+
+/// Upper-case words such as `USER_BLACKLISTED`; anything else may hold personal data.
+pub fn looks_like_a_code(code: &str) -> bool {
+    (1..=64).contains(&code.len())
+        && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 impl KeyUsedMarks {
@@ -287,7 +304,7 @@ mod tests {
             (302, "", AccountReason::WrongUrl),
             (405, shaped, AccountReason::WrongUrl),
             (400, "<html>Bad Request</html>", AccountReason::NotTheApi),
-            (418, "{}", AccountReason::NotTheApi),
+            (418, "I am a teapot", AccountReason::NotTheApi),
         ] {
             assert_eq!(of(status, body), Answer::Account(reason), "{status} {body}");
         }
@@ -308,6 +325,31 @@ mod tests {
             }
             assert!(matches!(of(422, &body), Answer::Rejected { .. }), "{body}");
         }
+    }
+
+    #[test]
+    fn a_taken_email_or_phone_number_is_not_a_used_key() {
+        let body =
+            |code: &str, text: &str| format!(r#"{{"status":"error","message":"{code}","data":{{"error":"{text}"}}}}"#);
+        assert_eq!(of(400, &body("DUP_USER", "email already used, idempotency")), Answer::AlreadyThere);
+        let phone = of(400, &body("DUP_PHONE", "phone number already in use"));
+        assert!(matches!(phone, Answer::Rejected { .. }), "{phone:?}");
+    }
+
+    #[test]
+    fn a_refusal_in_another_json_shape_is_about_the_job_and_quotes_nothing_as_its_code() {
+        for body in [r#"{"message":["email must be an email"]}"#, "{}", r#"{"error":"x"}"#] {
+            let answer = of(422, body);
+            assert!(matches!(&answer, Answer::Rejected { code, .. } if code == "HTTP_422"), "{answer:?}");
+        }
+        assert_eq!(
+            of(400, r#"{"message":"Email u@example.com is invalid","data":{"error":"really"}}"#),
+            Answer::Rejected {
+                status: 400,
+                code: "HTTP_400".to_owned(),
+                text: "Email u@example.com is invalid: really".to_owned()
+            }
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@
 //! | key already used | created (recovered) | existing | send again once the key has expired | look again later |
 //! | user exists, sent before | created (recovered) | existing | look again later | look again later |
 //! | user exists, never sent | existing | existing | existing, without id | look again later; existing, without id |
-//! | giving up | created (recovered) | existing | failed | failed, may have been created |
+//! | giving up | created (recovered) | existing | failed, may have been created | failed, may have been created |
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ impl History {
 pub struct Limits {
     /// Most attempts. At least 1.
     pub attempts_max: u32,
-    /// Longest time from the first send to giving up.
+    /// Longest time from the first send to giving up; a job has three attempts however long they take.
     pub give_up_after: Duration,
     /// How long the partner remembers a key. Source: the vendor's page on idempotency, 5 minutes.
     pub key_ttl: Duration,
@@ -157,11 +157,10 @@ pub fn after_look_up(
         (LookUpReason::UserExists, Found::Unavailable) if !sent_before && is_used_up(history, now, limits) => {
             Step::Finish(Outcome::Existing { service_id: None })
         }
-        (LookUpReason::GivingUp, Found::Nobody) => Step::Finish(failed("ATTEMPTS_EXHAUSTED", history, false)),
-        (LookUpReason::GivingUp, Found::Unavailable) => Step::Finish(failed("ATTEMPTS_EXHAUSTED", history, true)),
-        (LookUpReason::KeyUsed | LookUpReason::UserExists, found) if is_used_up(history, now, limits) => Step::Finish(
-            failed("NOT_RECONCILED", history, found == Found::Unavailable || reason == LookUpReason::UserExists),
-        ),
+        (LookUpReason::GivingUp, _) => Step::Finish(failed("ATTEMPTS_EXHAUSTED", history, now)),
+        (LookUpReason::KeyUsed | LookUpReason::UserExists, _) if is_used_up(history, now, limits) => {
+            Step::Finish(failed("NOT_RECONCILED", history, now))
+        }
         (LookUpReason::KeyUsed, Found::Nobody) => Step::RetryAfter(until_key_expires(history, now, limits)),
         (LookUpReason::KeyUsed | LookUpReason::UserExists, _) => Step::Retry,
     }
@@ -188,9 +187,13 @@ fn is_ours(
     user.created_at.is_none_or(|created_at| created_at >= since.minus(limits.clock_skew))
 }
 
+/// Time alone doesn't end a job: it may have been spent on a pause.
+const ATTEMPTS_MIN: u32 = 3;
+
 fn is_used_up(history: &History, now: Timestamp, limits: &Limits) -> bool {
     let age = history.first_sent_at.map_or(Duration::ZERO, |first| now.since(first));
-    history.attempts >= limits.attempts_max || age >= limits.give_up_after
+    let is_old = age >= limits.give_up_after && history.attempts >= ATTEMPTS_MIN;
+    history.attempts >= limits.attempts_max || is_old
 }
 
 /// The key's life began with a send that the partner saw, at the latest with the last one before now.
@@ -199,16 +202,16 @@ fn until_key_expires(history: &History, now: Timestamp, limits: &Limits) -> Dura
     expires.since(now)
 }
 
-fn failed(code: &str, history: &History, may_have_been_created: bool) -> Outcome {
-    let advice = if may_have_been_created {
-        "a user may have been created: look for the email at the partner before sending it again"
-    } else {
-        "no user with this email was found at the partner: it is safe to send it again"
-    };
-    Outcome::Failed {
-        problem: Problem::whole(code, format!("no definite answer in {} attempts; {advice}", history.attempts)),
-        may_have_been_created,
-    }
+/// A job that is given up. Its last request may still be worked on at the partner, so that not even a list without the
+/// email proves that nobody was created.
+fn failed(code: &str, history: &History, now: Timestamp) -> Outcome {
+    let attempts = history.attempts;
+    let seconds = history.first_sent_at.map_or(0, |first| now.since(first).as_secs());
+    let message = format!(
+        "no definite answer in {attempts} attempts over {seconds} s; a user may have been created: sending the same row \
+         again finds them, sending it with another email would create a second one"
+    );
+    Outcome::Failed { problem: Problem::whole(code, message), may_have_been_created: true }
 }
 
 #[cfg(test)]
@@ -313,29 +316,37 @@ mod tests {
         let lost = Answer::Unknown(super::super::answer::UnknownReason::Timeout);
         assert_eq!(after_answer(lost.clone(), &history, at(2), &LIMITS), Step::LookUp(LookUpReason::GivingUp));
         let (_, early) = sent_at(&[0, 1]);
-        assert_eq!(after_answer(lost.clone(), &early, at(2), &LIMITS), Step::Retry);
-        assert_eq!(after_answer(lost, &early, at(86_400), &LIMITS), Step::LookUp(LookUpReason::GivingUp));
+        assert_eq!(after_answer(lost, &early, at(2), &LIMITS), Step::Retry);
 
         let sends = &[0, 1, 2];
         assert_eq!(look_up(LookUpReason::GivingUp, sends, user(Some(1))), recovered());
         assert_eq!(look_up(LookUpReason::GivingUp, sends, user(Some(-60))), existing(Some("acme-user-1")));
-        let nobody = look_up(LookUpReason::GivingUp, sends, Found::Nobody);
-        assert_eq!(failed_as(&nobody), Some(("ATTEMPTS_EXHAUSTED".to_owned(), false)));
-        let unavailable = look_up(LookUpReason::GivingUp, sends, Found::Unavailable);
-        assert_eq!(failed_as(&unavailable), Some(("ATTEMPTS_EXHAUSTED".to_owned(), true)));
+        // The last request may still be worked on.
+        for found in [Found::Nobody, Found::Unavailable] {
+            let step = look_up(LookUpReason::GivingUp, sends, found);
+            assert_eq!(failed_as(&step), Some(("ATTEMPTS_EXHAUSTED".to_owned(), true)));
+        }
     }
 
     #[test]
     fn looking_again_and_again_ends_as_a_failure_that_says_what_is_unknown() {
-        for (reason, found, may_exist) in [
-            (LookUpReason::KeyUsed, Found::Nobody, false),
-            (LookUpReason::KeyUsed, Found::Unavailable, true),
-            (LookUpReason::UserExists, Found::Nobody, true),
-            (LookUpReason::UserExists, Found::Unavailable, true),
-        ] {
-            let step = look_up(reason, &[0, 1, 2], found);
-            assert_eq!(failed_as(&step), Some(("NOT_RECONCILED".to_owned(), may_exist)), "{reason:?}");
+        for reason in [LookUpReason::KeyUsed, LookUpReason::UserExists] {
+            for found in [Found::Nobody, Found::Unavailable] {
+                let step = look_up(reason, &[0, 1, 2], found);
+                assert_eq!(failed_as(&step), Some(("NOT_RECONCILED".to_owned(), true)), "{reason:?}");
+            }
         }
+    }
+
+    #[test]
+    fn time_alone_does_not_end_a_job_that_was_hardly_tried() {
+        let lost = || Answer::Unknown(super::super::answer::UnknownReason::Timeout);
+        let limits = Limits { attempts_max: 8, ..LIMITS };
+        let (_, twice) = sent_at(&[0, 1]);
+        assert_eq!(after_answer(lost(), &twice, at(200_000), &limits), Step::Retry);
+        let (_, thrice) = sent_at(&[0, 1, 2]);
+        assert_eq!(after_answer(lost(), &thrice, at(3), &limits), Step::Retry);
+        assert_eq!(after_answer(lost(), &thrice, at(200_000), &limits), Step::LookUp(LookUpReason::GivingUp));
     }
 
     #[test]

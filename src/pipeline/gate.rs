@@ -45,6 +45,8 @@ struct Pause {
 #[derive(Debug, Default)]
 struct State {
     throttled_until: Option<Instant>,
+    /// Throttled answers without advice since the last other answer.
+    throttled_in_a_row: u32,
     pause: Option<Pause>,
 }
 
@@ -117,11 +119,23 @@ impl Gate {
         }
     }
 
-    /// Nobody sends for this long.
-    pub fn throttle(&self, wait: Duration) {
-        let until = Instant::now() + wait;
+    /// Nobody sends for as long as the partner advises; without advice, for as long as `backoff` says of the number of
+    /// such answers in a row. Answers to requests that left before the first of them count once. Returns the wait.
+    pub fn throttle(&self, advice: Option<Duration>, backoff: impl FnOnce(u32) -> Duration) -> Duration {
+        let now = Instant::now();
         let mut state = self.lock();
+        let is_throttled = state.throttled_until.is_some_and(|until| until > now);
+        let wait = match advice {
+            Some(wait) => wait,
+            None if is_throttled => Duration::ZERO,
+            None => {
+                state.throttled_in_a_row += 1;
+                backoff(state.throttled_in_a_row)
+            }
+        };
+        let until = now + wait;
         state.throttled_until = Some(state.throttled_until.map_or(until, |other| other.max(until)));
+        wait
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -138,6 +152,16 @@ impl Pass<'_> {
 
     /// The answer was about a job: the account is well.
     pub fn answered(mut self) -> Option<GateChanged> {
+        self.gate.lock().throttled_in_a_row = 0;
+        self.opened()
+    }
+
+    /// The answer asked for patience: the account is well, and in a hurry.
+    pub fn throttled(mut self) -> Option<GateChanged> {
+        self.opened()
+    }
+
+    fn opened(&mut self) -> Option<GateChanged> {
         if !std::mem::take(&mut self.is_probe) {
             return None;
         }
@@ -248,11 +272,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn without_advice_each_throttled_answer_in_a_row_waits_longer() {
+        let gate = Gate::new(SCHEDULE);
+        let backoff = |n: u32| Duration::from_secs(u64::from(n));
+        for seconds in [1, 2, 3] {
+            let (pass, _) = waits(&gate).await;
+            assert_eq!(gate.throttle(None, backoff), Duration::from_secs(seconds));
+            // Another request of the same moment.
+            assert_eq!(gate.throttle(None, backoff), Duration::ZERO);
+            let _ = pass.throttled();
+        }
+        let (pass, waited) = waits(&gate).await;
+        assert_eq!(waited, Duration::from_secs(3));
+        let _ = pass.answered();
+        assert_eq!(gate.throttle(None, backoff), Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_throttled_gate_opens_exactly_when_it_was_told() {
         let gate = Gate::new(SCHEDULE);
         let stale = gate.pass().await;
-        gate.throttle(Duration::from_secs(5));
-        gate.throttle(Duration::from_secs(1));
+        let never = |_| -> Duration { unreachable!("there is advice") };
+        gate.throttle(Some(Duration::from_secs(5)), never);
+        gate.throttle(Some(Duration::from_secs(1)), never);
         assert!(!stale.is_valid());
         assert_eq!(waits(&gate).await.1, Duration::from_secs(5));
         assert_eq!(gate.state(), GateState::Open);

@@ -129,10 +129,9 @@ async fn read_page<A: PartnerApi + UserList>(context: &Context<A>, skip: u64) ->
             }
             Err(ListError::Account(reason)) => pass.refused(reason),
             Err(ListError::Throttled(advice)) => {
-                let wait = advice.unwrap_or_else(|| context.delay_before_attempt(1));
-                context.gate.throttle(wait);
+                let wait = context.gate.throttle(advice, |n| context.delay_before_attempt(n));
                 Throttled { wait, advised: advice.is_some() }.emit(&context.metrics);
-                pass.answered()
+                pass.throttled()
             }
             Err(ListError::Failed(reason)) => {
                 pass.unanswered();

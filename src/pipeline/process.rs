@@ -43,7 +43,7 @@ where
         let answer = call(context, &job).await;
         drop(slot);
         let step = after_answer(answer, &history, context.clock.now(), &context.policy.limits);
-        note(context, pass, &step, before.attempts);
+        note(context, pass, &step);
         let next = match step {
             Step::LookUp(reason) => look_up(context, reason, &job, &before, &history).await,
             step => Some(step),
@@ -57,6 +57,9 @@ where
             // Neither an attempt nor a send that could have created anybody.
             Some(Step::Throttle(_) | Step::Pause(_)) => {
                 history = before;
+                if before.first_sent_at.is_none() {
+                    handle.retract_intent().await?;
+                }
                 continue;
             }
             Some(Step::Retry | Step::LookUp(_)) => {
@@ -124,17 +127,16 @@ async fn call<A: PartnerApi>(context: &Context<A>, job: &Job) -> Answer {
 }
 
 /// Tells the gate what the answer says about the account.
-fn note<A>(context: &Context<A>, pass: Pass<'_>, step: &Step, attempts_before: u32)
+fn note<A>(context: &Context<A>, pass: Pass<'_>, step: &Step)
 where
     A: PartnerApi + UserList,
 {
     let transition = match step {
         Step::Pause(reason) => pass.refused(*reason),
         Step::Throttle(advice) => {
-            let wait = advice.unwrap_or_else(|| context.delay_before_attempt(attempts_before + 1));
-            context.gate.throttle(wait);
+            let wait = context.gate.throttle(*advice, |n| context.delay_before_attempt(n));
             Throttled { wait, advised: advice.is_some() }.emit(&context.metrics);
-            pass.answered()
+            pass.throttled()
         }
         Step::Retry | Step::LookUp(LookUpReason::GivingUp) => {
             pass.unanswered();

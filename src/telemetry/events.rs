@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use super::Metrics;
+use crate::domain::answer::looks_like_a_code;
 use crate::domain::{AccountReason, Answer, Event, Lane, Problem};
 
 /// A name for a label: from a closed set.
@@ -75,9 +76,7 @@ impl JobFinished<'_> {
 /// The code of a problem, if it looks like one: the API's own text must never get into a log through a field
 /// that was meant for a code.
 fn loggable_code(problem: &Problem) -> &str {
-    let is_code = problem.code.len() <= 64
-        && problem.code.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
-    if is_code { &problem.code } else { "OTHER" }
+    if looks_like_a_code(&problem.code) { &problem.code } else { "OTHER" }
 }
 
 /// A message that is no valid job.

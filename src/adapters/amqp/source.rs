@@ -246,6 +246,10 @@ impl Settle for AmqpHandle {
         Ok(())
     }
 
+    async fn retract_intent(&mut self) -> Result<(), QueueError> {
+        Ok(())
+    }
+
     async fn finish(self, event: Event) -> Result<(), QueueError> {
         let type_name = event.event_type.name();
         let mut properties = BasicProperties::default()

@@ -27,6 +27,15 @@ pub struct Batch {
     pub file: String,
 }
 
+/// Whose the rows are. A queue holds one kind: a run accounts for every job on its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A run's: which job each row became is noted, so that it can be resumed and accounted for.
+    Run,
+    /// An import's, for a worker: its keys are enough.
+    Import,
+}
+
 /// What the queue knows of a batch already.
 #[derive(Debug, Clone)]
 pub struct KnownBatch {
@@ -76,6 +85,7 @@ pub struct Importer {
     connection: Connection,
     path: PathBuf,
     batch: i64,
+    kind: Kind,
     uncommitted: u32,
     finished: i64,
 }
@@ -108,29 +118,44 @@ impl Importer {
     /// Begins a new batch, or goes on with a known one.
     ///
     /// # Errors
-    /// [`LocalQueueError`] where the file can't be written.
+    /// [`LocalQueueError::OtherUse`] where the queue holds batches of the other kind; [`LocalQueueError`] where the
+    /// file can't be written.
     pub fn begin(
-        connection: Connection,
+        mut connection: Connection,
         path: &Path,
         batch: &Batch,
+        kind: Kind,
         known: Option<&KnownBatch>,
     ) -> Result<Self, LocalQueueError> {
-        let begin = || -> rusqlite::Result<(i64, i64)> {
+        let mut begin = || -> rusqlite::Result<Option<(i64, i64)>> {
+            // In one transaction, so that a run and an import that begin together don't both find it free.
+            let connection = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let other: Option<i64> = connection
+                .query_row("SELECT id FROM batches WHERE kind <> ?1 LIMIT 1", [kind as i64], |row| row.get(0))
+                .optional()?;
+            if other.is_some() {
+                return Ok(None);
+            }
             let id = match known {
                 Some(known) => known.id,
                 None => {
                     connection.execute(
-                        "INSERT INTO batches (batch_id, fingerprint, file) VALUES (?1, ?2, ?3)",
-                        params![batch.batch_id, batch.fingerprint, batch.file],
+                        "INSERT INTO batches (kind, batch_id, fingerprint, file) VALUES (?1, ?2, ?3, ?4)",
+                        params![kind as i64, batch.batch_id, batch.fingerprint, batch.file],
                     )?;
                     connection.last_insert_rowid()
                 }
             };
             let finished = connection.query_row("SELECT coalesce(max(finished), 0) FROM jobs", [], |row| row.get(0))?;
-            Ok((id, finished))
+            connection.commit()?;
+            Ok(Some((id, finished)))
         };
-        let (batch, finished) = begin().map_err(|error| LocalQueueError::from_sqlite(path, &error))?;
-        Ok(Self { connection, path: path.to_owned(), batch, uncommitted: 0, finished })
+        match begin().map_err(|error| LocalQueueError::from_sqlite(path, &error))? {
+            Some((batch, finished)) => {
+                Ok(Self { connection, path: path.to_owned(), batch, kind, uncommitted: 0, finished })
+            }
+            None => Err(LocalQueueError::OtherUse { path: path.to_owned() }),
+        }
     }
 
     /// Puts a valid row's job in. `body` is the job message.
@@ -291,6 +316,9 @@ impl Importer {
     }
 
     fn note_row(&mut self, place: Place, seq: i64, is_repeat: bool) -> rusqlite::Result<()> {
+        if self.kind == Kind::Import {
+            return Ok(());
+        }
         self.connection
             .prepare_cached("INSERT INTO rows (batch, record, line, seq, repeat) VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute(params![self.batch, place.record, place.line, seq, is_repeat])?;
@@ -303,21 +331,6 @@ impl Drop for Importer {
         // An import that ends early keeps what it has; the rows are whole.
         let _ = self.commit();
     }
-}
-
-/// Forgets which rows of a batch are in, so that its file can be gone through again; the jobs stay.
-///
-/// # Errors
-/// [`LocalQueueError`] where the file can't be written.
-pub fn forget_rows(connection: &mut Connection, path: &Path, batch: i64) -> Result<(), LocalQueueError> {
-    let mut forget = || -> rusqlite::Result<()> {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute("DELETE FROM rows WHERE batch = ?1", [batch])?;
-        transaction.execute("DELETE FROM emails WHERE batch = ?1", [batch])?;
-        transaction.execute("UPDATE batches SET complete = 0 WHERE id = ?1", [batch])?;
-        transaction.commit()
-    };
-    forget().map_err(|error| LocalQueueError::from_sqlite(path, &error))
 }
 
 /// Takes a batch off the queue whose import was not completed: none of its jobs has ever been worked on.

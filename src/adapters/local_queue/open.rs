@@ -49,7 +49,7 @@ pub enum LocalQueueError {
         found: i32,
     },
     /// No room.
-    #[error("the queue {path} can't grow: the disk is full or queue.size_mib_max is reached. Make room and start again: nothing is lost", path = .path.display())]
+    #[error("the queue {path} can't grow: the disk is full or queue.size_mib_max is reached. Make room and start again: nobody is lost, but people whose answers could not be written down any more come out without a link", path = .path.display())]
     Full {
         /// The file.
         path: PathBuf,
@@ -67,6 +67,12 @@ pub enum LocalQueueError {
         path: PathBuf,
         /// Process and start time.
         holder: String,
+    },
+    /// A run's queue, or one that is shared.
+    #[error("the queue {path} is in use otherwise: a run keeps one of its own (leave --queue out), and import and worker share another", path = .path.display())]
+    OtherUse {
+        /// The file.
+        path: PathBuf,
     },
     /// Its jobs belong to another API.
     #[error("jobs of the queue {path} were sent to {was}, not to {is}: give another queue or --out DIR for {is}", path = .path.display())]
@@ -122,13 +128,15 @@ pub enum Purpose {
     Import,
     /// Everything else walks through the file in order.
     Work,
+    /// A queue that nobody will open again: nothing is synced, and there is no file beside it.
+    Scratch,
 }
 
 impl Purpose {
     /// SQLite's page cache, in KiB. Bounds the memory: it doesn't grow with the file.
     const fn cache_kib(self) -> i64 {
         match self {
-            Self::Import => 16 * 1_024,
+            Self::Import | Self::Scratch => 16 * 1_024,
             Self::Work => 1_024,
         }
     }
@@ -250,9 +258,14 @@ fn inspect(path: &Path) -> Result<(), LocalQueueError> {
 
 fn configure(connection: &Connection, purpose: Purpose, size_mib_max: u64) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "journal_mode", "wal")?;
-    // A commit is on the disk when it returns: an intent must survive a power cut.
-    connection.pragma_update(None, "synchronous", "full")?;
+    if purpose == Purpose::Scratch {
+        connection.pragma_update(None, "journal_mode", "memory")?;
+        connection.pragma_update(None, "synchronous", "off")?;
+    } else {
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        // A commit is on the disk when it returns: an intent must survive a power cut.
+        connection.pragma_update(None, "synchronous", "full")?;
+    }
     connection.pragma_update(None, "cache_size", -purpose.cache_kib())?;
     connection.pragma_update(None, "temp_store", "memory")?;
     let pages_max = i64::try_from(size_mib_max.saturating_mul(1024 * 1024 / PAGE_BYTES)).unwrap_or(i64::MAX);
@@ -287,7 +300,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("q.db");
         let connection = open(&path, IfMissing::Create, Purpose::Work, 64).unwrap();
-        connection.execute("INSERT INTO batches (batch_id, fingerprint, file) VALUES ('b', x'00', 'f')", []).unwrap();
+        connection
+            .execute("INSERT INTO batches (kind, batch_id, fingerprint, file) VALUES (0, 'b', x'00', 'f')", [])
+            .unwrap();
         for entry in fs::read_dir(folder.path()).unwrap() {
             let entry = entry.unwrap();
             let mode = entry.metadata().unwrap().permissions().mode();

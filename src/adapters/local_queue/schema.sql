@@ -30,7 +30,8 @@ CREATE TABLE target (
 
 -- A file that was, or is being, imported.
 CREATE TABLE batches (
-    id          INTEGER PRIMARY KEY,
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind        INTEGER NOT NULL,             -- 0 a run's, 1 an import's; a queue holds one kind
     batch_id    TEXT NOT NULL,
     fingerprint BLOB NOT NULL,                -- SHA-256 of the file
     file        TEXT NOT NULL,

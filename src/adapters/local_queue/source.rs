@@ -87,6 +87,10 @@ impl Settle for LocalHandle {
         self.store.intent(self.seq, now).await
     }
 
+    async fn retract_intent(&mut self) -> Result<(), QueueError> {
+        self.store.retract(self.seq).await
+    }
+
     async fn finish(self, event: Event) -> Result<(), QueueError> {
         self.store.finish(self.seq, event).await
     }

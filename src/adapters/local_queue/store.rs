@@ -43,6 +43,7 @@ type Reply<T> = oneshot::Sender<Result<T, QueueError>>;
 enum Command {
     Claim { lane: Lane, now: Timestamp, max: usize, reply: Reply<Claim> },
     Intent { seq: i64, now: Timestamp, reply: Reply<()> },
+    Retract { seq: i64, reply: Reply<()> },
     Finish { seq: i64, event: Box<Event>, reply: Reply<()> },
     PutBack { seq: i64, history: History, due: Timestamp, reply: Reply<()> },
 }
@@ -92,6 +93,10 @@ impl Store {
 
     pub(super) async fn intent(&self, seq: i64, now: Timestamp) -> Result<(), QueueError> {
         self.ask(|reply| Command::Intent { seq, now, reply }).await
+    }
+
+    pub(super) async fn retract(&self, seq: i64) -> Result<(), QueueError> {
+        self.ask(|reply| Command::Retract { seq, reply }).await
     }
 
     pub(super) async fn finish(&self, seq: i64, event: Event) -> Result<(), QueueError> {
@@ -174,6 +179,11 @@ impl State {
                         "UPDATE jobs SET first_sent_ms = coalesce(first_sent_ms, ?2), last_sent_ms = ?2 WHERE seq = ?1",
                     )?
                     .execute(params![seq, now.unix_ms()])?;
+            }
+            Command::Retract { seq, .. } => {
+                connection
+                    .prepare_cached("UPDATE jobs SET first_sent_ms = NULL, last_sent_ms = NULL WHERE seq = ?1")?
+                    .execute([seq])?;
             }
             Command::Finish { seq, event, .. } => {
                 self.finished += 1;
@@ -284,7 +294,10 @@ fn answer(group: &mut Vec<Command>, claims: Vec<Claim>) {
                     let _ = reply.send(Ok(claim));
                 }
             }
-            Command::Intent { reply, .. } | Command::Finish { reply, .. } | Command::PutBack { reply, .. } => {
+            Command::Intent { reply, .. }
+            | Command::Retract { reply, .. }
+            | Command::Finish { reply, .. }
+            | Command::PutBack { reply, .. } => {
                 let _ = reply.send(Ok(()));
             }
         }
@@ -298,7 +311,10 @@ fn refuse(group: &mut Vec<Command>, why: &str) {
             Command::Claim { reply, .. } => {
                 let _ = reply.send(Err(error()));
             }
-            Command::Intent { reply, .. } | Command::Finish { reply, .. } | Command::PutBack { reply, .. } => {
+            Command::Intent { reply, .. }
+            | Command::Retract { reply, .. }
+            | Command::Finish { reply, .. }
+            | Command::PutBack { reply, .. } => {
                 let _ = reply.send(Err(error()));
             }
         }

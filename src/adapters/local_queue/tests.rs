@@ -9,7 +9,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::export::Exporter;
-use super::import::{Batch, Enqueued, Importer, Place, batches, forget_rows};
+use super::import::{Batch, Enqueued, Importer, Kind, Place, batches};
 use super::open::{IfMissing, Purpose, claim_target, open};
 use super::report::{self, Tally};
 use super::source::{LocalHandle, LocalSource, WhenEmpty};
@@ -41,7 +41,7 @@ impl Queue {
 
     fn importer(&self) -> Importer {
         let known = batches(&self.connection(), &self.path).unwrap();
-        Importer::begin(self.connection(), &self.path, &BATCH, known.first()).unwrap()
+        Importer::begin(self.connection(), &self.path, &BATCH, Kind::Run, known.first()).unwrap()
     }
 
     /// Imports jobs for these people, on consecutive lines from 2 on.
@@ -210,10 +210,41 @@ fn the_same_request_is_put_in_once() {
     );
     assert_eq!(queue.jobs().waiting, 2);
     assert_eq!(queue.rows().waiting, 3);
+}
 
-    forget_rows(&mut queue.connection(), &queue.path, 1).unwrap();
-    assert_eq!(queue.import(&people[..2]), [Enqueued::Known, Enqueued::Known]);
-    assert_eq!(queue.jobs().waiting, 2);
+#[test]
+fn imports_recognise_each_others_jobs_and_stay_away_from_a_run() {
+    let queue = Queue::new();
+    let import = |kind| Importer::begin(queue.connection(), &queue.path, &BATCH, kind, None);
+    let mut both = [import(Kind::Import).unwrap(), import(Kind::Import).unwrap()];
+    let body = message("a@example.com", "Rome");
+    let (job, _) = Job::parse(body.as_bytes()).unwrap();
+    let place = Place { record: 1, line: 2 };
+    let enqueued = both.each_mut().map(|importer| {
+        let enqueued = importer.enqueue(place, &job, &body, Lane::Bulk, Timestamp::from_unix_ms(0)).unwrap();
+        importer.commit().unwrap();
+        enqueued
+    });
+    assert_eq!(enqueued, [Enqueued::New, Enqueued::Known]);
+    let message = import(Kind::Run).unwrap_err().to_string();
+    assert!(message.contains("a run keeps one of its own"), "{message}");
+    let run = Queue::new();
+    run.import(&THREE);
+    assert!(Importer::begin(run.connection(), &run.path, &BATCH, Kind::Import, None).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_was_not_sent_after_all_comes_back_as_never_sent() {
+    let queue = Queue::new();
+    queue.import(&THREE[..1]);
+    {
+        let store = queue.store();
+        let mut first = source(&store).receive().await.unwrap().unwrap();
+        first.handle.record_intent(Timestamp::from_unix_ms(77)).await.unwrap();
+        first.handle.retract_intent().await.unwrap();
+    }
+    let again = source(&queue.store()).receive().await.unwrap().unwrap();
+    assert_eq!(again.history.first_sent_at, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -281,7 +312,7 @@ async fn every_row_is_accounted_for() {
 fn a_full_disk_is_an_error_that_says_so_and_what_was_committed_stays() {
     let queue = Queue::new();
     let small = open(&queue.path, IfMissing::Fail, Purpose::Import, 1).unwrap();
-    let mut importer = Importer::begin(small, &queue.path, &BATCH, None).unwrap();
+    let mut importer = Importer::begin(small, &queue.path, &BATCH, Kind::Run, None).unwrap();
     let mut failure = None;
     for record in 1..100_000 {
         let body = message(&format!("p{record}@example.com"), "Rome");
@@ -294,7 +325,7 @@ fn a_full_disk_is_an_error_that_says_so_and_what_was_committed_stays() {
     }
     drop(importer);
     let failure = failure.expect("the queue grew over its limit");
-    assert!(failure.contains("the disk is full") && failure.contains("nothing is lost"), "{failure}");
+    assert!(failure.contains("the disk is full") && failure.contains("nobody is lost"), "{failure}");
     let known = batches(&queue.connection(), &queue.path).unwrap().remove(0);
     assert_eq!(known.last_record, queue.jobs().waiting);
     assert!(!known.is_complete);

@@ -171,8 +171,8 @@ async fn a_page_is_asked_for_with_skip_and_limit_and_read_as_documented() {
 #[tokio::test]
 async fn a_page_that_can_not_be_had_says_why() {
     for (status, body, expected) in [
-        ("401 Unauthorized", "", ListError::Account(AccountReason::KeyRefused)),
-        ("403 Forbidden", "", ListError::Account(AccountReason::Suspended)),
+        ("401 Unauthorized", "", ListError::Failed("refused")),
+        ("403 Forbidden", "", ListError::Failed("refused")),
         ("429 Too Many Requests", "", ListError::Throttled(None)),
         ("503 Service Unavailable", "", ListError::Failed("server_error")),
         ("200 OK", "<html>", ListError::Failed("unreadable_answer")),

@@ -60,6 +60,11 @@ pub(super) fn phone_number(text: &str, country_code: Option<&str>) -> Result<Str
              and enter the number again",
         );
     }
+    let text = text.strip_prefix("tel:").unwrap_or(text);
+    if text.chars().any(char::is_alphabetic) {
+        // The parser would dial letters as on a keypad, and turn a mistyped O into a 6.
+        return refuse("contains letters: write digits only, with + and the calling code, such as +14155555555");
+    }
     let international = text.strip_prefix("00").map(|rest| format!("+{rest}"));
     let text = international.as_deref().unwrap_or(text);
     if text.starts_with(['+', '\u{FF0B}']) {
@@ -154,6 +159,9 @@ mod tests {
             ("+999123456789", "US", None),
             ("+0123456789", "US", None),
             ("020 7946 0958", "US", None),
+            ("+1415555O132", "US", None),
+            ("+1-800-FLOWERS", "US", None),
+            ("tel:+1-415-555-0132", "US", Some("+14155550132")),
             ("+", "US", None),
             ("00", "US", None),
         ];
