@@ -68,7 +68,7 @@ impl MemoryQueue {
 
     /// A source for a lane.
     pub fn source(&self, lane: Lane) -> MemorySource {
-        MemorySource { queue: self.clone(), lane }
+        MemorySource { queue: self.clone(), lane, ends: true }
     }
 
     /// The worker has died: what it had in hand waits again, and its handles settle nothing any more.
@@ -105,6 +105,15 @@ impl MemoryQueue {
 pub struct MemorySource {
     queue: MemoryQueue,
     lane: Lane,
+    ends: bool,
+}
+
+impl MemorySource {
+    /// Waits for more jobs instead of ending.
+    #[must_use]
+    pub fn for_ever(self) -> Self {
+        Self { ends: false, ..self }
+    }
 }
 
 enum Next {
@@ -121,7 +130,7 @@ impl MemorySource {
         let lane = self.lane;
         let mut jobs = state.waiting.iter_mut().filter(|(_, waiting)| waiting.lane == lane).peekable();
         if jobs.peek().is_none() {
-            return Next::Drained;
+            return if self.ends { Next::Drained } else { Next::WhenChanged };
         }
         match jobs.filter(|(_, waiting)| !waiting.in_hand).min_by_key(|(id, waiting)| (waiting.due, **id)) {
             None => Next::WhenChanged,

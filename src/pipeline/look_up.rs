@@ -13,6 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
 
 use super::Context;
+use crate::domain::Lane;
 use crate::domain::decide::{Found, FoundUser};
 use crate::domain::private::debug_redacted;
 use crate::ports::{ListError, Page, PartnerApi, UserList};
@@ -116,7 +117,7 @@ async fn read_page<A: PartnerApi + UserList>(context: &Context<A>, skip: u64) ->
     let mut failures = 0;
     loop {
         let pass = context.gate.pass().await;
-        context.pace.turn().await;
+        context.pace.turn(Lane::Bulk).await;
         if !pass.is_valid() {
             continue;
         }

@@ -17,7 +17,7 @@ pub mod worker;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use self::backoff::Backoff;
@@ -25,8 +25,9 @@ use self::gate::{Gate, ProbeSchedule};
 use self::look_up::LookUp;
 use self::pace::Pace;
 use crate::clock::Clock;
+use crate::domain::Lane;
 use crate::domain::decide::Limits;
-use crate::ports::{PartnerApi, UserList};
+use crate::ports::{PartnerApi, QueueError, UserList};
 use crate::telemetry::Metrics;
 
 /// How the pipeline behaves. Every bound is here.
@@ -70,6 +71,8 @@ pub struct Context<A> {
     /// Cancelled when no more requests may leave.
     pub stop: CancellationToken,
     requests: Semaphore,
+    /// Bulk waits here before it waits for a slot, so that whoever signs up has at most one of them ahead.
+    bulk: tokio::sync::Mutex<()>,
     rng: Mutex<fastrand::Rng>,
 }
 
@@ -86,8 +89,18 @@ impl<A: PartnerApi + UserList> Context<A> {
             metrics,
             stop,
             requests: Semaphore::new(policy.concurrency),
+            bulk: tokio::sync::Mutex::new(()),
             rng: Mutex::new(fastrand::Rng::with_seed(policy.seed)),
         }
+    }
+
+    /// Waits for one of the slots for requests on their way, `signup` before `bulk`.
+    async fn slot(&self, lane: Lane) -> Result<SemaphorePermit<'_>, QueueError> {
+        let _in_line = match lane {
+            Lane::Signup => None,
+            Lane::Bulk => Some(self.bulk.lock().await),
+        };
+        self.requests.acquire().await.map_err(|_| QueueError("the worker is shutting down".to_owned()))
     }
 
     fn delay_before_attempt(&self, n: u32) -> Duration {

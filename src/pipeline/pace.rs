@@ -13,6 +13,8 @@ use governor::{Quota, RateLimiter};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
+use crate::domain::Lane;
+
 /// Requests per second and how they may bunch.
 ///
 /// governor's bound for any rolling second is refill + burst - 1. That sum is kept 2 % below the rate, because the
@@ -43,6 +45,8 @@ pub struct Pace {
     /// Only the holder of this lock watches the limiter; the others wait in line for the lock, which is fair.
     /// One sleeper costs less than hundreds.
     turn: Mutex<Option<Limiter>>,
+    /// Bulk waits here before it waits there, one after the other: whoever signs up has at most one of them ahead.
+    bulk: Mutex<()>,
 }
 
 type Limiter = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<TokioInstant>>;
@@ -63,11 +67,15 @@ impl Pace {
             }
             limiter
         });
-        Self { turn: Mutex::new(limiter) }
+        Self { turn: Mutex::new(limiter), bulk: Mutex::new(()) }
     }
 
-    /// Waits until one request may leave. First come, first served; cancel-safe.
-    pub async fn turn(&self) {
+    /// Waits until one request may leave. First come, first served within a lane, `signup` before `bulk`; cancel-safe.
+    pub async fn turn(&self, lane: Lane) {
+        let _in_line = match lane {
+            Lane::Signup => None,
+            Lane::Bulk => Some(self.bulk.lock().await),
+        };
         let turn = self.turn.lock().await;
         let Some(limiter) = turn.as_ref() else { return };
         while let Err(not_until) = limiter.check() {
@@ -126,7 +134,7 @@ mod tests {
         let pace = Pace::new(NonZeroU32::new(per_second));
         let mut departures = Vec::with_capacity(count);
         for _ in 0..count {
-            pace.turn().await;
+            pace.turn(Lane::Bulk).await;
             departures.push(Instant::now());
         }
         departures
@@ -167,7 +175,7 @@ mod tests {
         let pace = Pace::new(None);
         let start = Instant::now();
         for _ in 0..10_000 {
-            pace.turn().await;
+            pace.turn(Lane::Bulk).await;
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
@@ -175,9 +183,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn giving_up_while_waiting_does_not_block_the_others() {
         let pace = Pace::new(NonZeroU32::new(1));
-        pace.turn().await;
-        let impatient = tokio::time::timeout(Duration::from_millis(10), pace.turn()).await;
+        pace.turn(Lane::Bulk).await;
+        let impatient = tokio::time::timeout(Duration::from_millis(10), pace.turn(Lane::Bulk)).await;
         assert!(impatient.is_err());
-        pace.turn().await;
+        pace.turn(Lane::Bulk).await;
     }
 }

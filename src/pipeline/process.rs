@@ -9,7 +9,7 @@ use super::Context;
 use super::gate::Pass;
 use crate::domain::decide::{History, LookUpReason, Step, after_answer, after_look_up};
 use crate::domain::job::InvalidJob;
-use crate::domain::{Answer, Event, IdempotencyKey, Job};
+use crate::domain::{Answer, Event, IdempotencyKey, Job, Lane};
 use crate::ports::{Delivery, PartnerApi, QueueError, Settle, UserList};
 use crate::telemetry::{ApiAnswered, JobFinished, JobInvalid, RetryScheduled, Throttled};
 
@@ -36,7 +36,7 @@ where
 
     loop {
         let before = history;
-        let Some((pass, slot)) = admit(context, &mut handle, &mut history).await? else {
+        let Some((pass, slot)) = admit(context, lane, &mut handle, &mut history).await? else {
             return handle.put_back(before, Duration::ZERO).await;
         };
         history.attempts += 1;
@@ -83,10 +83,12 @@ where
 /// that dies while it waits is taken for sent, which the protocol of the lost answer allows for.
 async fn admit<'c, A, H>(
     context: &'c Context<A>,
+    lane: Lane,
     handle: &mut H,
     history: &mut History,
 ) -> Result<Option<(Pass<'c>, tokio::sync::SemaphorePermit<'c>)>, QueueError>
 where
+    A: PartnerApi + UserList,
     H: Settle,
 {
     let stop = &context.stop;
@@ -100,7 +102,7 @@ where
         let slot = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(None),
-            slot = context.requests.acquire() => slot.map_err(|_| QueueError("the worker is shutting down".to_owned()))?,
+            slot = context.slot(lane) => slot?,
         };
         if !recorded {
             handle.record_intent(context.clock.now()).await?;
@@ -109,7 +111,7 @@ where
         tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(None),
-            () = context.pace.turn() => {}
+            () = context.pace.turn(lane) => {}
         }
         // The gate may have closed while this job waited for its turn.
         if pass.is_valid() {

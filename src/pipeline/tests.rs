@@ -316,6 +316,33 @@ async fn signups_go_before_a_migration() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_signs_up_in_the_middle_of_a_migration_waits_for_a_turn_or_two() {
+    let partner = Partner(Arc::new(Script { latency: Duration::from_millis(50), ..Script::default() }));
+    let emails: Vec<String> = (0..200).map(|n| format!("p{n}@example.com")).collect();
+    let emails: Vec<&str> = emails.iter().map(String::as_str).collect();
+    let mut bench = Bench::new(&partner).with_jobs(&emails);
+    bench.rate = NonZeroU32::new(10);
+    // Keeps the lane open, as a worker's is.
+    let first = job("first@example.com");
+    bench.queue.push(Lane::Signup, first);
+    let queue = bench.queue.clone();
+    let signs_up = async {
+        sleep(Duration::from_secs(5)).await;
+        queue.push(Lane::Signup, job("late@example.com"));
+        let start = Instant::now();
+        while !queue.events().iter().any(|event| event.job_id == "late@example.com") {
+            sleep(Duration::from_millis(10)).await;
+        }
+        start.elapsed()
+    };
+    bench.policy.window = 64;
+    let (signup, bulk) = (queue.source(Lane::Signup).for_ever(), queue.source(Lane::Bulk).for_ever());
+    let working = work(bench.context(), signup, bulk);
+    let waited = tokio::select! { biased; waited = signs_up => waited, _ = working => unreachable!("it never ends") };
+    assert!(waited <= Duration::from_millis(500), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_finishes_what_is_on_its_way_and_puts_the_rest_back() {
     let partner = Partner(Arc::new(Script { latency: Duration::from_secs(2), ..Script::default() }));
     let emails: Vec<String> = (0..30).map(|n| format!("p{n}@example.com")).collect();

@@ -71,12 +71,14 @@ where
     let (mut signup, mut bulk) = (Some(signup), Some(bulk));
     while signup.is_some() || bulk.is_some() {
         let has_room = tasks.len() < context.policy.window;
+        // The last quarter of the window is kept for people who sign up.
+        let has_room_for_bulk = tasks.len() < (context.policy.window - context.policy.window / 4).max(1);
         tokio::select! {
             biased;
             () = context.stop.cancelled() => return Ok(Taken::Stopped),
             Some(settled) = tasks.join_next() => outcome(settled)?,
             delivery = receive(&mut signup), if has_room && signup.is_some() => start(context, tasks, &mut signup, delivery?),
-            delivery = receive(&mut bulk), if has_room && bulk.is_some() => start(context, tasks, &mut bulk, delivery?),
+            delivery = receive(&mut bulk), if has_room_for_bulk && bulk.is_some() => start(context, tasks, &mut bulk, delivery?),
         }
         context.metrics.in_flight.set(i64::try_from(tasks.len()).unwrap_or(i64::MAX));
     }

@@ -132,6 +132,10 @@ impl Throttled {
     /// Log line and metric.
     pub fn emit(self, metrics: &Metrics) {
         metrics.retries.with_label_values(&["throttled"]).inc();
+        if self.wait.is_zero() && !self.advised {
+            // An answer of the same moment as one that was told already.
+            return;
+        }
         info!(wait_ms = self.wait.as_millis(), advised = self.advised, "the API asks for patience (429)");
     }
 }
