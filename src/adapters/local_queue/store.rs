@@ -131,8 +131,8 @@ fn run(mut connection: Connection, mut state: State, mut inbox: mpsc::Receiver<C
         let has_finished = group.iter().any(|command| matches!(command, Command::Finish { .. }));
         let finished_before = state.finished;
         match state.commit(&mut connection, &group) {
-            Ok(claims) => {
-                answer(&mut group, claims);
+            Ok(()) => {
+                answer(&mut group, &mut state, &connection);
                 if has_finished {
                     on_finished();
                 }
@@ -150,8 +150,8 @@ fn run(mut connection: Connection, mut state: State, mut inbox: mpsc::Receiver<C
 }
 
 impl State {
-    /// Carries out a group in one transaction. Returns what each claim got, in order.
-    fn commit(&mut self, connection: &mut Connection, group: &[Command]) -> rusqlite::Result<Vec<Claim>> {
+    /// Carries out what a group writes, in one transaction.
+    fn commit(&mut self, connection: &mut Connection, group: &[Command]) -> rusqlite::Result<()> {
         let writes = group.iter().any(|command| !matches!(command, Command::Claim { .. }));
         if writes {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -160,14 +160,7 @@ impl State {
             }
             transaction.commit()?;
         }
-        // After the commit, so that a job that was put back at once is seen.
-        group
-            .iter()
-            .filter_map(|command| match command {
-                Command::Claim { lane, now, max, .. } => Some(self.claim(connection, *lane, *now, *max)),
-                _ => None,
-            })
-            .collect()
+        Ok(())
     }
 
     fn write(&mut self, connection: &Connection, command: &Command) -> rusqlite::Result<()> {
@@ -284,15 +277,16 @@ fn claimed(row: &rusqlite::Row<'_>) -> rusqlite::Result<Claimed> {
     })
 }
 
-/// Answers a group that was committed. Whoever asked may be gone; that is no fault.
-fn answer(group: &mut Vec<Command>, claims: Vec<Claim>) {
-    let mut claims = claims.into_iter();
+/// Answers a group that was committed. Jobs are taken only now, so that one that was put back in the same group is seen.
+/// Whoever asked may be gone; that is no fault.
+fn answer(group: &mut Vec<Command>, state: &mut State, connection: &Connection) {
     for command in group.drain(..) {
         match command {
-            Command::Claim { reply, .. } => {
-                if let Some(claim) = claims.next() {
-                    let _ = reply.send(Ok(claim));
-                }
+            Command::Claim { lane, now, max, reply } => {
+                let claim = state.claim(connection, lane, now, max);
+                let path = &state.path;
+                let _ = reply
+                    .send(claim.map_err(|error| QueueError(LocalQueueError::from_sqlite(path, &error).to_string())));
             }
             Command::Intent { reply, .. }
             | Command::Retract { reply, .. }
