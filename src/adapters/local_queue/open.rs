@@ -136,7 +136,7 @@ impl Purpose {
     /// SQLite's page cache, in KiB. Bounds the memory: it doesn't grow with the file.
     const fn cache_kib(self) -> i64 {
         match self {
-            Self::Import | Self::Scratch => 16 * 1_024,
+            Self::Import | Self::Scratch => 8 * 1_024,
             Self::Work => 1_024,
         }
     }
