@@ -46,7 +46,7 @@ pub enum CsvError {
         /// The path as given.
         file: String,
     },
-    /// Zero bytes are in the header.
+    /// Zero bytes are in the header line.
     #[error(
         "{file}: contains zero bytes, so it is not text, or UTF-16 without a byte order mark: save it as CSV UTF-8"
     )]

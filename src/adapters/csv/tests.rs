@@ -240,6 +240,22 @@ fn a_quotation_mark_that_is_open_at_the_end_of_a_small_file_is_an_error() {
 }
 
 #[test]
+fn a_zero_byte_is_a_problem_of_its_row() {
+    for changed_line in [2, 3, 100] {
+        let text = fs::read_to_string(sample("customers.csv")).unwrap();
+        let change = |(index, line): (usize, &str)| match index + 1 == changed_line {
+            true => format!("\0{line}\n"),
+            false => format!("{line}\n"),
+        };
+        let (_folder, path) = file_of(text.lines().enumerate().map(change).collect::<String>());
+        let (scan, rows) = read_fine(&path);
+        let bad = rows.iter().filter_map(|row| Some((row.line, problems_of(row, &scan.header).err()?)));
+        let bad: Vec<_> = bad.flat_map(|(line, problems)| problems.into_iter().map(move |p| (line, p.code))).collect();
+        assert_eq!(bad, [(changed_line as u64, "CONTROL_CHARACTER".to_owned())]);
+    }
+}
+
+#[test]
 fn bytes_that_are_no_text_are_a_problem_of_their_field() {
     let mut bytes = fs::read(sample("customers.csv")).unwrap();
     let at = bytes.windows(6).position(|window| window == "Jürgen".as_bytes().get(..6).unwrap()).unwrap();
