@@ -75,10 +75,11 @@ pub enum CsvError {
         /// Everything that is wrong with it.
         problems: HeaderError,
     },
-    /// A record exceeds the limit, nearly always because of a stray quotation mark.
+    /// A record exceeds the limit and goes on over several lines, nearly always because of a stray quotation mark,
+    /// or has no end, or is the header.
     #[error(
         "{file} line {line}: the record is longer than {bytes_max} bytes: a quotation mark that is not closed \
-         swallows the rows after it; close it or remove it"
+         swallows the rows after it; close it or remove it, or shorten the record"
     )]
     RecordTooLong {
         /// The path as given.

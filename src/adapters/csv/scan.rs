@@ -130,7 +130,7 @@ fn header(path: &Path, encoding: &'static Encoding, options: &ReadOptions) -> Re
         let line = File::open(path)
             .and_then(|file| reader::records(file, encoding, delimiter, options.record_bytes_max))
             .map_err(|error| CsvError::reading(path, error))?
-            .read(&mut titles)
+            .read_header(&mut titles)
             .map_err(|error| CsvError::in_record(path, error))?;
         let Some(line) = line else { return Err(CsvError::Empty { file: shown(path) }) };
         let recognised = Header::count_recognised(&titles);
