@@ -17,7 +17,7 @@ use crate::domain::Lane;
 use crate::domain::decide::{Found, FoundUser};
 use crate::domain::private::debug_redacted;
 use crate::ports::{ListError, Page, PartnerApi, UserList};
-use crate::telemetry::{SweepFinished, Throttled};
+use crate::telemetry::{PageRead, SweepFinished, Throttled};
 
 /// Consecutive failures of one page after which a sweep is broken off.
 const PAGE_FAILURES_MAX: u32 = 5;
@@ -121,7 +121,9 @@ async fn read_page<A: PartnerApi + UserList>(context: &Context<A>, skip: u64) ->
         if !pass.is_valid() {
             continue;
         }
-        let transition = match context.api.page(skip).await {
+        let page = context.api.page(skip).await;
+        page_read(&page).emit(&context.metrics);
+        let transition = match page {
             Ok(page) => {
                 if let Some(transition) = pass.answered() {
                     transition.emit(&context.metrics);
@@ -146,6 +148,78 @@ async fn read_page<A: PartnerApi + UserList>(context: &Context<A>, skip: u64) ->
         };
         if let Some(transition) = transition {
             transition.emit(&context.metrics);
+        }
+    }
+}
+
+fn page_read(page: &Result<Page, ListError>) -> PageRead {
+    match page {
+        Ok(_) => PageRead::Read,
+        Err(ListError::Throttled(_)) => PageRead::Throttled,
+        Err(ListError::Account(reason)) => PageRead::Account(*reason),
+        Err(ListError::Failed(_)) => PageRead::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::domain::decide::Limits;
+    use crate::domain::{AccountReason, Answer, IdempotencyKey, Timestamp};
+    use crate::pipeline::{Backoff, Pace, Policy, ProbeSchedule};
+    use crate::telemetry::Metrics;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const POLICY: Policy = Policy {
+        concurrency: 1,
+        window: 1,
+        limits: Limits { attempts_max: 3, give_up_after: SECOND, key_ttl: SECOND, clock_skew: SECOND },
+        backoff: Backoff { initial: SECOND, max: SECOND },
+        wait_in_hand_max: SECOND,
+        probes: ProbeSchedule { initial: SECOND, max: SECOND },
+        shutdown_grace: SECOND,
+        seed: 1,
+    };
+
+    /// Answers from a script.
+    #[derive(Debug)]
+    struct List(Mutex<VecDeque<Result<Page, ListError>>>);
+
+    impl PartnerApi for List {
+        async fn create(&self, _key: &IdempotencyKey, _body: &str) -> Answer {
+            unreachable!("nobody is created here")
+        }
+    }
+
+    impl UserList for List {
+        async fn page(&self, _skip: u64) -> Result<Page, ListError> {
+            self.0.lock().unwrap().pop_front().unwrap()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_request_for_a_page_is_counted_with_its_answer() {
+        let script = [
+            Err(ListError::Failed("timeout")),
+            Err(ListError::Throttled(None)),
+            Err(ListError::Account(AccountReason::KeyRefused)),
+            Err(ListError::Failed("timeout")),
+            Ok(Page::default()),
+        ];
+        let (clock, metrics) = (Clock::simulated(Timestamp::from_unix_ms(0)), Metrics::new().unwrap());
+        let list = List(Mutex::new(script.into_iter().collect()));
+        let context = Context::new(list, POLICY, Pace::new(None), clock, metrics, CancellationToken::new());
+        assert!(read_page(&context, 0).await.is_ok());
+        let text = context.metrics.render();
+        let account = AccountReason::KeyRefused.code();
+        for (answer, count) in [("failed", 2), ("throttled", 1), (account, 1), ("read", 1)] {
+            let line = format!("plu_onboard_api_requests_total{{answer=\"{answer}\",endpoint=\"list\"}} {count}\n");
+            assert!(text.contains(&line), "{line} in {text}");
         }
     }
 }

@@ -70,7 +70,7 @@ static RULES: [Rule; 15] = [
     required("city", Kind::Text { chars_max: 100 }),
     required("region", Kind::Text { chars_max: 100 }),
     required("postalCode", Kind::Text { chars_max: 20 }),
-    required("countryCode", Kind::Checked(is_country, "two upper-case letters")),
+    required("countryCode", Kind::Checked(is_country, "a country code of ISO 3166-1 alpha-2 such as US")),
 ];
 
 /// The fields of a create body, once it is known to be a JSON object.
@@ -179,7 +179,7 @@ fn is_https_url(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| url.scheme() == "https" && url.has_host())
 }
 
-/// Two upper-case letters; whether the code is assigned isn't checked.
+/// Two upper-case letters that ISO 3166-1 assigns to a country.
 fn is_country(text: &str) -> bool {
-    text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase())
+    text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase()) && rust_iso3166::from_alpha2(text).is_some()
 }

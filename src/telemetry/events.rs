@@ -197,6 +197,39 @@ impl BrokerLink<'_> {
     }
 }
 
+/// The partner answered a request for a page of the user list, or didn't.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageRead {
+    /// The page.
+    Read,
+    /// 429.
+    Throttled,
+    /// No request would be answered.
+    Account(AccountReason),
+    /// Anything else.
+    Failed,
+}
+
+impl PageRead {
+    /// Log line and metric.
+    pub fn emit(self, metrics: &Metrics) {
+        let answer = self.label();
+        metrics.requests.with_label_values(&["list", answer]).inc();
+        debug!(answer, "the API answered for a page of the user list");
+    }
+}
+
+impl IntoLabel for PageRead {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Throttled => "throttled",
+            Self::Account(reason) => reason.code(),
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// A sweep of the user list ended.
 #[derive(Debug)]
 pub struct SweepFinished {

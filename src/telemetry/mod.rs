@@ -9,6 +9,7 @@ pub mod logging;
 mod metrics;
 
 pub use events::{
-    ApiAnswered, BrokerLink, GateChanged, IntoLabel, JobFinished, JobInvalid, RetryScheduled, SweepFinished, Throttled,
+    ApiAnswered, BrokerLink, GateChanged, IntoLabel, JobFinished, JobInvalid, PageRead, RetryScheduled, SweepFinished,
+    Throttled,
 };
 pub use metrics::Metrics;

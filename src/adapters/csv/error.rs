@@ -46,7 +46,7 @@ pub enum CsvError {
         /// The path as given.
         file: String,
     },
-    /// Zero bytes are in the header.
+    /// Zero bytes are in the header line.
     #[error(
         "{file}: contains zero bytes, so it is not text, or UTF-16 without a byte order mark: save it as CSV UTF-8"
     )]
@@ -75,10 +75,11 @@ pub enum CsvError {
         /// Everything that is wrong with it.
         problems: HeaderError,
     },
-    /// A record exceeds the limit, nearly always because of a stray quotation mark.
+    /// A record exceeds the limit and goes on over several lines, nearly always because of a stray quotation mark,
+    /// or has no end, or is the header.
     #[error(
         "{file} line {line}: the record is longer than {bytes_max} bytes: a quotation mark that is not closed \
-         swallows the rows after it; close it or remove it"
+         swallows the rows after it; close it or remove it, or shorten the record"
     )]
     RecordTooLong {
         /// The path as given.

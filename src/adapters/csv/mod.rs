@@ -11,6 +11,11 @@
 //! Two passes, because the encoding of a file is only known once its last byte has been seen: a file that turns
 //! out not to be UTF-8 at its last row must not have been read as UTF-8 up to there.
 //!
+//! What is wrong with one row is a problem of that row, and the others go on: too many cells, bytes that are no
+//! text, zero bytes in a cell, more than [`ReadOptions::record_bytes_max`] on one line. Only where rows may have
+//! been swallowed (a quotation mark that isn't closed, a record on several lines beyond the limit) is it the
+//! whole file's.
+//!
 //! **Invariants:** memory doesn't grow with the file; a file that was read to its end without an error has had
 //! every record in it handed out; no error and no `Debug` output contains a cell's value.
 
@@ -81,7 +86,7 @@ pub struct ReadOptions {
     pub encoding: Option<&'static Encoding>,
     /// The delimiter, where it is known better than the header tells.
     pub delimiter: Option<Delimiter>,
-    /// Longest record, as UTF-8 with its quotation marks and line end, in bytes.
+    /// Longest record that is read whole, as UTF-8 with its quotation marks and line end, in bytes.
     pub record_bytes_max: usize,
 }
 

@@ -9,7 +9,7 @@ use encoding_rs::Encoding;
 use encoding_rs_io::{DecodeReaderBytes, DecodeReaderBytesBuilder};
 
 use super::error::shown;
-use super::record::Records;
+use super::record::{Found, Records};
 use super::{CsvError, Delimiter, ReadOptions, Row, Scan};
 
 /// Decoded at once.
@@ -62,7 +62,8 @@ impl RowReader {
         let mut reader = Self { records, path: path.to_owned(), file, bytes: scan.bytes, rows: 0 };
         reader.check_size()?;
         let mut titles = StringRecord::new();
-        reader.next(&mut titles)?;
+        let header = reader.records.read_header(&mut titles);
+        header.map_err(|error| CsvError::in_record(path, error))?;
         if !titles.iter().eq(scan.header.titles()) {
             return Err(CsvError::Changed { file: shown(path) });
         }
@@ -76,17 +77,14 @@ impl RowReader {
     /// be taken for done. [`CsvError::Changed`] where it has another size at its end than when it was scanned:
     /// rows were handed out that may not be what the fingerprint stands for.
     pub fn read(&mut self, row: &mut Row) -> Result<bool, CsvError> {
-        let Some(line) = self.next(&mut row.cells)? else {
+        let found = self.records.read(&mut row.cells).map_err(|error| CsvError::in_record(&self.path, error))?;
+        let Some(Found { line, cut_at }) = found else {
             self.check_size()?;
             return Ok(false);
         };
         self.rows += 1;
-        (row.record, row.line) = (self.rows, line);
+        (row.record, row.line, row.cut_at) = (self.rows, line, cut_at);
         Ok(true)
-    }
-
-    fn next(&mut self, cells: &mut StringRecord) -> Result<Option<u64>, CsvError> {
-        self.records.read(cells).map_err(|error| CsvError::in_record(&self.path, error))
     }
 
     fn check_size(&self) -> Result<(), CsvError> {

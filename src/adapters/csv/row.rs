@@ -16,14 +16,24 @@ pub struct Row {
     pub record: u64,
     /// The line on which it starts; the first line of the file is 1.
     pub line: u64,
-    /// Its cells as they stand in the file, without the quotation marks around them.
+    /// Its cells as they stand in the file, without the quotation marks around them. Of a row that is too long,
+    /// only the beginning is here, and the last of these cells may be cut: enough to find the row by.
     pub cells: StringRecord,
+    /// The limit in bytes, where the row is longer.
+    pub(super) cut_at: Option<usize>,
 }
 
 impl Row {
-    /// A row that has more or fewer cells than the header: which cell is which can't be said, so nothing else
-    /// about it should be.
+    /// A row that is too long, or has more or fewer cells than the header: which cell is which can't be said, so
+    /// nothing else about it should be.
     pub fn column_problem(&self, header: &Header) -> Option<Problem> {
+        if let Some(bytes_max) = self.cut_at {
+            let message = format!(
+                "is longer than {bytes_max} bytes (import.record_bytes_max) and was not read to its end: shorten its \
+                 longest cell in the original file"
+            );
+            return Some(Problem::whole("RECORD_TOO_LONG", message));
+        }
         let (cells, columns) = (self.cells.len(), header.titles().len());
         let advice = match cells.cmp(&columns) {
             std::cmp::Ordering::Equal => return None,
@@ -78,9 +88,9 @@ impl Row {
     }
 
     /// The `metadata.NAME` cells as a JSON object of strings, in the order of the columns; `None` where the
-    /// file has no such column.
+    /// file has no such column, or the row was cut.
     pub fn metadata(&self, header: &Header) -> Option<String> {
-        if header.metadata.is_empty() {
+        if header.metadata.is_empty() || self.cut_at.is_some() {
             return None;
         }
         let cells =
@@ -92,6 +102,9 @@ impl Row {
     }
 
     fn not_empty(&self, index: usize) -> Option<&str> {
+        if self.cut_at.is_some() && index + 1 >= self.cells.len() {
+            return None;
+        }
         self.cells.get(index).map(str::trim).filter(|cell| !cell.is_empty())
     }
 }
@@ -99,7 +112,7 @@ impl Row {
 /// Prints no cell.
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { record, line, cells } = self;
+        let Self { record, line, cells, .. } = self;
         write!(f, "Row(record {record}, line {line}, {} cells [redacted])", cells.len())
     }
 }
@@ -139,7 +152,7 @@ mod tests {
     /// A row with one cell a field, all empty but the given ones.
     fn row(given: &[(usize, &str)], cell_count: usize) -> Row {
         let cell = |index| given.iter().find(|(at, _)| *at == index).map_or("", |(_, cell)| *cell);
-        Row { record: 1, line: 2, cells: (0..cell_count).map(cell).collect() }
+        Row { record: 1, line: 2, cells: (0..cell_count).map(cell).collect(), cut_at: None }
     }
 
     #[test]

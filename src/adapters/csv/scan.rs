@@ -21,8 +21,6 @@ const RECOGNISED_MIN: usize = 3;
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 /// How an OLE document begins, and so every .xls.
 const OLE_MAGIC: &[u8] = b"\xD0\xCF\x11\xE0";
-/// A zero byte among the first so many, which are the header, means that this is no text.
-const TEXT_BYTES: usize = 256;
 
 /// What a file is. The same bytes and options always give the same.
 #[derive(Debug, Clone)]
@@ -109,7 +107,10 @@ fn refuse_other_formats(path: &Path, head: &[u8], encoding: Option<&'static Enco
         return Err(CsvError::Workbook { file: shown(path) });
     }
     let is_utf_16 = encoding.is_some_and(|encoding| encoding == UTF_16LE || encoding == UTF_16BE);
-    if !is_utf_16 && head.iter().take(TEXT_BYTES).any(|byte| *byte == 0) {
+    // Elsewhere a zero byte is a problem of its row.
+    let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let mut header_line = head.iter().skip_while(|byte| is_line_end(byte)).take_while(|byte| !is_line_end(byte));
+    if !is_utf_16 && header_line.any(|byte| *byte == 0) {
         return Err(CsvError::NotText { file: shown(path) });
     }
     Ok(())
@@ -129,7 +130,7 @@ fn header(path: &Path, encoding: &'static Encoding, options: &ReadOptions) -> Re
         let line = File::open(path)
             .and_then(|file| reader::records(file, encoding, delimiter, options.record_bytes_max))
             .map_err(|error| CsvError::reading(path, error))?
-            .read(&mut titles)
+            .read_header(&mut titles)
             .map_err(|error| CsvError::in_record(path, error))?;
         let Some(line) = line else { return Err(CsvError::Empty { file: shown(path) }) };
         let recognised = Header::count_recognised(&titles);

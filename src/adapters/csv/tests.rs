@@ -224,7 +224,7 @@ fn an_unclosed_quotation_mark_ends_the_read_in_bounded_memory() {
     let error = reader.read(&mut row).unwrap_err();
     assert!(matches!(error, CsvError::RecordTooLong { line: 12, bytes_max: 65_536, .. }), "{error}");
     let message = "customers.csv line 12: the record is longer than 65536 bytes: a quotation mark that is not closed \
-                   swallows the rows after it; close it or remove it";
+                   swallows the rows after it; close it or remove it, or shorten the record";
     assert!(error.to_string().ends_with(message), "{error}");
     assert!(row.cells.is_empty(), "what was swallowed is not kept");
 }
@@ -237,6 +237,59 @@ fn a_quotation_mark_that_is_open_at_the_end_of_a_small_file_is_an_error() {
         "customers.csv line 3: a quotation mark in this record is not closed and swallows the rows after it; close it \
          or remove it"
     );
+}
+
+#[test]
+fn a_row_that_is_too_long_is_rejected_and_the_others_go_on() {
+    let text = fs::read_to_string(sample("customers.csv")).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let email = lines[1].split(',').nth(2).unwrap().to_owned();
+    lines[1] = lines[1].replacen("personal use", &"x".repeat(70_000), 1);
+    assert!(lines[1].len() > 70_000);
+    let (folder, path) = file_of(lines.join("\n"));
+    let (scan, rows) = read_fine(&path);
+    let (_, plain) = read_fine(&sample("customers.csv"));
+    let places = |rows: &[Row]| rows.iter().map(|row| (row.record, row.line)).collect::<Vec<_>>();
+    assert_eq!(places(&rows), places(&plain));
+    let bad: Vec<_> = rows.iter().filter_map(|row| Some((row.line, problems_of(row, &scan.header).err()?))).collect();
+    let message = "is longer than 65536 bytes (import.record_bytes_max) and was not read to its end: shorten its \
+                   longest cell in the original file";
+    assert_eq!(bad, [(2, vec![Problem::whole("RECORD_TOO_LONG", message)])]);
+
+    let mut writer = ResultWriter::create(folder.path(), "rejected", &scan, &["errorCode"]).unwrap();
+    writer.write(&rows[0], &["RECORD_TOO_LONG"]).unwrap();
+    let written = fs::read_to_string(writer.finish().unwrap()).unwrap();
+    assert!(written.contains(&email) && written.ends_with("RECORD_TOO_LONG\n"));
+}
+
+#[test]
+fn a_cut_row_gives_no_half_reference() {
+    let text = format!("jobId,idempotencyKey,{}\ncrm-1,{}\n", header_line(), "k".repeat(70_000));
+    let (_folder, path) = file_of(text);
+    let (scan, rows) = read_fine(&path);
+    assert_eq!((rows[0].job_id(&scan.header), rows[0].idempotency_key(&scan.header)), (Some("crm-1"), None));
+}
+
+#[test]
+fn a_header_that_is_too_long_is_an_error() {
+    let error = error_of(format!("{},{}\na\n", header_line(), "x".repeat(70_000)));
+    assert!(error.starts_with("customers.csv line 1: the record is longer than 65536 bytes"), "{error}");
+}
+
+#[test]
+fn a_zero_byte_is_a_problem_of_its_row() {
+    for changed_line in [2, 3, 100] {
+        let text = fs::read_to_string(sample("customers.csv")).unwrap();
+        let change = |(index, line): (usize, &str)| match index + 1 == changed_line {
+            true => format!("\0{line}\n"),
+            false => format!("{line}\n"),
+        };
+        let (_folder, path) = file_of(text.lines().enumerate().map(change).collect::<String>());
+        let (scan, rows) = read_fine(&path);
+        let bad = rows.iter().filter_map(|row| Some((row.line, problems_of(row, &scan.header).err()?)));
+        let bad: Vec<_> = bad.flat_map(|(line, problems)| problems.into_iter().map(move |p| (line, p.code))).collect();
+        assert_eq!(bad, [(changed_line as u64, "CONTROL_CHARACTER".to_owned())]);
+    }
 }
 
 #[test]

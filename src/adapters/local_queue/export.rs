@@ -3,9 +3,14 @@
 //! The queue is the truth and the file a copy of it: a thread of its own reads what has finished and appends
 //! it, and notes from time to time, once the file is on the disk, how far it got. After a crash the file is cut
 //! back to what was noted and goes on from there, so that each event stands in it once.
+//!
+//! The file may be rotated at any time. It is opened for appending and only whole lines are written, so that one
+//! which is cut to nothing while it is open (logrotate's `copytruncate`) begins with the next event, and what is
+//! noted of it is its real length. After a crash between such a cut and the next note, at most the events since
+//! the last note stand twice: in the file and in what was copied from it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -19,6 +24,9 @@ use super::report::events_after;
 
 /// Events read from the queue at once.
 const EVENTS_PER_READ: usize = 512;
+
+/// Lines are gathered to this many bytes before they are written.
+const BYTES_PER_WRITE: usize = 64 * 1024;
 
 /// Events after which progress is noted.
 const EVENTS_PER_NOTE: usize = 8_192;
@@ -101,7 +109,11 @@ struct Export {
     connection: Connection,
     queue: PathBuf,
     path: PathBuf,
-    file: BufWriter<File>,
+    file: File,
+    /// Whole lines that are yet to be written.
+    lines: Vec<u8>,
+    /// Length of the file when it was last looked at.
+    length: u64,
     finished: i64,
     unnoted: usize,
 }
@@ -115,19 +127,12 @@ impl Export {
             })
             .optional()
             .map_err(|error| LocalQueueError::from_sqlite(queue, &error))?;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(io)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
         let (finished, keep) = match noted {
-            Some((finished, bytes)) if bytes <= length => (finished, bytes),
-            // Somebody moved the file away, to rotate or to read it: go on in a new one.
-            Some((finished, _)) => (finished, whole_lines(&mut file, length).map_err(io)?),
+            // Shorter than noted: somebody cut it or moved it away, to rotate or to read it. Longer: it may still be
+            // another file than the one the note is about, so it is never cut within a line.
+            Some((finished, bytes)) => (finished, whole_lines(&mut file, bytes.min(length)).map_err(io)?),
             None => (0, whole_lines(&mut file, length).map_err(io)?),
         };
         file.set_len(keep).and_then(|()| file.seek(SeekFrom::End(0))).map_err(io)?;
@@ -135,7 +140,9 @@ impl Export {
             connection,
             queue: queue.to_owned(),
             path: path.to_owned(),
-            file: BufWriter::with_capacity(64 * 1024, file),
+            file,
+            lines: Vec::new(),
+            length: keep,
             finished,
             unnoted: 0,
         };
@@ -163,12 +170,16 @@ impl Export {
             let events = events_after(&self.connection, &self.queue, self.finished, EVENTS_PER_READ)?;
             let count = events.len();
             for (finished, event) in events {
-                writeln!(self.file, "{event}").map_err(|source| self.failed(source))?;
+                self.lines.extend_from_slice(event.as_bytes());
+                self.lines.push(b'\n');
+                if self.lines.len() >= BYTES_PER_WRITE {
+                    self.write()?;
+                }
                 self.finished = finished;
             }
-            self.file.flush().map_err(|source| self.failed(source))?;
+            self.write()?;
             self.unnoted += count;
-            if self.unnoted >= EVENTS_PER_NOTE {
+            if self.has_shrunk()? || self.unnoted >= EVENTS_PER_NOTE {
                 self.note()?;
             }
             if count < EVENTS_PER_READ {
@@ -177,15 +188,24 @@ impl Export {
         }
     }
 
+    fn write(&mut self) -> Result<(), ExportError> {
+        self.file.write_all(&self.lines).map_err(|source| self.failed(source))?;
+        self.lines.clear();
+        Ok(())
+    }
+
+    /// Whether somebody has cut the file since this was last asked: what is noted of it isn't true any more.
+    fn has_shrunk(&mut self) -> Result<bool, ExportError> {
+        let length = self.file.metadata().map_err(|source| self.failed(source))?.len();
+        Ok(length < std::mem::replace(&mut self.length, length))
+    }
+
     /// Notes how far the file has got, once that much of it is on the disk.
     fn note(&mut self) -> Result<(), ExportError> {
         self.unnoted = 0;
-        let bytes = self
-            .file
-            .get_ref()
-            .sync_data()
-            .and_then(|()| self.file.get_mut().stream_position())
-            .map_err(|source| self.failed(source))?;
+        // Where the last write ended: as the file is appended to, its real end then, whatever became of it before.
+        let end = self.file.sync_data().and_then(|()| self.file.stream_position());
+        let bytes = end.map_err(|source| self.failed(source))?;
         self.connection
             .prepare_cached("INSERT OR REPLACE INTO exports (file, finished, bytes) VALUES (?1, ?2, ?3)")
             .and_then(|mut statement| statement.execute(params![name(&self.path), self.finished, bytes]))

@@ -376,3 +376,43 @@ async fn the_events_file_holds_each_event_once_through_crashes_and_rotation() {
     assert_eq!(emails(), ["c@example.com"]);
     assert_eq!(failures.load(Ordering::SeqCst), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_events_file_that_is_cut_while_it_is_open_begins_with_the_next_event() {
+    let queue = Queue::new();
+    queue.import(&THREE);
+    let file = queue.path.with_file_name("results.ndjson");
+    let exporter = Exporter::start(queue.connection(), &queue.path, &file, || {}).unwrap();
+    let wake = exporter.waker();
+    let (written, awaited) = std::sync::mpsc::sync_channel(1);
+    // Wakes the exporter, then waits until it has written what it was woken for.
+    let path = file.clone();
+    let on_finished = move || {
+        wake();
+        while !std::fs::read(&path).is_ok_and(|text| text.ends_with(b"\n")) {
+            std::thread::yield_now();
+        }
+        written.send(()).unwrap();
+    };
+    let store = Store::start(queue.connection(), &queue.path, Box::new(on_finished)).unwrap();
+    let mut source = source(&store);
+    for _ in 0..2 {
+        let delivery = source.receive().await.unwrap().unwrap();
+        let event = event(&delivery, created());
+        delivery.handle.finish(event).await.unwrap();
+        awaited.recv().unwrap();
+        std::fs::File::options().write(true).open(&file).unwrap().set_len(0).unwrap();
+    }
+    let delivery = source.receive().await.unwrap().unwrap();
+    let event = event(&delivery, created());
+    delivery.handle.finish(event).await.unwrap();
+    awaited.recv().unwrap();
+    drop((source, store));
+    exporter.finish().unwrap();
+
+    let text = std::fs::read_to_string(&file).unwrap();
+    let emails: Vec<_> = text.lines().map(|line| serde_json::from_str::<Event>(line).unwrap().email.unwrap()).collect();
+    assert_eq!(emails, ["c@example.com"]);
+    let noted: u64 = queue.connection().query_row("SELECT bytes FROM exports", [], |row| row.get(0)).unwrap();
+    assert_eq!(noted, text.len() as u64);
+}

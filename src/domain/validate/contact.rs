@@ -33,11 +33,20 @@ pub(super) fn email(text: &str) -> Result<String, Refusal> {
     let lower: String = text.to_lowercase().nfc().collect();
     let options = Options::default().with_required_tld().without_display_text().without_domain_literal();
     match EmailAddress::parse_with_options(&lower, options) {
-        Ok(_) if lower.chars().count() <= 254 && !lower.contains(' ') => Ok(lower),
+        Ok(address) if lower.chars().count() <= 254 && !lower.contains(' ') && is_mail_domain(address.domain()) => {
+            Ok(lower)
+        }
         _ => Err((
             "INVALID_EMAIL",
             "is not one email address: write it as name@domain.tld, without spaces, names or several addresses"
                 .to_owned(),
         )),
     }
+}
+
+/// Labels of letters, digits and hyphens (RFC 5321). The grammar of addresses (RFC 5322) allows more in a domain,
+/// which no mail server can be found by. Letters beyond ASCII stand for an internationalised name.
+fn is_mail_domain(domain: &str) -> bool {
+    let is_fit = |c: char| !c.is_ascii() || c.is_ascii_alphanumeric() || c == '-';
+    domain.split('.').all(|label| !label.is_empty() && label.chars().all(is_fit))
 }

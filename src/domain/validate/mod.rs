@@ -5,13 +5,13 @@
 //!
 //! | field | normal form | rule |
 //! | --- | --- | --- |
-//! | text fields | invisible format characters removed, NFC, white space runs as one space, trimmed | length in characters, no control character |
-//! | `email` | as text, then lower case | one address with a domain, at most 254 characters |
+//! | text fields | invisible format characters removed, NFC, white space runs as one space, trimmed; empty where only joiners are left | length in characters, no control character |
+//! | `email` | as text, then lower case | one address with a domain of letters, digits and hyphens, at most 254 characters |
 //! | `phoneNumber` | E.164; `countryCode` tells how to read a national number | a number that can be dialled |
 //! | `ipAddress` | canonical text; IPv4-mapped IPv6 as IPv4 | IPv4 or IPv6; a warning where no person can come from it |
 //! | `countryCode` | upper case | ISO 3166-1 alpha-2 |
 //! | `program` | lower case, `-` and space as `_` | `custodial` or `non_custodial` |
-//! | `redirectUrl` | WHATWG serialisation; left out when empty | HTTPS, with a host, without credentials |
+//! | `redirectUrl` | WHATWG serialisation; left out when empty | begins with `https://`, a host without empty labels, no credentials |
 //! | `walletAddress` | EIP-55; left out when empty | 0x and 40 hex digits, checksum right where mixed-case |
 //! | `isTermsOfServiceAccepted` | `true` | must be true; never defaulted |
 

@@ -1,6 +1,6 @@
 //! Addresses of machines: where the person registered from, and where they go after verification.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use url::Url;
 
@@ -20,17 +20,43 @@ pub(super) fn ip_address(text: &str) -> Result<String, Refusal> {
     })
 }
 
-/// A warning for an address that no person on the internet can have: mostly the load balancer's own.
+/// A warning for an address that no person on the internet can have: mostly the load balancer's own. The ranges
+/// for documentation are let pass: samples and tests are full of them.
 pub(super) fn unlikely_address(canonical: &str) -> Option<Warning> {
     let unlikely = match canonical.parse().ok()? {
-        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_unspecified() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local(),
+        IpAddr::V4(v4) => {
+            v4.is_private()
+                || v4.is_loopback()
+                || v4.is_unspecified()
+                || v4.is_link_local()
+                || v4.is_multicast()
+                || is_shared(v4)
+                || is_reserved(v4)
+        }
+        IpAddr::V6(v6) => {
+            v6.is_loopback()
+                || v6.is_unspecified()
+                || v6.is_unique_local()
+                || v6.is_unicast_link_local()
+                || v6.is_multicast()
+        }
     };
     unlikely.then_some(Warning {
         field: Field::IpAddress,
         code: "UNLIKELY_IP_ADDRESS",
-        message: "is a private, loopback or unspecified address: was the person's own recorded, or a proxy's?",
+        message: "is an address that nobody has on the internet (private, shared, loopback, multicast or reserved): was \
+                  the person's own recorded, or a proxy's?",
     })
+}
+
+/// 100.64.0.0/10: between a provider's customers and its address translation (RFC 6598).
+fn is_shared(address: Ipv4Addr) -> bool {
+    matches!(address.octets(), [100, 64..=127, ..])
+}
+
+/// 240.0.0.0/4, which ends with the broadcast address (RFC 1112).
+fn is_reserved(address: Ipv4Addr) -> bool {
+    address.octets()[0] >= 240
 }
 
 /// An HTTPS URL in WHATWG serialisation.
@@ -39,8 +65,12 @@ pub(super) fn redirect_url(text: &str) -> Result<String, Refusal> {
     let Ok(url) = Url::parse(text) else {
         return refuse("is no URL: write it in full, such as https://app.example.com/done");
     };
-    if url.scheme() != "https" {
+    // Of the text, not of what was understood: the standard makes `https:x.example` and `https:/x.example` fit.
+    if !text.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://")) {
         return refuse("must begin with https://");
+    }
+    if !url.host_str().is_some_and(has_no_empty_label) {
+        return refuse("has a host name with two dots in a row or a dot in front: correct it");
     }
     if !url.username().is_empty() || url.password().is_some() {
         return refuse("must not contain a user name or a password");
@@ -49,4 +79,9 @@ pub(super) fn redirect_url(text: &str) -> Result<String, Refusal> {
         return refuse("is longer than 2048 characters");
     }
     Ok(url.into())
+}
+
+/// A dot at the end is the root of the name system and fine.
+fn has_no_empty_label(host: &str) -> bool {
+    host.strip_suffix('.').unwrap_or(host).split('.').all(|label| !label.is_empty())
 }

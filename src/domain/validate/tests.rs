@@ -122,6 +122,11 @@ fn values_are_refused_with_their_code() {
         (Field::Email, "jane@example.com, joe@example.com", "INVALID_EMAIL"),
         (Field::Email, "Jane <jane@example.com>", "INVALID_EMAIL"),
         (Field::Email, "jane@[192.0.2.1]", "INVALID_EMAIL"),
+        (Field::Email, "jane@exa_mple.com", "INVALID_EMAIL"),
+        (Field::Email, "jane@exa!mple.com", "INVALID_EMAIL"),
+        (Field::Email, "jane@example..com", "INVALID_EMAIL"),
+        (Field::Email, "jane@.example.com", "INVALID_EMAIL"),
+        (Field::Email, "jane@example.com.", "INVALID_EMAIL"),
         (Field::PhoneNumber, "4.15556E+10", "INVALID_PHONE_NUMBER"),
         (Field::PhoneNumber, "12345", "INVALID_PHONE_NUMBER"),
         (Field::PhoneNumber, "+999123456789", "INVALID_PHONE_NUMBER"),
@@ -136,6 +141,15 @@ fn values_are_refused_with_their_code() {
         (Field::RedirectUrl, "http://app.example.com", "INVALID_REDIRECT_URL"),
         (Field::RedirectUrl, "app.example.com", "INVALID_REDIRECT_URL"),
         (Field::RedirectUrl, "https://user:pass@app.example.com", "INVALID_REDIRECT_URL"),
+        (Field::RedirectUrl, "https:app.example.com", "INVALID_REDIRECT_URL"),
+        (Field::RedirectUrl, "https:/app.example.com", "INVALID_REDIRECT_URL"),
+        (Field::RedirectUrl, r"https:\\app.example.com", "INVALID_REDIRECT_URL"),
+        (Field::RedirectUrl, "https://app..example", "INVALID_REDIRECT_URL"),
+        (Field::RedirectUrl, "https://.app.example", "INVALID_REDIRECT_URL"),
+        (Field::RedirectUrl, "https://app.example..", "INVALID_REDIRECT_URL"),
+        (Field::FirstName, "\u{200d}", "REQUIRED"),
+        (Field::FirstName, " \u{200c} \u{2060}\u{200d}", "REQUIRED"),
+        (Field::City, "\u{2060}\u{61c}\u{180e}", "REQUIRED"),
         (Field::WalletAddress, "0x1234", "INVALID_WALLET_ADDRESS"),
         (Field::WalletAddress, "0X5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", "INVALID_WALLET_ADDRESS"),
         (Field::WalletAddress, "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD", "WALLET_CHECKSUM"),
@@ -161,6 +175,9 @@ fn values_are_sent_in_normal_form() {
         (Field::FirstName, "  Anne\u{a0} Marie\t", "Anne Marie"),
         (Field::FirstName, "Jose\u{301}", "José"),
         (Field::FirstName, "\u{feff}Jane\u{200b}", "Jane"),
+        (Field::FirstName, "\u{61c}Ja\u{2060}ne\u{180e}", "Jane"),
+        (Field::FirstName, "क्\u{200d}ष", "क्\u{200d}ष"),
+        (Field::Email, "jane@bücher.example", "jane@bücher.example"),
         (Field::Email, " Jane.DOE@Example.COM ", "jane.doe@example.com"),
         (Field::PhoneNumber, "(415) 555-0132", "+14155550132"),
         (Field::PhoneNumber, "\u{202d}+1 415 555 0132\u{202c}", "+14155550132"),
@@ -171,6 +188,7 @@ fn values_are_sent_in_normal_form() {
         (Field::CountryCode, "us", "US"),
         (Field::Program, "Non-Custodial", "non_custodial"),
         (Field::RedirectUrl, "HTTPS://App.Example.com", "https://app.example.com/"),
+        (Field::RedirectUrl, "https://app.example.com./done", "https://app.example.com./done"),
         (
             Field::WalletAddress,
             "0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed",
@@ -200,10 +218,19 @@ fn a_national_number_is_read_as_one_of_the_country() {
 
 #[test]
 fn an_address_that_no_person_can_have_is_a_warning_only() {
+    let count = |address| validate(&jane_with(&[(Field::IpAddress, address)])).unwrap().1.len();
     for address in ["10.0.0.5", "127.0.0.1", "0.0.0.0", "::1", "fe80::1", "fd00::1", "::ffff:192.168.1.1"] {
-        let (_, warnings) = validate(&jane_with(&[(Field::IpAddress, address)])).unwrap();
-        assert_eq!(warnings.len(), 1, "{address}");
+        assert_eq!(count(address), 1, "{address}");
     }
+    for address in
+        ["100.64.0.0", "100.127.255.255", "224.0.0.1", "239.1.2.3", "240.0.0.1", "255.255.255.255", "ff02::1"]
+    {
+        assert_eq!(count(address), 1, "{address}");
+    }
+    for address in ["100.63.255.255", "100.128.0.0", "223.255.255.255", "192.0.2.1", "198.51.100.1", "203.0.113.1"] {
+        assert_eq!(count(address), 0, "{address}");
+    }
+    assert_eq!(count("2001:db8::1"), 0);
 }
 
 #[test]

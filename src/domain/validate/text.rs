@@ -7,12 +7,16 @@ use super::Refusal;
 /// The normal form of text: without invisible format characters, NFC, runs of white space as one space, trimmed.
 ///
 /// Invisible characters come with copies from mail and contacts programs; two values that look the same must
-/// have the same key. Joiners (U+200C, U+200D) stay: several scripts need them.
+/// have the same key. Joiners (U+200C, U+200D) stay: several scripts need them. A value of nothing but joiners and
+/// white space looks empty and is: the empty text.
 pub(super) fn clean(given: &str) -> String {
     if given.is_ascii() {
         return fold_white_space(given);
     }
     let visible: String = given.chars().filter(|c| !is_invisible(*c)).nfc().collect();
+    if visible.chars().all(|c| c.is_whitespace() || is_joiner(c)) {
+        return String::new();
+    }
     fold_white_space(&visible)
 }
 
@@ -30,8 +34,21 @@ fn fold_white_space(text: &str) -> String {
 fn is_invisible(c: char) -> bool {
     matches!(
         c,
-        '\u{AD}' | '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}'
+        '\u{AD}'
+            | '\u{61C}'
+            | '\u{180E}'
+            | '\u{200B}'
+            | '\u{200E}'
+            | '\u{200F}'
+            | '\u{202A}'..='\u{202E}'
+            | '\u{2060}'
+            | '\u{2066}'..='\u{2069}'
+            | '\u{FEFF}'
     )
+}
+
+fn is_joiner(c: char) -> bool {
+    matches!(c, '\u{200C}' | '\u{200D}')
 }
 
 /// Lengths are in characters (Unicode scalar values), not bytes: the API's table says "characters".

@@ -166,11 +166,11 @@ fn redirect_urls_are_https() {
 }
 
 #[test]
-fn country_codes_are_two_upper_case_letters() {
+fn country_codes_are_assigned_upper_case_ones() {
     for country in ["US", "KE", "NG"] {
         accepts(&body_with("countryCode", country));
     }
-    for country in ["", "U", "us", "USA", "U1", "É"] {
+    for country in ["", "U", "us", "USA", "U1", "É", "XX", "ZZ", "UK"] {
         refuses(&body_with("countryCode", country), &["countryCode"]);
     }
 }
