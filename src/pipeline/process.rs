@@ -13,6 +13,13 @@ use crate::domain::{Answer, Event, IdempotencyKey, Job, Lane};
 use crate::ports::{Delivery, PartnerApi, QueueError, Settle, UserList};
 use crate::telemetry::{ApiAnswered, JobFinished, JobInvalid, RetryScheduled, Throttled};
 
+/// Answers about the account that one job gets before it is set aside. A firewall that dislikes one row answers it like
+/// this for ever, and the row would close the gate for all others again and again.
+const REFUSALS_IN_HAND: u32 = 3;
+
+/// How long a job is set aside.
+const SET_ASIDE: Duration = Duration::from_secs(300);
+
 /// Carries one delivery through, and settles it: finished, or put back.
 ///
 /// # Errors
@@ -34,6 +41,7 @@ where
     };
     job.identity.job_id = job.identity.job_id.or(message_id);
 
+    let mut refusals = 0;
     loop {
         let before = history;
         let Some((pass, slot)) = admit(context, lane, &mut handle, &mut history).await? else {
@@ -55,7 +63,11 @@ where
                 return handle.finish(event).await;
             }
             // Neither an attempt nor a send that could have created anybody.
-            Some(Step::Throttle(_) | Step::Pause(_)) => {
+            Some(step @ (Step::Throttle(_) | Step::Pause(_))) => {
+                refusals += u32::from(matches!(step, Step::Pause(_)));
+                if refusals == REFUSALS_IN_HAND {
+                    return handle.put_back(before, SET_ASIDE).await;
+                }
                 history = before;
                 if before.first_sent_at.is_none() {
                     handle.retract_intent().await?;

@@ -69,7 +69,10 @@ impl Partner {
 }
 
 impl PartnerApi for Partner {
-    async fn create(&self, key: &IdempotencyKey, _body: &str) -> Answer {
+    async fn create(&self, key: &IdempotencyKey, body: &str) -> Answer {
+        if body.contains("poison@") {
+            return Answer::Account(AccountReason::Suspended);
+        }
         self.0.sent.lock().unwrap().push((Instant::now(), *key));
         {
             let mut in_flight = self.0.in_flight.lock().unwrap();
@@ -275,6 +278,19 @@ async fn an_answer_about_the_account_pauses_everybody_and_is_charged_to_nobody()
         let seconds: Vec<u64> = sent.iter().map(|(at, _)| (*at - sent[0].0).as_secs()).collect();
         assert_eq!(seconds, [0, 0, 0, 0, 10, 30, 30, 30, 30, 30], "{reason}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_row_that_a_firewall_dislikes_does_not_hold_up_the_others() {
+    let emails: Vec<String> = (0..200).map(|n| format!("p{n}@example.com")).collect();
+    let emails: Vec<&str> = ["poison@example.com"].into_iter().chain(emails.iter().map(String::as_str)).collect();
+    let mut bench = Bench::new(&Partner::default()).with_jobs(&emails);
+    bench.rate = NonZeroU32::new(10);
+    let ended = tokio::time::timeout(Duration::from_secs(180), bench.work()).await;
+    assert!(ended.is_err(), "the row is over, and nobody can say how");
+    assert_eq!(bench.queue.events().len(), 200);
+    let waiting = bench.queue.waiting();
+    assert_eq!((waiting.len(), waiting[0].attempts, waiting[0].first_sent_at), (1, 0, None));
 }
 
 #[tokio::test(start_paused = true)]
