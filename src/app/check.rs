@@ -14,7 +14,7 @@ use super::results;
 use super::rows::{self, Counts, RowsJob, Visitor};
 use super::summary::grouped;
 use super::{Finished, read_options, signals, start_logging};
-use crate::adapters::csv::{self, EncodingOrigin, Row, Scan};
+use crate::adapters::csv::{self, Row, Scan};
 use crate::adapters::local_queue::import::{Batch, Importer, Kind};
 use crate::adapters::local_queue::open::{IfMissing, Purpose, open};
 use crate::cli::CheckArgs;
@@ -109,13 +109,22 @@ impl Plan {
     fn text(&self, file: &str, scan: &Scan, settings: &Settings) -> (String, Finished) {
         let Counts { rows, new, repeated, rejected, warned, .. } = self.counts;
         let mut lines = vec![
-            format!("{file}: {} rows, {}, separated by {}s", grouped(rows), encoding(scan), scan.delimiter.name()),
+            format!(
+                "{file}: {} rows, {}, separated by {}s",
+                grouped(rows),
+                scan.encoding.name(),
+                scan.delimiter.name()
+            ),
             format!("  to be created   {:>11}", grouped(new)),
             format!("  repeated        {:>11}   (the same as an earlier row: sent once)", grouped(repeated)),
             format!("  rejected        {:>11}   (not sent: see below)", grouped(rejected)),
         ];
         if warned > 0 {
             lines.push(format!("  worth a look    {:>11}   (sent as they are)", grouped(warned)));
+        }
+        lines.extend(intake::encoding_note(scan).map(|note| format!("  {note}")));
+        if rows == 0 {
+            lines.push("  there are no rows below the header: is this the right file?".to_owned());
         }
         for (column, title) in scan.header.ignored() {
             lines.push(format!("  column {column} {title:?} is not sent; it comes back in the result files"));
@@ -157,14 +166,6 @@ impl Visitor for Plan {
     fn warned(&mut self, row: &Row, warning: &Warning) {
         self.list(row, &format!("{}: {} (sent as it is)", warning.field.name(), warning.message));
     }
-}
-
-fn encoding(scan: &Scan) -> String {
-    let how = match scan.encoding_origin {
-        EncodingOrigin::Guessed => " (guessed: name another with --encoding if accents look wrong)",
-        _ => "",
-    };
-    format!("{}{how}", scan.encoding.name())
 }
 
 fn forecast(jobs: u64, settings: &Settings) -> String {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::value::RawValue as RawJson;
 
-use crate::adapters::csv::{Header, Row};
+use crate::adapters::csv::{EncodingOrigin, Header, Row, Scan};
 use crate::domain::job::{Identity, InvalidJob, JobMessage};
 use crate::domain::{Field, IdempotencyKey, Job, Problem, RawValue, Source, User, Warning, validate};
 
@@ -64,6 +64,9 @@ impl Intake<'_> {
         if let Some(problem) = row.column_problem(self.header) {
             return Err(vec![problem]);
         }
+        if let Some(problem) = row.unmended_problem(self.header) {
+            return Err(vec![problem]);
+        }
         let unreadable = row.encoding_problems(self.header);
         if !unreadable.is_empty() {
             return Err(unreadable);
@@ -106,6 +109,20 @@ pub fn key_conflict() -> Problem {
 /// The key that stands in for a row without one, and the name of a job that has none.
 pub fn stand_in(batch_id: &str, line: u64) -> IdempotencyKey {
     IdempotencyKey::for_invalid_row(batch_id, line)
+}
+
+/// What a person should know about how the text was read.
+pub fn encoding_note(scan: &Scan) -> Option<String> {
+    let encoding = scan.encoding.name();
+    match scan.encoding_origin {
+        EncodingOrigin::Guessed => Some(format!(
+            "the file is read as {encoding}, which is a guess: if accents come out wrong, name another with --encoding"
+        )),
+        EncodingOrigin::Damaged => {
+            Some("some characters of the file can't be read; rows with such fields are rejected".to_owned())
+        }
+        EncodingOrigin::Option | EncodingOrigin::ByteOrderMark | EncodingOrigin::Valid => None,
+    }
 }
 
 /// A file's name without its folder.

@@ -11,7 +11,7 @@ use super::Finished;
 use super::error::AppError;
 use super::intake::{self, Intake};
 use super::partner;
-use super::progress::{Progress, WorkProgress};
+use super::progress::{Progress, WorkProgress, counts};
 use super::results::{self, Summary};
 use super::rows::{self, RowsJob, Visitor};
 use super::signals::stop_on_signal;
@@ -169,10 +169,11 @@ impl Run {
             }
             return Err(AppError::Usage(format!(
                 "{file} has changed since the run in {folder} began (it was {was}, it is {is}). \
-                 To finish that run, put the file back as it was. To onboard the changed file, give another --out DIR: \
-                 people who were created already come out as existing, nobody is created twice",
+                 To go on with that run, put the file back as it was. To onboard the changed file, start a run of its own, \
+                 in which nobody is created twice either:\n  {command} --out {folder}-2",
                 file = self.file.display(),
                 folder = self.folder.display(),
+                command = resume_command(),
                 was = intake::hex(&known.batch.fingerprint[..4]),
                 is = intake::hex(&self.batch.fingerprint[..4]),
             )));
@@ -202,6 +203,9 @@ fn import_rows(run: &Run, progress: &Progress, stop: &CancellationToken) -> Resu
     }
     for (column, title) in run.scan.header.ignored() {
         progress.say(&format!("note: column {column} {title:?} is not sent; it comes back in the result files"));
+    }
+    if let Some(note) = intake::encoding_note(&run.scan) {
+        progress.say(&format!("note: {note}"));
     }
     progress.start_import();
     let mut importer = Importer::begin(connection, &run.queue, &run.batch, Kind::Run, known.as_ref())?;
@@ -233,8 +237,8 @@ fn import_rows(run: &Run, progress: &Progress, stop: &CancellationToken) -> Resu
         }
     };
     importer.finish(counts.is_some())?;
-    if counts.is_some_and(|counts| counts.warned > 0) {
-        progress.say("note: some rows deserve a look; `plu-onboard check` lists them");
+    if let Some(warned) = counts.map(|counts| counts.warned).filter(|warned| *warned > 0) {
+        progress.say(&format!("note: {warned} rows deserve a look; `plu-onboard check` lists them"));
     }
     Ok(if counts.is_some() { run.known(&mut run.open(Purpose::Work)?)? } else { None })
 }
@@ -310,7 +314,8 @@ fn left(summary: &Summary, cut_off: usize) -> String {
     } else {
         String::new()
     };
-    format!("with {} of {} rows still waiting{on_their_way}", summary.tally.waiting, summary.rows)
+    let counts = counts(&summary.tally);
+    format!("with {counts} and {} of {} rows still waiting{on_their_way}", summary.tally.waiting, summary.rows)
 }
 
 fn stopped(run: &Run, progress: &Progress, how: &str) -> Result<Finished, AppError> {

@@ -12,7 +12,7 @@ use crate::config::Settings;
 pub fn check(_arguments: &ConfigArgs, settings: &Settings) -> Result<Finished, AppError> {
     start_logging(settings, "warn", std::io::stderr)?;
     partner::api_key(settings)?;
-    print("the settings are right, and the API key fits api.url\n");
+    print("the settings are right, and there is an API key that is not for another api.url; it was not tried\n");
     Ok(Finished::Well)
 }
 

@@ -20,9 +20,7 @@ fn text(summary: &Summary, folder: &Path) -> String {
         let file = if count > 0 { file.display().to_string() } else { String::new() };
         lines.push(format!("  {:<9}{:>11}   {file}", event_type.short(), grouped(count)).trim_end().to_owned());
     }
-    if tally.waiting > 0 {
-        lines.push(format!("  {:<9}{:>11}", "waiting", grouped(tally.waiting)));
-    }
+    lines.push(format!("  {:<9}{:>11}", "waiting", grouped(tally.waiting)));
     lines.push(balance(summary));
     for (cluster, count) in &summary.problems {
         lines.push(format!("  {count} x {cluster}"));
@@ -35,8 +33,8 @@ fn text(summary: &Summary, folder: &Path) -> String {
     }
     if summary.without_link > 0 {
         lines.push(format!(
-            "  {} created users have no link: an earlier request created them and its answer was lost; they were found \
-             by looking them up",
+            "  {} created users have no link: an earlier request created them and its answer was lost, or they were sent \
+             from another folder minutes before; they were found by looking them up",
             summary.without_link
         ));
     }

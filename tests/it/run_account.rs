@@ -82,7 +82,7 @@ fn a_wrong_url_pauses_the_run_and_blames_nobody() {
     let mut running = run(&place, &partner.url().replace("/api", "/nothing-here")).start();
     running.says("nothing of the API answers at this base URL (404): check api.url");
     running.signal("INT");
-    running.ends_with(1).said(&["with 300 of 300 rows still waiting"]);
+    running.ends_with(1).said(&["300 of 300 rows still waiting"]);
     assert_eq!(place.results("out").tally(), [0, 0, 0, 0, ROWS]);
     assert!(place.results("out").events().is_empty());
 }

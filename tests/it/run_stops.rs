@@ -24,7 +24,7 @@ fn stop_and_resume(signal: &str) {
     let created = partner.stats().model.created;
     assert!((50..ROWS).contains(&created), "{created}");
     stopped.said(&[
-        &format!("with {} of {ROWS} rows still waiting", ROWS - created),
+        &format!("with {created} created and {} of {ROWS} rows still waiting", ROWS - created),
         "Nothing is lost; go on with:",
         &format!("plu-onboard {arguments}\n"),
     ]);
@@ -87,7 +87,7 @@ fn requests_that_outlast_the_grace_are_cut_off_and_looked_up_by_the_next_run() {
     let mut running = run().start();
     running.until("requests that hang", || partner.stats().model.created == 8);
     running.signal("TERM");
-    running.ends_with(1).said(&["with 40 of 40 rows still waiting", "8 requests were still on their way"]);
+    running.ends_with(1).said(&["40 of 40 rows still waiting", "8 requests were still on their way"]);
     partner.control(&Control { latency_ms: Some(0), ..Control::default() });
     run().ends_with(0);
     assert_eq!(partner.stats().model.users, 40);

@@ -49,6 +49,8 @@ pub struct Header {
     pub(super) job_id: Option<usize>,
     pub(super) idempotency_key: Option<usize>,
     pub(super) metadata: Vec<(String, usize)>,
+    /// The `errorCode` of an earlier result of this program.
+    pub(super) error_code: Option<usize>,
 }
 
 /// Everything that is wrong with a header, at once.
@@ -131,10 +133,18 @@ impl Header {
     }
 
     fn new(titles: Vec<String>, columns: Vec<Column>) -> Self {
-        let mut header =
-            Self { titles, fields: vec![], job_id: None, idempotency_key: None, metadata: vec![], columns };
+        let mut header = Self {
+            titles,
+            fields: vec![],
+            job_id: None,
+            idempotency_key: None,
+            metadata: vec![],
+            error_code: None,
+            columns,
+        };
         for (index, column) in header.columns.iter().enumerate() {
             match column {
+                Column::Result if fold(&header.titles[index]) == fold("errorCode") => header.error_code = Some(index),
                 Column::Field(field) => header.fields.push((*field, index)),
                 Column::JobId => header.job_id = Some(index),
                 Column::IdempotencyKey => header.idempotency_key = Some(index),

@@ -47,6 +47,16 @@ impl Row {
         Some(Problem::whole("WRONG_COLUMN_COUNT", message))
     }
 
+    /// A row of an earlier `rejected.csv` that was rejected for something that can't be seen in the row any more, and
+    /// that nobody says was mended: a missing cell was filled up, a contradicting row is in another file.
+    pub fn unmended_problem(&self, header: &Header) -> Option<Problem> {
+        let codes = self.not_empty(header.error_code?)?;
+        let code = codes.split(" | ").find(|code| NOT_SEEN_AGAIN.contains(code))?;
+        let message = "was rejected for this before, and whether it was mended can't be seen: mend the row in the file \
+                       it came from, or mend it here and empty its errorCode cell";
+        Some(Problem::whole(code, message))
+    }
+
     /// One problem for each field that contains U+FFFD, the stand-in for bytes that are not text in the file's
     /// encoding. Such a name or address must not be sent.
     pub fn encoding_problems(&self, header: &Header) -> Vec<Problem> {
@@ -108,6 +118,10 @@ impl Row {
         self.cells.get(index).map(str::trim).filter(|cell| !cell.is_empty())
     }
 }
+
+/// Codes of problems that a row of a result file doesn't show any more.
+const NOT_SEEN_AGAIN: [&str; 4] =
+    ["WRONG_COLUMN_COUNT", "RECORD_TOO_LONG", "EMAIL_IN_FILE_TWICE", "IDEMPOTENCY_KEY_IN_USE"];
 
 /// Prints no cell.
 impl fmt::Debug for Row {
@@ -208,6 +222,21 @@ mod tests {
             assert_eq!(problem, Problem::whole("WRONG_COLUMN_COUNT", message));
         }
         assert_eq!(row(&[(3, "a\nb")], 15).column_problem(&header), None);
+    }
+
+    #[test]
+    fn a_row_rejected_for_what_can_not_be_seen_stays_rejected_until_its_code_is_emptied() {
+        let header = header_with(&["errorField", "errorCode", "errorMessage"]);
+        for (code, expected) in [
+            ("WRONG_COLUMN_COUNT", Some("WRONG_COLUMN_COUNT")),
+            ("REQUIRED | EMAIL_IN_FILE_TWICE", Some("EMAIL_IN_FILE_TWICE")),
+            ("INVALID_EMAIL", None),
+            (" ", None),
+        ] {
+            let problem = row(&[(16, code)], 18).unmended_problem(&header);
+            assert_eq!(problem.map(|problem| problem.code).as_deref(), expected, "{code}");
+        }
+        assert_eq!(row(&[], 15).unmended_problem(&header_with(&[])), None);
     }
 
     #[test]

@@ -345,7 +345,7 @@ fn a_result_file_reads_back_to_the_same_cells_and_the_extra_ones() {
 
         let (again, rows_again) = read_fine(&path);
         assert_eq!((again.delimiter, again.encoding.name()), (scan.delimiter, "UTF-8"));
-        assert_eq!(again.has_bom, scan.has_bom);
+        assert_eq!(again.has_bom, scan.has_bom || scan.encoding != encoding_rs::UTF_8);
         assert_eq!(again.header.titles()[..15], *scan.header.titles());
         assert_eq!(again.header.titles()[15..], ERROR_COLUMNS);
         assert_eq!(again.header.ignored().count(), 0);

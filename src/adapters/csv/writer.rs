@@ -1,7 +1,7 @@
 //! Result files: the customer's own columns and cells, then what became of each row.
 //!
 //! The file has the delimiter of the input and is UTF-8, with a byte order mark where the input had one or was
-//! UTF-16, because the spreadsheet that wrote that will open this and would misread accents without it.
+//! in another encoding, because the spreadsheet that wrote that will open this and would misread accents without it.
 //! Result columns of an earlier run are left out, so they don't pile up when a corrected `rejected.csv` is given again.
 //!
 //! **Invariants:** under its name there is a whole file or none; whoever else is on the machine can't read it at
@@ -11,7 +11,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use encoding_rs::{UTF_16BE, UTF_16LE};
+use encoding_rs::UTF_8;
 
 use super::{CsvError, Header, Row, Scan};
 
@@ -33,7 +33,7 @@ impl ResultWriter {
         let path = folder.join(format!("{name}.csv"));
         let begin = || {
             let (file, mut handle) = PartFile::create(folder, name)?;
-            if scan.has_bom || scan.encoding == UTF_16LE || scan.encoding == UTF_16BE {
+            if scan.has_bom || scan.encoding != UTF_8 {
                 handle.write_all("\u{FEFF}".as_bytes())?;
             }
             // Flexible: a row with surplus cells keeps them.
