@@ -107,13 +107,14 @@ fn text(file: &str, queue: &Path, counts: &Counts, rejects: Option<&Path>) -> St
     let Counts { rows, new, known, repeated, rejected, .. } = *counts;
     let rejects = rejects.map_or_else(String::new, |path| format!(": see {}", path.display()));
     format!(
-        "{file}: {} rows\n  put on {}: {}\n  on it from before: {}\n  repeat an earlier row: {}\n  rejected, not put on it: {}{rejects}\n",
+        "{file}: {} rows\n  put on {}: {}\n  on it from before: {}\n  repeat an earlier row: {}\n  rejected, not put on it: {}{rejects}\nWork on it with: plu-onboard worker --queue local:{}\n",
         grouped(rows),
         queue.display(),
         grouped(new),
         grouped(known),
         grouped(repeated),
         grouped(rejected),
+        queue.display(),
     )
 }
 
