@@ -44,6 +44,8 @@ struct Pause {
 
 #[derive(Debug, Default)]
 struct State {
+    /// How often it opened after a pause.
+    openings: u64,
     throttled_until: Option<Instant>,
     /// Throttled answers without advice since the last other answer.
     throttled_in_a_row: u32,
@@ -82,11 +84,22 @@ impl Gate {
         }
     }
 
+    /// How often it has opened after a pause: whether others fared better in between.
+    pub fn openings(&self) -> u64 {
+        self.lock().openings
+    }
+
     /// Waits until a request may leave. Cancel-safe.
     pub async fn pass(&self) -> Pass<'_> {
+        self.pass_after(Duration::ZERO).await
+    }
+
+    /// The same for a job that was refused: leaves a probe to others for so long, so that a job that alone is at fault
+    /// doesn't keep probing for all.
+    pub async fn pass_after(&self, courtesy: Duration) -> Pass<'_> {
         loop {
             let changed = self.changed.notified();
-            match self.try_pass() {
+            match self.try_pass(courtesy) {
                 Ok(pass) => return pass,
                 Err(Some(at)) => tokio::select! {
                     () = sleep_until(at) => {}
@@ -98,7 +111,7 @@ impl Gate {
     }
 
     /// Takes a pass, or says when to try again (`None`: when something has changed).
-    fn try_pass(&self) -> Result<Pass<'_>, Option<Instant>> {
+    fn try_pass(&self, courtesy: Duration) -> Result<Pass<'_>, Option<Instant>> {
         let now = Instant::now();
         let mut state = self.lock();
         if let Some(until) = state.throttled_until {
@@ -109,7 +122,7 @@ impl Gate {
         }
         match &mut state.pause {
             None => Ok(Pass { gate: self, is_probe: false }),
-            Some(pause) => match pause.probe_at {
+            Some(pause) => match pause.probe_at.map(|at| at + courtesy) {
                 Some(at) if at <= now => {
                     pause.probe_at = None;
                     Ok(Pass { gate: self, is_probe: true })
@@ -165,7 +178,10 @@ impl Pass<'_> {
         if !std::mem::take(&mut self.is_probe) {
             return None;
         }
-        let was_paused = self.gate.lock().pause.take().is_some();
+        let mut state = self.gate.lock();
+        let was_paused = state.pause.take().is_some();
+        state.openings += u64::from(was_paused);
+        drop(state);
         self.gate.changed.notify_waiters();
         was_paused.then_some(GateChanged::Opened)
     }

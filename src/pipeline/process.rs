@@ -13,9 +13,15 @@ use crate::domain::{Answer, Event, IdempotencyKey, Job, Lane};
 use crate::ports::{Delivery, PartnerApi, QueueError, Settle, UserList};
 use crate::telemetry::{ApiAnswered, JobFinished, JobInvalid, RetryScheduled, Throttled};
 
-/// Answers about the account that one job gets before it is set aside. A firewall that dislikes one row answers it like
-/// this for ever, and the row would close the gate for all others again and again.
+/// Answers about the account that one job gets, while others are answered well in between, before it is set aside. A
+/// firewall that dislikes one row answers it like this for ever, and the row would close the gate for all others again
+/// and again. Where nobody fares better, the account is at fault and the job stays to probe with.
 const REFUSALS_IN_HAND: u32 = 3;
+
+/// How long a job that was refused leaves the next probe to others.
+const fn courtesy(refused_at: Option<u64>) -> Duration {
+    Duration::from_millis(if refused_at.is_some() { 100 } else { 0 })
+}
 
 /// How long a job is set aside.
 const SET_ASIDE: Duration = Duration::from_secs(300);
@@ -41,10 +47,11 @@ where
     };
     job.identity.job_id = job.identity.job_id.or(message_id);
 
-    let mut refusals = 0;
+    // `openings`: how often the gate had opened when this job was last refused.
+    let (mut refusals, mut openings) = (0, None);
     loop {
         let before = history;
-        let Some((pass, slot)) = admit(context, lane, &mut handle, &mut history).await? else {
+        let Some((pass, slot)) = admit(context, lane, courtesy(openings), &mut handle, &mut history).await? else {
             return handle.put_back(before, Duration::ZERO).await;
         };
         history.attempts += 1;
@@ -64,7 +71,10 @@ where
             }
             // Neither an attempt nor a send that could have created anybody.
             Some(step @ (Step::Throttle(_) | Step::Pause(_))) => {
-                refusals += u32::from(matches!(step, Step::Pause(_)));
+                if matches!(step, Step::Pause(_)) {
+                    let now = context.gate.openings();
+                    refusals += u32::from(openings.replace(now).is_some_and(|then| now > then));
+                }
                 if refusals == REFUSALS_IN_HAND {
                     return handle.put_back(before, SET_ASIDE).await;
                 }
@@ -96,6 +106,7 @@ where
 async fn admit<'c, A, H>(
     context: &'c Context<A>,
     lane: Lane,
+    courtesy: Duration,
     handle: &mut H,
     history: &mut History,
 ) -> Result<Option<(Pass<'c>, tokio::sync::SemaphorePermit<'c>)>, QueueError>
@@ -109,7 +120,7 @@ where
         let pass = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(None),
-            pass = context.gate.pass() => pass,
+            pass = context.gate.pass_after(courtesy) => pass,
         };
         let slot = tokio::select! {
             biased;

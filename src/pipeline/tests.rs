@@ -286,11 +286,21 @@ async fn one_row_that_a_firewall_dislikes_does_not_hold_up_the_others() {
     let emails: Vec<&str> = ["poison@example.com"].into_iter().chain(emails.iter().map(String::as_str)).collect();
     let mut bench = Bench::new(&Partner::default()).with_jobs(&emails);
     bench.rate = NonZeroU32::new(10);
-    let ended = tokio::time::timeout(Duration::from_secs(180), bench.work()).await;
+    let ended = tokio::time::timeout(Duration::from_secs(240), bench.work()).await;
     assert!(ended.is_err(), "the row is over, and nobody can say how");
     assert_eq!(bench.queue.events().len(), 200);
     let waiting = bench.queue.waiting();
     assert_eq!((waiting.len(), waiting[0].attempts, waiting[0].first_sent_at), (1, 0, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_alone_goes_on_with_the_first_probe_after_a_long_pause() {
+    let partner = Partner::answering(vec![Answer::Account(AccountReason::KeyRefused); 5]);
+    let event = Bench::new(&partner).with_jobs(&["jane@example.com"]).event().await;
+    assert_eq!((event.event_type, event.attempts), (EventType::Created, 1));
+    let sent = partner.sent();
+    let seconds: Vec<u64> = sent.iter().map(|(at, _)| (*at - sent[0].0).as_secs()).collect();
+    assert_eq!(seconds, [0, 10, 30, 70, 130, 190]);
 }
 
 #[tokio::test(start_paused = true)]
