@@ -1,27 +1,44 @@
 # Builds with: docker build -t plu-onboard .
-# Runs with:   docker run --rm -v "$PWD:/data" -u "$(id -u):$(id -g)" -e PLU_API_KEY plu-onboard run customers.csv
+# Runs with:   docker run --rm -v "$PWD:/data" -u "$(id -u):$(id -g)" -e PLU_API_KEY plu-onboard run customers.csv --listen 127.0.0.1:9464
+# A worker:    see deploy/.
 
+# The same Debian as the final stage, so that the program meets the C library it was linked with.
 FROM rust:1.95-slim-bookworm AS builder
 # ring and the built-in SQLite are compiled with a C compiler.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
+# The dependencies take minutes and change seldom: a layer of their own, with an empty program.
 COPY Cargo.toml Cargo.lock ./
+RUN mkdir src \
+    && echo 'fn main() {}' > src/main.rs \
+    && touch src/lib.rs \
+    && cargo build --release --locked \
+    && rm -r src
 # default.toml is built into the program.
 COPY config config
 COPY src src
-RUN cargo build --release --locked
+# Cargo goes by the time of a file, and the copied ones are older than the empty program.
+RUN find src config -type f -exec touch {} + \
+    && cargo build --release --locked \
+    && mkdir -m 0700 /data
 
-FROM debian:bookworm-slim
-# The program trusts the system's root certificates; the image has none of its own.
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates \
-    && rm -rf /var/lib/apt/lists/* \
-    && mkdir -m 0700 /data \
-    && chown 10001:10001 /data
+# glibc, libgcc and root certificates, and no shell or package manager.
+FROM gcr.io/distroless/cc-debian12:nonroot
+LABEL org.opencontainers.image.title="plu-onboard" \
+      org.opencontainers.image.description="Queue-driven batch onboarding for the Plu card partner API" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.documentation="OPERATIONS.md" \
+      org.opencontainers.image.base.name="gcr.io/distroless/cc-debian12:nonroot"
 COPY --from=builder /build/target/release/plu-onboard /usr/local/bin/plu-onboard
+COPY --from=builder --chown=65532:65532 /data /data
 COPY config /etc/plu-onboard
-USER 10001:10001
+USER 65532:65532
+# The only place that is written to, and by a worker on RabbitMQ not even that: a read-only root is fine.
 WORKDIR /data
+EXPOSE 9464
+# Alive, not ready: a worker that is paused must not be killed for it. Needs --listen.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=15s --retries=3 CMD ["plu-onboard", "health"]
+STOPSIGNAL SIGTERM
 ENTRYPOINT ["plu-onboard"]

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use encoding_rs::Encoding;
 use secrecy::SecretString;
+use url::Url;
 
 /// Onboards customers to the Plu card partner API: each exactly once, with a verification link for each.
 #[derive(Debug, Parser)]
@@ -41,8 +42,17 @@ pub enum Command {
     Import(ImportArgs),
     /// Work on the jobs of the queue until stopped.
     Worker(WorkerArgs),
+    /// Look after the jobs that were given up.
+    #[command(subcommand)]
+    Dead(DeadCommand),
     /// Serve a simulated Plu API for rehearsals.
     Sandbox(SandboxArgs),
+    /// Take the personal data out of a finished run or a worked-off queue, and keep what recognises its rows.
+    Purge(PurgeArgs),
+    /// Ask a running worker how it is: status 0 if it answers well, else 1. For health checks of containers.
+    Health(HealthArgs),
+    /// Print the exchanges and queues on RabbitMQ as definitions that its operators can import.
+    Topology(TopologyArgs),
     /// Look at the settings.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -55,6 +65,116 @@ pub enum ConfigCommand {
     Check(ConfigArgs),
     /// Print the settings in force as TOML, each with its origin and without secrets.
     Show(ConfigArgs),
+}
+
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+pub enum DeadCommand {
+    /// List them, and how many there are by reason.
+    List(DeadListArgs),
+    /// Show everything about one, without personal data.
+    Show(DeadShowArgs),
+    /// Put jobs back on their lane with fresh attempts.
+    Retry(DeadRetryArgs),
+    /// Delete some for good.
+    Drop(DeadDropArgs),
+}
+
+/// `dead list`.
+#[derive(Debug, Args)]
+pub struct DeadListArgs {
+    /// Which settings.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Where they lie.
+    #[command(flatten)]
+    pub queue: QueueArgs,
+    /// Most that are listed; the counts are of all.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: u64,
+    /// Only those with this reason.
+    #[arg(long, value_name = "CODE")]
+    pub reason: Option<String>,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `dead show`.
+#[derive(Debug, Args)]
+pub struct DeadShowArgs {
+    /// Its id in the list.
+    pub id: String,
+    /// Which settings.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Where it lies.
+    #[command(flatten)]
+    pub queue: QueueArgs,
+    /// Show personal data too.
+    #[arg(long)]
+    pub reveal: bool,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `dead retry`.
+#[derive(Debug, Args)]
+pub struct DeadRetryArgs {
+    /// Which of them.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Which settings.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Where they lie.
+    #[command(flatten)]
+    pub queue: QueueArgs,
+}
+
+/// `dead drop`.
+#[derive(Debug, Args)]
+pub struct DeadDropArgs {
+    /// Which of them.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Which settings.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Where they lie.
+    #[command(flatten)]
+    pub queue: QueueArgs,
+    /// Don't ask: deleting is final.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Some dead letters: exactly one of the three ways to name them.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct SelectionArgs {
+    /// Their ids in the list.
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Those with this reason.
+    #[arg(long, value_name = "CODE")]
+    pub reason: Option<String>,
+    /// All of them.
+    #[arg(long)]
+    pub all: bool,
+}
+
+impl DeadCommand {
+    /// The flags that stand for settings.
+    const fn setting_flags(&self) -> (&CommonArgs, &QueueArgs) {
+        match self {
+            Self::List(args) => (&args.common, &args.queue),
+            Self::Show(args) => (&args.common, &args.queue),
+            Self::Retry(args) => (&args.common, &args.queue),
+            Self::Drop(args) => (&args.common, &args.queue),
+        }
+    }
 }
 
 /// `run`.
@@ -86,6 +206,9 @@ pub struct RunArgs {
     /// Where results go.
     #[command(flatten)]
     pub out: OutArgs,
+    /// Send this many rows first, look at their outcomes, and go on if they are well (see `halt` in the settings).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub canary: Option<u32>,
 }
 
 /// `check`.
@@ -173,9 +296,54 @@ pub struct SandboxArgs {
     /// Requests per second over which the answer is 429; 0 means no limit [setting: sandbox.rate_limit].
     #[arg(long, value_name = "N")]
     pub rate_limit: Option<String>,
+    /// What goes wrong with the simulated API, such as lost=5%,401=10s..30s; can be repeated [setting: sandbox.faults].
+    #[arg(long, value_name = "NAME=WHEN", value_delimiter = ',')]
+    pub fault: Vec<String>,
     /// Seed of ids and chance: the same seed, the same behaviour [setting: sandbox.seed].
     #[arg(long, value_name = "N")]
     pub seed: Option<String>,
+}
+
+/// `purge`.
+#[derive(Debug, Args)]
+pub struct PurgeArgs {
+    /// Which settings.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Which queue; the one in the folder of --out unless given.
+    #[command(flatten)]
+    pub queue: QueueArgs,
+    /// Which result files.
+    #[command(flatten)]
+    pub out: OutArgs,
+    /// Do it; without this flag it is only said what would be done.
+    #[arg(long)]
+    pub yes: bool,
+    /// Also where dead letters, half-imported files or outcomes that no events file has got would be lost.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `health`.
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// Which settings.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// What to ask: /healthz for whether it lives, /readyz for whether it gets on.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9464/healthz")]
+    pub url: Url,
+}
+
+/// `topology`.
+#[derive(Debug, Args)]
+pub struct TopologyArgs {
+    /// Which settings.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Which virtual host: the one of the URL, or the default one.
+    #[command(flatten)]
+    pub queue: QueueArgs,
 }
 
 /// `config check` and `config show`: every flag that stands for a setting of the worker or an import.
@@ -253,12 +421,19 @@ pub struct ServiceArgs {
     /// How many at once.
     #[command(flatten)]
     pub concurrency: ConcurrencyArgs,
-    /// Address and port to serve metrics and health on; without it nothing is served.
-    #[arg(long, value_name = "ADDR")]
+    /// Address and port for the status page, metrics and health; a port alone is on this machine only. Without it
+    /// nothing is served.
+    #[arg(long, value_name = "ADDR", value_parser = values::listen)]
     pub listen: Option<SocketAddr>,
     /// Use a built-in simulated API instead of the partner's; the network is not touched.
     #[arg(long, conflicts_with_all = ["api_url", "api_key_file"])]
     pub sandbox: bool,
+    /// The outcomes are as planned, however many rows are rejected or exist: don't halt.
+    #[arg(long)]
+    pub yes: bool,
+    /// What goes wrong with the simulated API, such as lost=5%,401=10s..30s; can be repeated [setting: sandbox.faults].
+    #[arg(long, value_name = "NAME=WHEN", value_delimiter = ',', requires = "sandbox")]
+    pub fault: Vec<String>,
 }
 
 /// Flags of commands that put jobs on the queue.
@@ -297,7 +472,11 @@ impl Command {
             Self::Check(args) => &args.common,
             Self::Import(args) => &args.common,
             Self::Worker(args) => &args.common,
+            Self::Dead(command) => command.setting_flags().0,
             Self::Sandbox(args) => &args.common,
+            Self::Purge(args) => &args.common,
+            Self::Health(args) => &args.common,
+            Self::Topology(args) => &args.common,
             Self::Config(ConfigCommand::Check(args) | ConfigCommand::Show(args)) => &args.common,
         }
     }

@@ -16,6 +16,8 @@
 //! | [`adapters::plu_http`] | the partner over HTTP |
 //! | [`telemetry`] | one struct for each notable event: its log line and its metric |
 //! | [`sandbox`] | a simulated partner: a pure model and its HTTP shell |
+//! | [`simulation`] | all of it on paused time with seeded faults, and a check of every promise; not used by the program |
+//! | [`failpoint`] | where the tests kill the process; nothing at all without the feature |
 //! | [`clock`] | the one place where the time of day is read |
 //!
 //! Dependencies point inwards: [`domain`] imports nothing of this crate; [`pipeline`] imports [`domain`],
@@ -28,7 +30,9 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod failpoint;
 pub mod pipeline;
 pub mod ports;
 pub mod sandbox;
+pub mod simulation;
 pub mod telemetry;

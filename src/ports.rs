@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::domain::answer::AccountReason;
 use crate::domain::decide::{FoundUser, History};
 use crate::domain::private::debug_redacted;
-use crate::domain::{Answer, Event, IdempotencyKey, Lane, Timestamp};
+use crate::domain::{Answer, Event, IdempotencyKey, Lane, Timestamp, TraceContext};
 
 /// A queue broke in a way that its adapter can't mend; the worker stops. Says what, where and how to mend it.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,17 @@ pub struct Delivery<H> {
 /// Ends a delivery. The methods that do so consume it: settling twice doesn't compile, and a delivery that is
 /// dropped unsettled comes back, with its intent, when the worker is started again.
 pub trait Settle: Send + 'static {
+    /// The trace that the job came with.
+    fn trace(&self) -> Option<TraceContext> {
+        None
+    }
+
+    /// Whether the delivery is still this worker's. A broker takes it back when the connection that it came over breaks;
+    /// somebody else may be at work on the job then, and whoever held it does nothing more.
+    fn is_ours(&self) -> bool {
+        true
+    }
+
     /// Records durably that a request is about to leave, so that a rebirth knows that the job may have been sent.
     ///
     /// # Errors

@@ -5,6 +5,9 @@
 
 pub mod amqp;
 pub mod csv;
+pub mod faulty;
 pub mod local_queue;
 pub mod memory;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod plu_http;

@@ -3,19 +3,23 @@
 //! What an answer means is decided in [`crate::domain::answer`]; here it is fetched, within limits of time and
 //! size, and a failure is told apart by one question: may the request have reached the partner?
 
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use tokio::time::Instant;
 use url::Url;
 
 use crate::clock::Clock;
 use crate::domain::answer::{KeyUsedMarks, Reply, UnknownReason, classify, retry_after};
 use crate::domain::decide::FoundUser;
 use crate::domain::{AccountReason, Answer, IdempotencyKey, Timestamp};
+use crate::failpoint;
 use crate::ports::{ListError, Page, PartnerApi, UserList};
+use crate::telemetry::{ApiAnswered, IntoLabel, Metrics, PageRead};
 
 /// Idle connections are closed after this, before a load balancer's usual minute does it under a request.
 const POOL_IDLE: Duration = Duration::from_secs(50);
@@ -43,12 +47,15 @@ pub struct PluHttpConfig {
 #[derive(Debug)]
 pub struct PluHttp {
     client: Client,
+    /// `Authorization`. Marked as sensitive, so that its `Debug` output doesn't show it.
+    bearer: RwLock<HeaderValue>,
     create_url: Url,
     list_url: Url,
     body_bytes_max: usize,
     page_size: u32,
     key_used: KeyUsedMarks,
     clock: Clock,
+    metrics: Metrics,
 }
 
 impl PluHttp {
@@ -56,12 +63,8 @@ impl PluHttp {
     ///
     /// # Errors
     /// In words, where the base URL or the key can't be used.
-    pub fn new(config: PluHttpConfig, clock: Clock) -> Result<Self, String> {
-        let mut headers = HeaderMap::new();
-        let mut bearer = HeaderValue::try_from(format!("Bearer {}", config.api_key.expose_secret()))
-            .map_err(|_| "the API key holds characters that no HTTP header can carry".to_owned())?;
-        bearer.set_sensitive(true);
-        headers.insert(AUTHORIZATION, bearer);
+    pub fn new(config: PluHttpConfig, clock: Clock, metrics: Metrics) -> Result<Self, String> {
+        let bearer = bearer(&config.api_key)?;
         let builder = if config.base_url.scheme() == "http" {
             // Plain HTTP is for this machine only: nothing to verify, and no proxy may get to see it.
             Client::builder().no_proxy().tls_certs_only([])
@@ -70,7 +73,6 @@ impl PluHttp {
         };
         let client = builder
             .user_agent(concat!("plu-onboard/", env!("CARGO_PKG_VERSION")))
-            .default_headers(headers)
             .connect_timeout(config.connect_timeout)
             .timeout(config.timeout)
             .pool_idle_timeout(POOL_IDLE)
@@ -87,17 +89,31 @@ impl PluHttp {
             })?;
         Ok(Self {
             client,
+            bearer: RwLock::new(bearer),
             create_url: endpoint(&config.base_url, "v2/partner/card/users")?,
             list_url: endpoint(&config.base_url, "v1/partner/card/users")?,
             body_bytes_max: config.body_bytes_max,
             page_size: config.page_size,
             key_used: config.key_used,
             clock,
+            metrics,
         })
     }
 
+    /// Requests from now on carry this key. Whether it is another one.
+    ///
+    /// # Errors
+    /// In words, where it can't be used; the old one stays.
+    pub fn set_api_key(&self, key: &SecretString) -> Result<bool, String> {
+        let new = bearer(key)?;
+        let mut current = self.bearer.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(std::mem::replace(&mut *current, new.clone()) != new)
+    }
+
     async fn fetch(&self, request: RequestBuilder) -> Result<Fetched, Lost> {
-        let response = request.send().await.map_err(|error| Lost::from(&error))?;
+        let bearer = self.bearer.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let response = request.header(AUTHORIZATION, bearer).send().await.map_err(|error| Lost::from(&error))?;
+        failpoint::pass("before_answer_is_read");
         let status = response.status().as_u16();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let body = read_body(response, self.body_bytes_max).await.map_err(|error| Lost::from(&error))?;
@@ -113,15 +129,36 @@ impl PartnerApi for PluHttp {
             .header(CONTENT_TYPE, "application/json")
             .header("idempotency-key", key.to_string())
             .body(body.to_owned());
-        match self.fetch(request).await {
+        let trace = self.metrics.spans.for_request();
+        let request = match &trace {
+            Some(trace) => request.header("traceparent", trace.to_string()),
+            None => request,
+        };
+        let (start, started_at) = (Instant::now(), self.clock.now());
+        failpoint::pass("before_send");
+        let fetched = self.fetch(request).await;
+        failpoint::pass("after_answer");
+        let (answer, status) = match fetched {
             Ok(Fetched { status, retry_after, body }) => {
                 let reply = Reply { status, retry_after: retry_after.as_deref(), body: &body };
-                classify(&reply, &self.key_used, self.clock.now())
+                (classify(&reply, &self.key_used, self.clock.now()), Some(status))
             }
-            Err(Lost::NotSent) => Answer::NotSent("no connection"),
-            Err(Lost::Timeout) => Answer::Unknown(UnknownReason::Timeout),
-            Err(Lost::Connection) => Answer::Unknown(UnknownReason::ConnectionLost),
+            Err(Lost::NotSent) => (Answer::NotSent("no connection"), None),
+            Err(Lost::Timeout) => (Answer::Unknown(UnknownReason::Timeout), None),
+            Err(Lost::Connection) => (Answer::Unknown(UnknownReason::ConnectionLost), None),
+        };
+        let told = ApiAnswered {
+            answer: (answer.label(), answer.is_trouble()),
+            status,
+            duration: start.elapsed(),
+            key: Some(key.uuid()),
+            at: self.clock.now(),
+        };
+        told.emit(&self.metrics);
+        if let Some(trace) = trace {
+            self.metrics.spans.request(trace, (started_at, self.clock.now()), answer.label(), status);
         }
+        answer
     }
 }
 
@@ -129,20 +166,47 @@ impl UserList for PluHttp {
     async fn page(&self, skip: u64) -> Result<Page, ListError> {
         let mut url = self.list_url.clone();
         url.query_pairs_mut().append_pair("skip", &skip.to_string()).append_pair("limit", &self.page_size.to_string());
-        let fetched = self.fetch(self.client.get(url)).await.map_err(|lost| match lost {
-            Lost::NotSent => ListError::Account(AccountReason::Unreachable),
-            Lost::Timeout => ListError::Failed("timeout"),
-            Lost::Connection => ListError::Failed("connection_lost"),
-        })?;
+        let start = Instant::now();
+        let fetched = self.fetch(self.client.get(url)).await;
+        failpoint::pass("during_look_up");
+        let (page, status) = match fetched {
+            Ok(fetched) => (self.read_page(&fetched), Some(fetched.status)),
+            Err(Lost::NotSent) => (Err(ListError::Account(AccountReason::Unreachable)), None),
+            Err(Lost::Timeout) => (Err(ListError::Failed("timeout")), None),
+            Err(Lost::Connection) => (Err(ListError::Failed("connection_lost")), None),
+        };
+        let read = match &page {
+            Ok(_) => PageRead::Read,
+            Err(ListError::Throttled(_)) => PageRead::Throttled,
+            Err(ListError::Account(reason)) => PageRead::Account(*reason),
+            Err(ListError::Failed(_)) => PageRead::Failed,
+        };
+        let answer = (read.label(), read.is_trouble());
+        ApiAnswered { answer, status, duration: start.elapsed(), key: None, at: self.clock.now() }.emit(&self.metrics);
+        page
+    }
+}
+
+impl PluHttp {
+    fn read_page(&self, fetched: &Fetched) -> Result<Page, ListError> {
         match fetched.status {
             200..=299 => page(&fetched.body),
             // Not an answer about the account: a key may be allowed to create and not to list. If it is refused
             // altogether, creations find out.
-            429 => Err(ListError::Throttled(fetched.retry_after.and_then(|text| retry_after(&text, self.clock.now())))),
+            429 => Err(ListError::Throttled(
+                fetched.retry_after.as_deref().and_then(|text| retry_after(text, self.clock.now())),
+            )),
             500.. => Err(ListError::Failed("server_error")),
             _ => Err(ListError::Failed("refused")),
         }
     }
+}
+
+fn bearer(key: &SecretString) -> Result<HeaderValue, String> {
+    let mut bearer = HeaderValue::try_from(format!("Bearer {}", key.expose_secret()))
+        .map_err(|_| "the API key holds characters that no HTTP header can carry".to_owned())?;
+    bearer.set_sensitive(true);
+    Ok(bearer)
 }
 
 struct Fetched {

@@ -1,38 +1,72 @@
 //! How RabbitMQ is reached, from the settings.
 
+use std::path::Path;
 use std::time::Duration;
 
-use lapin::tcp::OwnedTLSConfig;
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPScheme, AMQPUri};
 use url::Url;
 
 use super::error::AppError;
-use crate::adapters::amqp::link::LinkConfig;
+use crate::adapters::amqp::link::{LinkConfig, read_password};
+use crate::adapters::amqp::tls;
 use crate::adapters::amqp::topology::{Names, Topology};
 use crate::config::{Settings, TopologyMode};
+use crate::telemetry::Metrics;
+
+/// Longest frame that is agreed on with the broker. lapin keeps room for 64 of them on each connection: with RabbitMQ's own
+/// 128 KiB that would be 8 MiB a connection, for jobs of half a kibibyte. Longer messages take several frames.
+const FRAME_BYTES_MAX: u32 = 16 * 1_024;
 
 /// The link to a broker. Nothing is connected yet.
 ///
 /// # Errors
-/// [`AppError::Usage`] where the URL or the CA file can't be used. Doesn't quote the URL: it may hold a password.
-pub fn link(settings: &Settings, broker: &Url, names: &Names) -> Result<LinkConfig, AppError> {
-    let uri: AMQPUri =
-        broker.as_str().parse().map_err(|error| AppError::Usage(format!("the queue URL can't be used: {error}")))?;
-    let ca_file = &settings.amqp.ca_file;
-    let cert_chain = if ca_file.as_os_str().is_empty() {
-        None
-    } else {
-        let pem = std::fs::read_to_string(ca_file)
-            .map_err(|error| AppError::Usage(format!("amqp.ca_file {}: {error}", ca_file.display())))?;
-        Some(pem)
+/// [`AppError::Usage`] where the URL or one of the files can't be used. Doesn't quote the URL: it may hold a password.
+pub fn link(settings: &Settings, broker: &Url, names: &Names, metrics: &Metrics) -> Result<LinkConfig, AppError> {
+    let amqp = &settings.amqp;
+    let mut uri = parse(broker)?;
+    if !amqp.user.is_empty() {
+        amqp.user.clone_into(&mut uri.authority.userinfo.username);
+    }
+    uri.query.heartbeat = uri.query.heartbeat.or(Some(amqp.heartbeat_s));
+    uri.query.frame_max = uri.query.frame_max.or(Some(FRAME_BYTES_MAX));
+    let password_file = given(&amqp.password_file).map(Path::to_owned);
+    if let Some(file) = &password_file {
+        // Tried here, so that a wrong path ends the command; the link reads it for itself.
+        read_password(file).map_err(|error| AppError::Usage(format!("amqp.password_file: {error}")))?;
+    }
+    let tls = match uri.scheme {
+        AMQPScheme::AMQP => None,
+        AMQPScheme::AMQPS => {
+            let identity = given(&amqp.client_cert_file).zip(given(&amqp.client_key_file));
+            Some(tls::connector(given(&amqp.ca_file), identity).map_err(AppError::Usage)?)
+        }
     };
+    metrics.expect_broker();
     Ok(LinkConfig {
         uri,
-        tls: OwnedTLSConfig { identity: None, cert_chain },
-        connect_timeout: Duration::from_secs(settings.amqp.connect_timeout_s),
+        tls,
+        password_file,
+        connect_timeout: Duration::from_secs(amqp.connect_timeout_s),
         topology: Topology::new(names),
-        declares: settings.amqp.topology == TopologyMode::Declare,
+        declares: amqp.topology == TopologyMode::Declare,
+        metrics: metrics.clone(),
     })
+}
+
+/// The virtual host that a URL names.
+///
+/// # Errors
+/// [`AppError::Usage`] where the URL can't be used.
+pub fn vhost(broker: &Url) -> Result<String, AppError> {
+    Ok(parse(broker)?.vhost)
+}
+
+fn parse(broker: &Url) -> Result<AMQPUri, AppError> {
+    broker.as_str().parse().map_err(|error| AppError::Usage(format!("the queue URL can't be used: {error}")))
+}
+
+fn given(file: &Path) -> Option<&Path> {
+    (!file.as_os_str().is_empty()).then_some(file)
 }
 
 /// What the broker's list of connections shows: the program's part, its machine and its process.

@@ -51,9 +51,9 @@ pub async fn check(arguments: &CheckArgs, settings: Settings) -> Result<Finished
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the command line's answer")]
 fn print(text: &str) {
-    print!("{text}");
+    // Not print, which panics where nobody reads any more, as behind head.
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
 }
 
 fn read(
@@ -169,13 +169,7 @@ impl Visitor for Plan {
 }
 
 fn forecast(jobs: u64, settings: &Settings) -> String {
-    let time = match settings.rate() {
-        Some(rate) => {
-            let seconds = jobs.div_ceil(u64::from(rate.get()));
-            format!("{} at {rate} requests a second", indicatif::HumanDuration(std::time::Duration::from_secs(seconds)))
-        }
-        None => "as fast as the API answers".to_owned(),
-    };
+    let time = duration(jobs, settings);
     let fee = settings.plan.fee_per_user;
     let cost = if fee > 0.0 {
         format!("{:.2} {currency} at {fee} {currency} a user", fee * jobs as f64, currency = settings.plan.currency)
@@ -183,4 +177,56 @@ fn forecast(jobs: u64, settings: &Settings) -> String {
         "unknown: set plan.fee_per_user to what Plu charges you".to_owned()
     };
     format!("Time: {time}\nCost: {cost}")
+}
+
+/// How long it takes by the pace that is set, in words.
+fn duration(jobs: u64, settings: &Settings) -> String {
+    let pace = settings.pace();
+    let limits = [(pace.rate, 1, "second"), (pace.rate_per_minute, 60, "minute")];
+    let limits = limits.into_iter().filter_map(|(most, seconds, unit)| Some((most?.get(), seconds, unit)));
+    let slowest = limits.min_by(|a, b| (u64::from(a.0) * b.1).cmp(&(u64::from(b.0) * a.1)));
+    let mut words = Vec::new();
+    let mut seconds = slowest.map_or(0, |(most, seconds, unit)| {
+        words.push(format!("{most} requests a {unit}"));
+        jobs.saturating_mul(seconds).div_ceil(u64::from(most))
+    });
+    if let Some(hours) = &pace.hours {
+        words.push(format!("in the hours {} of {}", settings.pace.active_hours, settings.pace.time_zone));
+        // In whole days beside the last: what is left of that fits into its hours.
+        let active = ((hours.share_of_day() * 86_400.0) as u64).max(1);
+        seconds = seconds / active * 86_400 + seconds % active;
+    }
+    if let Some(per_day) = pace.per_day {
+        words.push(format!("{per_day} users a day"));
+        seconds = seconds.max(jobs.saturating_sub(1) / per_day.get() * 86_400);
+    }
+    if words.is_empty() {
+        return "as fast as the API answers".to_owned();
+    }
+    let time = indicatif::HumanDuration(std::time::Duration::from_secs(seconds));
+    format!("{time} at {}", words.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Overrides;
+
+    #[test]
+    fn the_time_goes_by_everything_that_slows_the_work_down() {
+        for (pace, expected) in [
+            (&[("rate", "10")][..], "3 hours at 10 requests a second"),
+            (&[("rate", "10"), ("rate_per_minute", "300")], "6 hours at 300 requests a minute"),
+            (&[("rate", "0")], "as fast as the API answers"),
+            (&[("rate", "10"), ("per_day", "30000")], "3 days at 10 requests a second, 30000 users a day"),
+            (
+                &[("rate", "1"), ("active_hours", "10:00-20:00"), ("time_zone", "Europe/Berlin")],
+                "2 days at 1 requests a second, in the hours 10:00-20:00 of Europe/Berlin",
+            ),
+        ] {
+            let variables = pace.iter().map(|(key, value)| (format!("PLU_ONBOARD__PACE__{key}"), (*value).to_owned()));
+            let settings = Settings::load(None, variables, &Overrides::default()).unwrap();
+            assert_eq!(duration(100_000, &settings), expected);
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Why a command ended early, and with which exit status.
 
+use std::io::Write as _;
+
 use crate::adapters::csv::CsvError;
 use crate::adapters::local_queue::export::ExportError;
 use crate::adapters::local_queue::open::LocalQueueError;
@@ -59,7 +61,7 @@ impl AppError {
 }
 
 /// Tells the person at the terminal.
-#[expect(clippy::print_stderr, reason = "the command line's answer")]
 pub fn print(error: &AppError) {
-    eprintln!("error: {error}");
+    // Not eprintln, which panics where nobody reads any more; the status says it as well.
+    let _ = writeln!(std::io::stderr(), "error: {error}");
 }

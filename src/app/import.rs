@@ -1,4 +1,5 @@
-//! `import FILE`: puts the rows of a file on the embedded queue, for a worker to take.
+//! `import FILE`: puts the rows of a file on the embedded queue, for a worker to take. [`super::import_amqp`] does it for a
+//! broker's.
 //!
 //! The rows that can't be sent go into `rejected.csv`, never onto the queue. An import that was killed is simply
 //! started again: the keys of the rows that are on the queue, or were finished, are recognised.
@@ -12,7 +13,7 @@ use super::intake::{self, Intake};
 use super::progress::Progress;
 use super::rows::{self, Counts, RowsJob, Visitor};
 use super::summary::grouped;
-use super::{Finished, read_options, results, signals, start_logging};
+use super::{Finished, import_amqp, read_options, results, signals, start_logging};
 use crate::adapters::csv::{self, ResultWriter, Row, Scan};
 use crate::adapters::local_queue::import::{Batch, Importer, Kind};
 use crate::adapters::local_queue::open::{IfMissing, Purpose, open};
@@ -25,24 +26,14 @@ use crate::domain::job::InvalidJob;
 /// # Errors
 /// [`AppError`] where the file can't be read or the queue not be written.
 pub async fn import(arguments: ImportArgs, settings: Settings) -> Result<Finished, AppError> {
+    let queue = match &settings.queue.url {
+        QueueUrl::Local(path) => path.clone(),
+        QueueUrl::Amqp(broker) => return import_amqp::import(&arguments, &settings, broker).await,
+    };
     start_logging(&settings, "warn", std::io::stderr)?;
-    let queue = local_path(&settings)?;
     let stop = signals::stop_on_signal(|| {})?;
     let thread = tokio::task::spawn_blocking(move || rows_of(&arguments, &settings, &queue, &stop));
     thread.await.map_err(|error| AppError::CannotGoOn(format!("reading ended abnormally: {error}")))?
-}
-
-/// The embedded queue that the settings name.
-///
-/// # Errors
-/// [`AppError::Usage`] where they name another kind.
-pub fn local_path(settings: &Settings) -> Result<PathBuf, AppError> {
-    match &settings.queue.url {
-        QueueUrl::Local(path) => Ok(path.clone()),
-        QueueUrl::Amqp(_) => {
-            Err(AppError::Usage("this version imports onto embedded queues only: write --queue local:PATH".to_owned()))
-        }
-    }
 }
 
 fn rows_of(
@@ -73,8 +64,7 @@ fn rows_of(
         progress: &progress,
         stop,
     };
-    let folder = arguments.out.out.clone().unwrap_or_else(|| PathBuf::from("."));
-    let mut rejects = RejectsFile { scan: &scan, folder: &folder, name: rejects_name(file), writer: None };
+    let mut rejects = RejectsFile::new(&scan, file, arguments.out.out.as_deref());
     progress.start_import();
     let counts = rows::enqueue(&job, &mut importer, &mut rejects);
     progress.clear();
@@ -93,14 +83,14 @@ fn rows_of(
     }
 }
 
-fn rejects_name(file: &Path) -> String {
-    let stem = file.file_stem().map_or_else(|| "import".into(), |stem| stem.to_string_lossy().into_owned());
-    format!("{stem}-rejected")
+/// What files begin with that belong to an import.
+pub(super) fn stem(file: &Path) -> String {
+    file.file_stem().map_or_else(|| "import".into(), |stem| stem.to_string_lossy().into_owned())
 }
 
-#[expect(clippy::print_stdout, reason = "the command line's answer")]
-fn print(text: &str) {
-    print!("{text}");
+pub(super) fn print(text: &str) {
+    // Not print, which panics where nobody reads any more, as behind head.
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
 }
 
 fn text(file: &str, queue: &Path, counts: &Counts, rejects: Option<&Path>) -> String {
@@ -119,15 +109,22 @@ fn text(file: &str, queue: &Path, counts: &Counts, rejects: Option<&Path>) -> St
 }
 
 /// The rows that can't be sent, as a file that can be corrected and imported again. Made with the first one.
-struct RejectsFile<'r> {
+pub(super) struct RejectsFile<'r> {
     scan: &'r Scan,
     folder: &'r Path,
     name: String,
     writer: Option<ResultWriter>,
 }
 
-impl RejectsFile<'_> {
-    fn finish(self) -> Result<Option<PathBuf>, AppError> {
+impl<'r> RejectsFile<'r> {
+    /// For the rows of a file; without `folder`, in the working folder.
+    pub(super) fn new(scan: &'r Scan, file: &Path, folder: Option<&'r Path>) -> Self {
+        let folder = folder.unwrap_or_else(|| Path::new("."));
+        Self { scan, folder, name: format!("{}-rejected", stem(file)), writer: None }
+    }
+
+    /// Gives the file its name; `None`: there is nothing in it.
+    pub(super) fn finish(self) -> Result<Option<PathBuf>, AppError> {
         Ok(self.writer.map(ResultWriter::finish).transpose()?)
     }
 }

@@ -2,12 +2,20 @@
 
 pub mod broker;
 pub mod check;
+pub mod checkpoint;
+pub mod dead;
+pub mod dead_view;
 pub mod error;
+pub mod health;
 pub mod import;
+pub mod import_amqp;
 pub mod intake;
 pub mod ops;
 pub mod partner;
 pub mod progress;
+pub mod purge;
+pub mod reload;
+pub mod report;
 pub mod results;
 pub mod rows;
 pub mod run;
@@ -15,6 +23,8 @@ pub mod sandbox;
 pub mod show;
 pub mod signals;
 pub mod summary;
+pub mod topology;
+pub mod traces;
 pub mod worker;
 
 use std::process::ExitCode;
@@ -25,7 +35,7 @@ use self::error::AppError;
 use crate::adapters::csv::{Delimiter, ReadOptions};
 use crate::cli::{Cli, Command, ConfigCommand, CsvArgs};
 use crate::config::{Overrides, Settings, environment};
-use crate::telemetry::logging;
+use crate::telemetry::{Metrics, logging};
 
 /// Starts logging as the settings want it; `filter` holds where they say nothing.
 fn start_logging<W>(settings: &Settings, filter: &str, writer: W) -> Result<(), AppError>
@@ -34,6 +44,11 @@ where
 {
     let filter = if settings.log.filter.is_empty() { filter } else { &settings.log.filter };
     logging::start(settings.log.format, filter, writer).map_err(AppError::Usage)
+}
+
+/// Nobody scrapes a command that ends; they are counted all the same.
+fn metrics() -> Result<Metrics, AppError> {
+    Metrics::new().map_err(|error| AppError::CannotGoOn(error.to_string()))
 }
 
 /// How a file is to be read.
@@ -65,7 +80,11 @@ async fn execute(command: Command) -> Result<Finished, AppError> {
         Command::Check(arguments) => check::check(&arguments, settings).await,
         Command::Import(arguments) => import::import(arguments, settings).await,
         Command::Worker(arguments) => worker::worker(&arguments, settings).await,
+        Command::Dead(command) => dead::dead(&command, &settings).await,
         Command::Sandbox(arguments) => sandbox::sandbox(&arguments, &settings).await,
+        Command::Purge(arguments) => purge::purge(&arguments, &settings),
+        Command::Health(arguments) => health::health(&arguments).await,
+        Command::Topology(_) => topology::topology(&settings),
         Command::Config(ConfigCommand::Check(arguments)) => show::check(&arguments, &settings),
         Command::Config(ConfigCommand::Show(_)) => Ok(show::show(&settings)),
     }

@@ -1,20 +1,26 @@
 //! Which partner is called: the real one, or the built-in simulated one.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::Connection;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use super::error::AppError;
+use super::reload::reload_on_hangup;
+use super::traces::Traces;
+use crate::adapters::local_queue::report;
 use crate::adapters::plu_http::{PluHttp, PluHttpConfig};
 use crate::clock::Clock;
 use crate::config::{Settings, check_key_fits};
-use crate::pipeline::Context;
+use crate::pipeline::halt::{HaltPolicy, WhenHalted};
 use crate::pipeline::pace::Pace;
+use crate::pipeline::{Context, Policy};
 use crate::sandbox::{ModelConfig, Sandbox, SandboxConfig};
-use crate::telemetry::Metrics;
 
 /// What stands for the simulated API where a run is remembered: its port changes from start to start.
 pub const SANDBOX_TARGET: &str = "sandbox";
@@ -25,13 +31,48 @@ pub struct Partner {
     pub context: Arc<Context<PluHttp>>,
     /// Stops when it is dropped.
     pub sandbox: Option<Sandbox>,
+    /// Listens for SIGHUP until it is dropped.
+    pub reload: AbortOnDropHandle<()>,
+    /// Finish it after the work.
+    pub traces: Traces,
+}
+
+/// What the command line says about outcomes that aren't as planned.
+#[derive(Debug, Clone, Copy)]
+pub struct Halting {
+    /// What halting does.
+    pub when_halted: WhenHalted,
+    /// How many rows go first and alone. 0: none.
+    pub canary: usize,
+    /// They are as planned, whatever they are.
+    pub yes: bool,
+}
+
+impl Halting {
+    fn apply(self, policy: Policy) -> Policy {
+        let Self { when_halted, canary, yes } = self;
+        let never = |share| if yes { 1.0 } else { share };
+        let halt = HaltPolicy {
+            when_halted,
+            canary,
+            rejected_share: never(policy.halt.rejected_share),
+            existing_share: never(policy.halt.existing_share),
+            ..policy.halt
+        };
+        Policy { halt, ..policy }
+    }
 }
 
 /// Puts the pipeline's shared parts together. Nothing is sent yet.
 ///
 /// # Errors
 /// [`AppError::Usage`] where the API key is missing or doesn't fit the URL.
-pub async fn connect(settings: &Settings, with_sandbox: bool, stop: CancellationToken) -> Result<Partner, AppError> {
+pub async fn connect(
+    settings: &Settings,
+    with_sandbox: bool,
+    halting: Halting,
+    stop: CancellationToken,
+) -> Result<Partner, AppError> {
     let (base_url, api_key, sandbox) = if with_sandbox {
         let sandbox = Sandbox::start(sandbox_config(settings))
             .await
@@ -52,13 +93,39 @@ pub async fn connect(settings: &Settings, with_sandbox: bool, stop: Cancellation
         page_size: api.page_size,
         key_used: settings.key_used_marks(),
     };
-    let http = PluHttp::new(config, Clock::System).map_err(AppError::Usage)?;
-    let metrics = Metrics::new().map_err(|error| AppError::CannotGoOn(error.to_string()))?;
+    let metrics = super::metrics()?;
+    metrics.set_started(Clock::System.now());
+    let http = PluHttp::new(config, Clock::System, metrics.clone()).map_err(AppError::Usage)?;
     // Differs from worker to worker, so that their jitters do too.
     let seed = Clock::System.now().unix_ms().unsigned_abs() ^ u64::from(std::process::id()) << 32;
-    let pace = Pace::new(settings.rate());
-    let context = Context::new(http, settings.policy(seed), pace, Clock::System, metrics, stop);
-    Ok(Partner { context: Arc::new(context), sandbox })
+    let traces = Traces::start(&metrics, seed)?;
+    let pace = Pace::with(settings.pace());
+    pace.show_in(metrics.clone());
+    let policy = halting.apply(settings.policy(seed));
+    let mut context = Context::new(http, policy, pace, Clock::System, metrics, stop);
+    context.link_ttl = settings.link_ttl();
+    let context = Arc::new(context);
+    let reload = reload_on_hangup(settings, with_sandbox, &context)?;
+    Ok(Partner { context, sandbox, reload, traces })
+}
+
+/// Counts what an embedded queue's earlier workers created in the last day, where the day is limited.
+///
+/// # Errors
+/// Where the queue can't be read.
+pub fn remember_day(
+    settings: &Settings,
+    context: &Context<PluHttp>,
+    connection: &Connection,
+    queue: &Path,
+) -> Result<(), AppError> {
+    if settings.pace.per_day > 0 {
+        let since = Clock::System.now().minus(Duration::from_secs(86_400));
+        for (at, users) in report::created_since(connection, queue, since)? {
+            context.pace.remember_created(at, users);
+        }
+    }
+    Ok(())
 }
 
 /// What a queue is worked on against, as it is remembered: a base URL, or [`SANDBOX_TARGET`].
@@ -91,6 +158,7 @@ pub fn sandbox_config(settings: &Settings) -> SandboxConfig {
             ..ModelConfig::default()
         },
         latency: Duration::from_millis(sandbox.latency_ms),
+        faults: sandbox.faults.clone(),
         ..SandboxConfig::default()
     }
 }

@@ -1,6 +1,6 @@
 //! What a person sees while the work goes on: a bar on a terminal, a plain line now and then elsewhere.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::adapters::local_queue::report::Tally;
 use crate::domain::EventType;
 use crate::pipeline::gate::{Gate, GateState};
+use crate::pipeline::pace::Held;
 use crate::telemetry::Metrics;
 
 /// Between two plain lines.
@@ -46,6 +47,11 @@ impl Progress {
         }
     }
 
+    /// Whether there is a terminal to draw a bar on.
+    pub const fn is_on_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
     /// Begins counting rows.
     pub fn start_import(&self) {
         self.start(0, IMPORT_STYLE);
@@ -59,9 +65,11 @@ impl Progress {
     }
 
     /// One line for people, above the bar.
-    #[expect(clippy::print_stderr, reason = "the command line's answer")]
     pub fn say(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        // A terminal that is gone must not end the work.
+        self.bar.suspend(|| {
+            let _ = writeln!(std::io::stderr(), "{line}");
+        });
     }
 }
 
@@ -112,7 +120,8 @@ impl WorkProgress {
             ticks.tick().await;
             let tally = self.now();
             let done = tally.total() - tally.waiting;
-            let line = line(&tally, recent.rate(self.began.elapsed(), done), &context.gate);
+            let held = context.pace.held(context.clock.now());
+            let line = line(&tally, recent.rate(self.began.elapsed(), done), &context.gate, held.as_ref());
             self.progress.bar.set_position(done);
             self.progress.bar.set_message(line.clone());
             if !self.progress.is_terminal {
@@ -143,15 +152,21 @@ impl Recent {
     }
 }
 
-fn line(tally: &Tally, rate: f64, gate: &Gate) -> String {
+fn line(tally: &Tally, rate: f64, gate: &Gate, held: Option<&Held>) -> String {
     let counts = counts(tally);
     let state = match gate.state() {
         GateState::Paused(reason) => return format!("{counts} · PAUSED: {}", reason.advice()),
+        GateState::Broken => {
+            return format!(
+                "{counts} · WAITING: the API is down or slow; it is tried now and then, and no row is given up"
+            );
+        }
+        GateState::Halted => return format!("{counts} · HALTED: the outcomes are not what was planned"),
         GateState::Throttled(until) => {
             let wait = until.saturating_duration_since(Instant::now()).as_secs_f64();
             format!(" · the API asks to wait {wait:.0} s")
         }
-        GateState::Open => String::new(),
+        GateState::Open => held.map_or_else(String::new, |held| format!(" · {held}")),
     };
     let left = if rate > 0.0 {
         let seconds = (tally.waiting as f64 / rate).round().min(1e9);

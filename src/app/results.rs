@@ -1,4 +1,4 @@
-//! The result files of a run: one CSV for each outcome, in the order of the input, and a summary.
+//! The result files of a run: one CSV for each outcome, in the order of the input, and a summary for programs and people.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -46,6 +46,18 @@ pub struct Summary {
     pub may_have_been_created: u64,
     /// Problems of rejected and failed rows, by field and code.
     pub problems: BTreeMap<String, u64>,
+    /// People for whom at least one request was sent.
+    #[serde(default)]
+    pub sent: u64,
+    /// When the first of those had their outcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_ended_at: Option<Timestamp>,
+    /// When the last of them had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_ended_at: Option<Timestamp>,
+    /// When `purge` took the personal data away, and with it the other result files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purged_at: Option<Timestamp>,
 }
 
 /// What is needed to write the files.
@@ -92,6 +104,7 @@ pub fn write(run: &Run<'_>, connection: &Connection, folder: &Path, now: Timesta
         rows += 1;
     }
     let summary = files.finish(run, rows, now)?;
+    super::report::write(folder, &summary)?;
     write_summary(folder, &summary)?;
     Ok(summary)
 }
@@ -114,6 +127,9 @@ struct ResultFiles {
     without_link: u64,
     may_have_been_created: u64,
     problems: BTreeMap<String, u64>,
+    sent: u64,
+    /// Of the first and the last outcome of those.
+    ended: Option<(Timestamp, Timestamp)>,
 }
 
 impl ResultFiles {
@@ -134,6 +150,8 @@ impl ResultFiles {
             without_link: 0,
             may_have_been_created: 0,
             problems: BTreeMap::new(),
+            sent: 0,
+            ended: None,
         })
     }
 
@@ -143,6 +161,11 @@ impl ResultFiles {
         let (Some(event_type), Some(event)) = (result.event_type, &result.event) else { return Ok(()) };
         for problem in &event.errors {
             count(&mut self.problems, problem);
+        }
+        if event.attempts > 0 && !result.is_repeat {
+            self.sent += 1;
+            let (first, last) = self.ended.unwrap_or((event.time, event.time));
+            self.ended = Some((first.min(event.time), last.max(event.time)));
         }
         self.may_have_been_created += u64::from(event.may_have_been_created);
         let Some(writer) = self.writers.get_mut(event_type.short()) else { return Ok(()) };
@@ -176,6 +199,10 @@ impl ResultFiles {
             without_link: self.without_link,
             may_have_been_created: self.may_have_been_created,
             problems: self.problems,
+            sent: self.sent,
+            first_ended_at: self.ended.map(|(first, _)| first),
+            last_ended_at: self.ended.map(|(_, last)| last),
+            purged_at: None,
         })
     }
 }
@@ -213,17 +240,27 @@ pub fn count(problems: &mut BTreeMap<String, u64>, problem: &Problem) {
 /// # Errors
 /// Where it is there and can't be read.
 pub fn read_summary(folder: &Path, batch_id: &str, target: &str) -> Result<Option<Summary>, AppError> {
+    Ok(complete_summary(folder)?.filter(|summary| summary.batch_id == batch_id && summary.target == target))
+}
+
+/// The summary in a folder if it is of a finished run, whichever.
+///
+/// # Errors
+/// Where it is there and can't be read.
+pub fn complete_summary(folder: &Path) -> Result<Option<Summary>, AppError> {
     let path = folder.join("summary.json");
     match fs::read(&path) {
-        Ok(json) => Ok(serde_json::from_slice(&json).ok().filter(|summary: &Summary| {
-            summary.is_complete && summary.batch_id == batch_id && summary.target == target
-        })),
+        Ok(json) => Ok(serde_json::from_slice(&json).ok().filter(|summary: &Summary| summary.is_complete)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(AppError::io(&path, &error)),
     }
 }
 
-fn write_summary(folder: &Path, summary: &Summary) -> Result<(), AppError> {
+/// Puts a summary in the place of the earlier one, whole.
+///
+/// # Errors
+/// Where it can't be written; the earlier one is still there.
+pub fn write_summary(folder: &Path, summary: &Summary) -> Result<(), AppError> {
     let (path, part) = (folder.join("summary.json"), folder.join(".summary.json.part"));
     let write = || -> std::io::Result<()> {
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;

@@ -1,4 +1,5 @@
-//! Putting the rows of a file on the embedded queue: the part that `run`, `import` and `check` share.
+//! Putting the rows of a file on the embedded queue, or through it onto another: the part that `run`, `import` and `check`
+//! share.
 
 use std::path::Path;
 
@@ -51,6 +52,14 @@ pub trait Visitor {
     /// Where it can't be recorded; ends the reading.
     fn rejected(&mut self, importer: &mut Importer, row: &Row, invalid: &InvalidJob) -> Result<(), AppError>;
 
+    /// A row that became a new job.
+    ///
+    /// # Errors
+    /// Where it can't be taken; ends the reading.
+    fn accepted(&mut self, _row: &Row, _good: GoodRow) -> Result<(), AppError> {
+        Ok(())
+    }
+
     /// A row that asks for the same as the row on this line.
     fn repeated(&mut self, _row: &Row, _line: u64) {}
 
@@ -59,7 +68,8 @@ pub trait Visitor {
 }
 
 /// What became of the rows.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Counts {
     /// Read now.
     pub rows: u64,
@@ -135,8 +145,11 @@ fn one_row(
 ) -> Result<(), AppError> {
     let invalid = match read {
         Ok(good) => match put_in(job, importer, visitor, row, &good, counts)? {
-            None => return Ok(()),
-            Some(problem) => Box::new(InvalidJob { identity: good.job.identity, key: None, problems: vec![problem] }),
+            PutIn::New => return visitor.accepted(row, good),
+            PutIn::Known => return Ok(()),
+            PutIn::Not(problem) => {
+                Box::new(InvalidJob { identity: good.job.identity, key: None, problems: vec![problem] })
+            }
         },
         Err(invalid) => invalid,
     };
@@ -144,7 +157,14 @@ fn one_row(
     visitor.rejected(importer, row, &invalid)
 }
 
-/// `Some`: why the row can't be put in.
+/// What became of a valid row.
+enum PutIn {
+    New,
+    Known,
+    /// Why it can't be put in.
+    Not(Problem),
+}
+
 fn put_in(
     job: &RowsJob<'_>,
     importer: &mut Importer,
@@ -152,23 +172,27 @@ fn put_in(
     row: &Row,
     good: &GoodRow,
     counts: &mut Counts,
-) -> Result<Option<Problem>, AppError> {
+) -> Result<PutIn, AppError> {
     let place = Place { record: row.record, line: row.line };
+    let mut put_in = PutIn::Known;
     match importer.enqueue(place, &good.job, &good.body, job.lane, Clock::System.now())? {
-        Enqueued::New => counts.new += 1,
+        Enqueued::New => {
+            counts.new += 1;
+            put_in = PutIn::New;
+        }
         Enqueued::Known => counts.known += 1,
         Enqueued::Repeat { line } => {
             counts.repeated += 1;
             visitor.repeated(row, line);
         }
-        Enqueued::EmailConflict { line } => return Ok(Some(email_conflict(line))),
-        Enqueued::KeyConflict => return Ok(Some(key_conflict())),
+        Enqueued::EmailConflict { line } => return Ok(PutIn::Not(email_conflict(line))),
+        Enqueued::KeyConflict => return Ok(PutIn::Not(key_conflict())),
     }
     counts.warned += u64::from(!good.warnings.is_empty());
     for warning in &good.warnings {
         visitor.warned(row, warning);
     }
-    Ok(None)
+    Ok(put_in)
 }
 
 /// The identity of a row, for the event of its rejection.

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::Connection;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Finished;
 use super::error::AppError;
 use super::intake::{self, Intake};
-use super::partner;
+use super::partner::{self, Halting};
 use super::progress::{Progress, WorkProgress, counts};
 use super::results::{self, Summary};
 use super::rows::{self, RowsJob, Visitor};
@@ -29,7 +30,9 @@ use crate::clock::Clock;
 use crate::config::{Origin, QueueUrl, Settings};
 use crate::domain::job::InvalidJob;
 use crate::domain::{Event, Lane};
+use crate::pipeline::halt::{Mix, Notice, WhenHalted};
 use crate::pipeline::worker::{Ended, work};
+use crate::telemetry::NEWS_TARGET;
 use crate::telemetry::logging::AboveProgress;
 
 /// One run: where everything is.
@@ -51,7 +54,7 @@ struct Run {
 /// [`AppError`] with what, where and how to mend it.
 pub async fn run(arguments: &RunArgs, settings: Settings) -> Result<Finished, AppError> {
     let progress = Progress::new();
-    start_logging(&settings, "warn", AboveProgress(progress.bar.clone()))?;
+    start_logging(&settings, &format!("warn,{}=info", NEWS_TARGET), AboveProgress(progress.bar.clone()))?;
     if !arguments.service.sandbox {
         // Before anything is read or written: a run without a key would only find out at the first request.
         partner::api_key(&settings)?;
@@ -60,7 +63,6 @@ pub async fn run(arguments: &RunArgs, settings: Settings) -> Result<Finished, Ap
         let progress = progress.clone();
         move || progress.say("stopping: finishing what is on its way; once more ends at once")
     })?;
-    let with_sandbox = arguments.service.sandbox;
     let run = prepare(arguments, settings)?;
     let lock = WorkerLock::acquire(&run.queue, Clock::System.now())?;
     let (run, progress, known) = import_all(run, progress, stop.clone()).await?;
@@ -77,19 +79,31 @@ pub async fn run(arguments: &RunArgs, settings: Settings) -> Result<Finished, Ap
     if before.waiting == 0
         && let Some(summary) = results::read_summary(&run.folder, &run.batch.batch_id, &run.target)?
     {
+        if let Some(purged_at) = summary.purged_at {
+            progress.say(&format!(
+                "{} is finished, and its results were purged at {purged_at}: nothing to do.",
+                run.file.display()
+            ));
+            return Ok(Finished::Well);
+        }
         // The files stay as they are: somebody may be correcting rejected.csv where it lies.
         progress.say(&format!("{} is finished already: nothing to do.", run.file.display()));
         return Ok(finish(&run, &summary));
     }
-    let ended = onboard(&run, &progress, with_sandbox, known.id, stop, arguments.service.listen).await;
+    let worked = onboard(&run, &progress, arguments, known.id, stop).await;
     progress.clear();
     // Whatever the end was: what is known is written down.
-    let written = run.write_results(&connection, known.id, ended.is_ok());
+    let written = run.write_results(&connection, known.id, worked.is_ok());
     drop(lock);
     // What stopped the work says more than what that did to the files.
-    let (ended, summary) = (ended?, written?);
+    let (Worked { ended, halted }, summary) = (worked?, written?);
     match ended {
         Ended::Drained => Ok(finish(&run, &summary)),
+        // There is nothing left to hold back.
+        Ended::Stopped if halted.is_some() && summary.tally.waiting == 0 => Ok(finish(&run, &summary)),
+        Ended::Stopped | Ended::CutOff { .. } if let Some(mix) = halted => {
+            Ok(halted_at(&run, &progress, &mix, &summary))
+        }
         Ended::Stopped => stopped(&run, &progress, &left(&summary, 0)),
         Ended::CutOff { jobs } => stopped(&run, &progress, &left(&summary, jobs)),
     }
@@ -261,17 +275,31 @@ impl Visitor for RejectAsEvent<'_> {
     }
 }
 
+/// How the work ended.
+struct Worked {
+    ended: Ended,
+    /// The outcomes that halted it.
+    halted: Option<Mix>,
+}
+
 async fn onboard(
     run: &Run,
     progress: &Progress,
-    with_sandbox: bool,
+    arguments: &RunArgs,
     batch: i64,
     stop: CancellationToken,
-    listen: Option<std::net::SocketAddr>,
-) -> Result<Ended, AppError> {
-    let partner = partner::connect(&run.settings, with_sandbox, stop.clone()).await?;
+) -> Result<Worked, AppError> {
+    let service = &arguments.service;
+    let canary = arguments.canary.map_or(0, |rows| rows as usize);
+    let halting = Halting { when_halted: WhenHalted::Stop, canary, yes: service.yes };
+    let partner = partner::connect(&run.settings, service.sandbox, halting, stop.clone()).await?;
     let context = partner.context;
-    let ops = ops::serve_if_asked(listen, &context).await?;
+    partner::remember_day(&run.settings, &context, &run.open(Purpose::Work)?, &run.queue)?;
+    let at = ops::QueueAt::Local(run.queue.clone(), run.settings.queue.size_mib_max);
+    let ops = ops::serve_if_asked(service.listen, &context, at).await?;
+    if let Some(ops) = &ops {
+        progress.say(&format!("status page: http://{}/", ops.address));
+    }
     let events_file = run.folder.join("results.ndjson");
     let exporter = Exporter::start(run.open(Purpose::Work)?, &run.queue, &events_file, move || stop.cancel())?;
     let store = Store::start(run.open(Purpose::Work)?, &run.queue, exporter.waker())?;
@@ -286,15 +314,52 @@ async fn onboard(
         began: Instant::now(),
     };
     let shown = tokio::spawn(shown.show(std::sync::Arc::clone(&context)));
+    let notices = context.halt.notices();
+    let told = tokio::spawn(tell_canary(notices.clone(), progress.clone()));
     let ended = work(context, sources.0, sources.1).await;
+    partner.traces.finish().await;
     shown.abort();
+    told.abort();
+    let halted = match &*notices.borrow() {
+        Some(Notice::Halted(mix)) => Some(mix.clone()),
+        _ => None,
+    };
     drop(ops);
     let exported = tokio::task::spawn_blocking(|| exporter.finish())
         .await
         .map_err(|error| AppError::CannotGoOn(format!("writing events ended abnormally: {error}")))?;
     let ended = ended?;
     exported?;
-    Ok(ended)
+    Ok(Worked { ended, halted })
+}
+
+async fn tell_canary(mut notices: watch::Receiver<Option<Notice>>, progress: Progress) {
+    while let Ok(notice) = notices.wait_for(Option::is_some).await.map(|notice| notice.clone()) {
+        if let Some(Notice::CanaryWell(mix)) = notice {
+            progress.say(&format!("canary: {mix}: going on with the rest"));
+        }
+        if notices.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn halted_at(run: &Run, progress: &Progress, mix: &Mix, summary: &Summary) -> Finished {
+    let halt = &run.settings.halt;
+    let command = resume_command();
+    progress.say(&format!(
+        "halted, because this is not what was planned: the last rows that were sent are {mix}.\n\
+         (Limits: a share of {} rejected or failed, of {} existing; see [halt] in the settings.)\n\
+         {} of {} rows are still waiting, nothing is lost; what is known so far is in {}.\n\
+         If it is as it should be, go on with:\n  {command}{}",
+        halt.on_rejected_share,
+        halt.on_existing_share,
+        summary.tally.waiting,
+        summary.rows,
+        run.folder.display(),
+        if command.ends_with(" --yes") { "" } else { " --yes" },
+    ));
+    Finished::NotAtAll
 }
 
 fn finish(run: &Run, summary: &Summary) -> Finished {
@@ -329,9 +394,14 @@ fn stopped(run: &Run, progress: &Progress, how: &str) -> Result<Finished, AppErr
 
 /// This command, as it can be typed again.
 fn resume_command() -> String {
+    typed(std::env::args_os().map(|word| word.to_string_lossy().into_owned()))
+}
+
+/// Words as they can be typed into a shell.
+pub(super) fn typed(words: impl Iterator<Item = String>) -> String {
     let quoted = |word: String| {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
         if !word.is_empty() && word.chars().all(is_plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
     };
-    std::env::args_os().map(|word| quoted(word.to_string_lossy().into_owned())).collect::<Vec<_>>().join(" ")
+    words.map(quoted).collect::<Vec<_>>().join(" ")
 }

@@ -25,22 +25,34 @@ fn text(summary: &Summary, folder: &Path) -> String {
     for (cluster, count) in &summary.problems {
         lines.push(format!("  {count} x {cluster}"));
     }
+    lines.extend(advice(summary).into_iter().map(|line| format!("  {line}")));
+    if *rows == 0 {
+        lines.push("There are no rows below the header: is this the right file?".to_owned());
+    }
+    lines.push(format!("All events: {}", folder.join("results.ndjson").display()));
+    lines.join("\n") + "\n"
+}
+
+/// What there is to know and to do about some of the rows.
+pub(super) fn advice(summary: &Summary) -> Vec<String> {
+    let tally = &summary.tally;
+    let mut lines = Vec::new();
     if summary.repeated > 0 {
         lines.push(format!(
-            "  {} rows repeat an earlier row; they were not sent again and stand in existing.csv with its link",
+            "{} rows repeat an earlier row; they were not sent again and stand in existing.csv with its link.",
             summary.repeated
         ));
     }
     if summary.without_link > 0 {
         lines.push(format!(
-            "  {} created users have no link: an earlier request created them and its answer was lost, or they were sent \
-             from another folder minutes before; they were found by looking them up",
+            "{} created users have no link: an earlier request created them and its answer was lost, or they were sent \
+             from another folder minutes before; they were found by looking them up.",
             summary.without_link
         ));
     }
     if summary.may_have_been_created > 0 {
         lines.push(format!(
-            "  {} failed rows may have been created: look for them at the partner before sending them again",
+            "{} failed rows may have been created: look for them at the partner before sending them again.",
             summary.may_have_been_created
         ));
     }
@@ -50,14 +62,11 @@ fn text(summary: &Summary, folder: &Path) -> String {
     if tally.failed > 0 {
         lines.push("Failed rows can be tried again: give failed.csv to run.".to_owned());
     }
-    if *rows == 0 {
-        lines.push("There are no rows below the header: is this the right file?".to_owned());
-    }
-    lines.push(format!("All events: {}", folder.join("results.ndjson").display()));
-    lines.join("\n") + "\n"
+    lines
 }
 
-fn balance(summary: &Summary) -> String {
+/// The sum of all outcomes, compared with the rows of the file.
+pub(super) fn balance(summary: &Summary) -> String {
     let tally = &summary.tally;
     let sum = tally.total();
     let verdict = if sum == summary.rows { "every row is accounted for" } else { "ROWS ARE UNACCOUNTED FOR" };

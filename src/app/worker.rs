@@ -1,14 +1,19 @@
 //! `worker`: consumes the queue until it is stopped.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::error::AppError;
+use super::ops::QueueAt;
+use super::partner::Halting;
 use super::signals::stop_on_signal;
 use super::{Finished, broker, ops, partner, results, start_logging};
+use crate::adapters::amqp::fleet::OnCount;
 use crate::adapters::amqp::publisher::Publisher;
 use crate::adapters::amqp::source::{ConsumeConfig, consume};
 use crate::adapters::amqp::topology::Names;
@@ -22,7 +27,10 @@ use crate::cli::WorkerArgs;
 use crate::clock::Clock;
 use crate::config::{QueueUrl, Settings};
 use crate::domain::Lane;
+use crate::pipeline::Context;
+use crate::pipeline::halt::WhenHalted;
 use crate::pipeline::worker::{Ended, work};
+use crate::telemetry::FleetCounted;
 
 /// Works.
 ///
@@ -62,14 +70,16 @@ async fn on_local_queue(
     let connection = open()?;
     let lock = WorkerLock::acquire(queue, Clock::System.now())?;
     claim_target(&connection, queue, &partner::target(settings, arguments.service.sandbox))?;
-    let partner = partner::connect(settings, arguments.service.sandbox, stop.clone()).await?;
+    let partner = partner::connect(settings, arguments.service.sandbox, halting(arguments), stop.clone()).await?;
+    partner::remember_day(settings, &partner.context, &connection, queue)?;
     results::create_private_folder(&folder)?;
     let events_file = folder.join("results.ndjson");
     let tally = report::jobs(&connection, queue)?;
     tracing::info!(
         queue = %queue.display(), events = %events_file.display(), waiting = tally.waiting, "working until told to stop"
     );
-    let ops = ops::serve_if_asked(arguments.service.listen, &partner.context).await?;
+    let at = QueueAt::Local(queue.to_owned(), settings.queue.size_mib_max);
+    let ops = ops::serve_if_asked(arguments.service.listen, &partner.context, at).await?;
     let exporter = Exporter::start(connection, queue, &events_file, move || stop.cancel())?;
     let store = Store::start(open()?, queue, exporter.waker())?;
     let poll = Duration::from_millis(settings.queue.poll_ms);
@@ -77,6 +87,7 @@ async fn on_local_queue(
     let sources = (source(Lane::Signup), source(Lane::Bulk));
     drop(store);
     let ended = work(partner.context, sources.0, sources.1).await;
+    partner.traces.finish().await;
     drop(ops);
     let exported = tokio::task::spawn_blocking(|| exporter.finish())
         .await
@@ -93,12 +104,13 @@ async fn on_broker(
     broker: &Url,
     stop: CancellationToken,
 ) -> Result<Ended, AppError> {
-    let partner = partner::connect(settings, arguments.service.sandbox, stop.clone()).await?;
+    let partner = partner::connect(settings, arguments.service.sandbox, halting(arguments), stop.clone()).await?;
     let names = Names::new(&settings.amqp.prefix);
-    let link = broker::link(settings, broker, &names)?;
-    let ops = ops::serve_if_asked(arguments.service.listen, &partner.context).await?;
+    let link = broker::link(settings, broker, &names, &partner.context.metrics)?;
     let policy = partner.context.policy;
     let name = broker::client_name("worker");
+    let at = QueueAt::Broker(Box::new(link.clone()), names.clone(), format!("{name}.monitor"));
+    let ops = ops::serve_if_asked(arguments.service.listen, &partner.context, at).await?;
     let confirm_timeout = Duration::from_secs(settings.amqp.confirm_timeout_s);
     tracing::info!(queue = %settings.queue.url, "working until told to stop");
     let publisher = Publisher::start(link.clone(), format!("{name}.publisher"), confirm_timeout, policy.seed);
@@ -108,16 +120,36 @@ async fn on_broker(
         name,
         prefetch: u16::try_from(policy.window).unwrap_or(u16::MAX),
         seed: policy.seed,
+        on_count: count_for(&partner.context),
     };
     let (consuming, signup, bulk) = consume(config, &publisher, Clock::System, stop);
     let ended = work(partner.context, signup, bulk).await;
-    consuming.close().await;
+    partner.traces.finish().await;
+    // Both wait for the broker, at most as long as the slower one.
+    tokio::join!(consuming.close(), publisher.close());
     drop(ops);
     Ok(ended?)
 }
 
+fn halting(arguments: &WorkerArgs) -> Halting {
+    Halting { when_halted: WhenHalted::HoldBulk, canary: 0, yes: arguments.service.yes }
+}
+
+/// From now on the pace is shared with whoever else consumes.
+fn count_for<A: Send + Sync + 'static>(context: &Arc<Context<A>>) -> OnCount {
+    context.pace.share_with_others();
+    let context = Arc::clone(context);
+    let last = AtomicU32::new(0);
+    OnCount::new(move |asked, workers| {
+        context.pace.counted(asked, workers);
+        if last.swap(workers.get(), Ordering::Relaxed) != workers.get() {
+            FleetCounted { workers: workers.get() }.emit();
+        }
+    })
+}
+
 /// Beside the queue, named after it.
-fn default_folder(queue: &Path) -> PathBuf {
+pub(super) fn default_folder(queue: &Path) -> PathBuf {
     let stem = queue.file_stem().map_or_else(|| "queue".into(), |stem| stem.to_string_lossy().into_owned());
     queue.with_file_name(format!("{stem}-results"))
 }

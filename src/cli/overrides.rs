@@ -1,24 +1,32 @@
 //! Which flag stands for which setting.
 
 use super::{
-    ApiArgs, CheckArgs, Command, CommonArgs, ConcurrencyArgs, ConfigArgs, ConfigCommand, ImportArgs, LaneArgs,
-    PaceArgs, QueueArgs, RunArgs, SandboxArgs, WorkerArgs,
+    ApiArgs, CheckArgs, Command, CommonArgs, ConcurrencyArgs, ConfigArgs, ConfigCommand, HealthArgs, ImportArgs,
+    LaneArgs, PaceArgs, PurgeArgs, QueueArgs, RunArgs, SandboxArgs, ServiceArgs, TopologyArgs, WorkerArgs,
 };
 use crate::config::Overrides;
 
 /// The settings that a command's flags give.
 impl From<&Command> for Overrides {
     fn from(command: &Command) -> Self {
+        let dead;
         let groups: &[&dyn SettingFlags] = match command {
             Command::Run(RunArgs { common, queue, api, pace, service, lane, .. }) => {
-                &[common, queue, api, pace, &service.concurrency, lane]
+                &[common, queue, api, pace, service, lane]
             }
             Command::Check(CheckArgs { common, pace, .. }) => &[common, pace],
             Command::Import(ImportArgs { common, queue, lane, .. }) => &[common, queue, lane],
             Command::Worker(WorkerArgs { common, queue, api, pace, service, .. }) => {
-                &[common, queue, api, pace, &service.concurrency]
+                &[common, queue, api, pace, service]
+            }
+            Command::Dead(command) => {
+                dead = command.setting_flags();
+                &[dead.0, dead.1]
             }
             Command::Sandbox(args) => &[&args.common, args],
+            Command::Purge(PurgeArgs { common, queue, .. }) => &[common, queue],
+            Command::Health(HealthArgs { common, .. }) => &[common],
+            Command::Topology(TopologyArgs { common, queue }) => &[common, queue],
             Command::Config(ConfigCommand::Check(args) | ConfigCommand::Show(args)) => {
                 let ConfigArgs { common, queue, api, pace, concurrency, lane } = args;
                 &[common, queue, api, pace, concurrency, lane]
@@ -66,6 +74,18 @@ impl SettingFlags for ConcurrencyArgs {
     }
 }
 
+impl SettingFlags for ServiceArgs {
+    fn add_to(&self, overrides: &mut Overrides) {
+        self.concurrency.add_to(overrides);
+        overrides.set("--fault", "sandbox.faults", faults(&self.fault));
+    }
+}
+
+/// The list as one text, as a variable would hold it; nothing where no fault was given.
+fn faults(given: &[String]) -> Option<String> {
+    (!given.is_empty()).then(|| given.join(","))
+}
+
 impl SettingFlags for LaneArgs {
     fn add_to(&self, overrides: &mut Overrides) {
         overrides.set("--lane", "import.lane", self.lane.clone());
@@ -77,6 +97,7 @@ impl SettingFlags for SandboxArgs {
         overrides.set("--key-ttl", "sandbox.key_ttl_s", self.key_ttl.clone());
         overrides.set("--latency-ms", "sandbox.latency_ms", self.latency_ms.clone());
         overrides.set("--rate-limit", "sandbox.rate_limit", self.rate_limit.clone());
+        overrides.set("--fault", "sandbox.faults", faults(&self.fault));
         overrides.set("--seed", "sandbox.seed", self.seed.clone());
     }
 }

@@ -25,12 +25,19 @@ fn each_command_has_only_the_flags_that_apply_to_it() {
     for (command, expected) in [
         (
             "run",
-            "api-key-file api-url concurrency config delimiter encoding lane listen log-format out queue rate sandbox",
+            "api-key-file api-url canary concurrency config delimiter encoding fault lane listen log-format out queue \
+             rate sandbox yes",
         ),
         ("check", "all config delimiter encoding log-format rate"),
         ("import", "config delimiter encoding lane log-format out queue"),
-        ("worker", "api-key-file api-url concurrency config listen log-format out queue rate sandbox"),
-        ("sandbox", "allow-remote config key-ttl latency-ms listen log-format rate-limit seed"),
+        ("dead list", "config json limit log-format queue reason"),
+        ("dead show", "config json log-format queue reveal"),
+        ("dead retry", "all config log-format queue reason"),
+        ("dead drop", "all config log-format queue reason yes"),
+        ("worker", "api-key-file api-url concurrency config fault listen log-format out queue rate sandbox yes"),
+        ("sandbox", "allow-remote config fault key-ttl latency-ms listen log-format rate-limit seed"),
+        ("purge", "config force log-format out queue yes"),
+        ("health", "config log-format url"),
         ("config check", "api-key-file api-url concurrency config lane log-format queue rate"),
         ("config show", "api-key-file api-url concurrency config lane log-format queue rate"),
     ] {
@@ -53,15 +60,18 @@ fn every_flag_that_stands_for_a_setting_sets_it() {
         ("check f.csv --rate 0", "pace.rate", "0"),
         ("worker --concurrency 7", "worker.concurrency", "7"),
         ("import f.csv --lane signup", "import.lane", "\"signup\""),
+        ("dead list --queue local:d.db", "queue.url", "\"local:d.db\""),
         ("worker --log-format json", "log.format", "\"json\""),
         ("sandbox --key-ttl 2", "sandbox.key_ttl_s", "2"),
         ("sandbox --latency-ms 3", "sandbox.latency_ms", "3"),
         ("sandbox --rate-limit 4", "sandbox.rate_limit", "4"),
+        ("sandbox --fault lost=5%,cut=1/9", "sandbox.faults", "[\"lost=5%\",\"cut=1/9\"]"),
+        ("worker --sandbox --fault lost=5%", "sandbox.faults", "[\"lost=5%\"]"),
         ("sandbox --seed 5", "sandbox.seed", "5"),
         ("config show --rate 6", "pace.rate", "6"),
     ] {
         let name = key.split('.').next_back().unwrap();
-        let flag = line.split(' ').find(|word| word.starts_with("--")).unwrap();
+        let flag = line.split(' ').rfind(|word| word.starts_with("--")).unwrap();
         let rendered = settings(line).render_redacted();
         let expected = format!("{name} = {value} # flag {flag}");
         assert!(rendered.lines().any(|line| line == expected), "{line}: no {expected} in\n{rendered}");
@@ -76,7 +86,13 @@ fn usage_errors_exit_with_2() {
         "run f.csv g.csv",
         "check f.csv --queue local:q.db",
         "import f.csv --lane fast",
-        "worker --listen 9090",
+        "dead",
+        "dead retry",
+        "dead drop --yes",
+        "dead retry 1 2 --all",
+        "dead retry --reason X --all",
+        "worker --listen localhost",
+        "worker --fault lost=5%",
         "worker --sandbox --api-url https://a.example",
         "check f.csv --delimiter ab",
         "check f.csv --delimiter \"",
@@ -152,4 +168,19 @@ fn the_key_file_of_a_flag_is_the_one_that_is_read() {
 fn the_sandbox_listens_on_loopback_unless_told_otherwise() {
     let Command::Sandbox(args) = parse("sandbox").unwrap().command else { unreachable!() };
     assert!(args.listen.ip().is_loopback() && args.listen.port() == 8_787 && !args.allow_remote);
+}
+
+#[test]
+fn a_port_alone_is_served_on_this_machine_only() {
+    for (text, address) in [
+        ("9464", "127.0.0.1:9464"),
+        (":9464", "127.0.0.1:9464"),
+        ("0.0.0.0:9464", "0.0.0.0:9464"),
+        ("[::1]:9464", "[::1]:9464"),
+    ] {
+        assert_eq!(values::listen(text).map(|address| address.to_string()).as_deref(), Ok(address));
+    }
+    for text in ["", ":", "70000", "localhost", "0.0.0.0"] {
+        assert!(values::listen(text).is_err(), "{text:?}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
@@ -39,4 +40,13 @@ pub(super) fn delimiter(text: &str) -> Result<u8, String> {
 pub(super) fn encoding(label: &str) -> Result<&'static Encoding, String> {
     Encoding::for_label(label.as_bytes())
         .ok_or_else(|| "write a name such as utf-8, utf-16le, windows-1252 or iso-8859-15".to_owned())
+}
+
+/// Where to serve: `127.0.0.1:9464`, or a port alone (`9464`, `:9464`), which only this machine can reach.
+pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').unwrap_or(text);
+    if let Ok(port) = port.parse() {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    text.parse().map_err(|_| "write a port such as 9464, or an address and a port such as 0.0.0.0:9464".to_owned())
 }

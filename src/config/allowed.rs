@@ -7,6 +7,8 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::QueueUrl;
+use crate::pipeline::hours::{self, Hours};
+use crate::sandbox::{FAULT_FORM, FaultPlan};
 
 /// Most texts in a list.
 const TEXTS_MAX: usize = 32;
@@ -26,6 +28,8 @@ pub(super) enum Allowed {
     Decimal { min: f64, max: f64 },
     /// One of these words.
     OneOf(&'static [&'static str]),
+    /// A list of short texts that `check` reads as a whole; separated by commas where it comes as text.
+    List { form: &'static str, check: fn(&[String]) -> Result<(), String> },
     /// A list of short texts; separated by commas where it comes from an environment variable.
     Texts,
     /// A text of a form of its own. `check` says what is wrong and never quotes the text: it may hold a secret.
@@ -63,12 +67,33 @@ pub(super) const AMQP_PREFIX: Allowed = Allowed::Text {
     },
 };
 
+/// The longest that fits into the AMQP login of every client.
+const USER_BYTES_MAX: usize = 255;
+
+pub(super) const AMQP_USER: Allowed = Allowed::Text {
+    form: "a user name of up to 255 bytes; empty for the one in queue.url",
+    check: |text| if text.len() > USER_BYTES_MAX { Err("is longer".to_owned()) } else { Ok(()) },
+};
+
+pub(super) const FAULTS: Allowed =
+    Allowed::List { form: FAULT_FORM, check: |entries| FaultPlan::parse(entries).map(|_| ()) };
+
 pub(super) const CURRENCY: Allowed = Allowed::Text {
     form: "three capital letters, such as USD",
     check: |text| match text.as_bytes() {
         letters @ [_, _, _] if letters.iter().all(u8::is_ascii_uppercase) => Ok(()),
         _ => Err("is something else".to_owned()),
     },
+};
+
+pub(super) const ACTIVE_HOURS: Allowed = Allowed::Text {
+    form: "two times of day such as 08:00-20:00; empty for always",
+    check: |text| Hours::parse(text, "UTC").map(|_| ()),
+};
+
+pub(super) const TIME_ZONE: Allowed = Allowed::Text {
+    form: "a name such as Europe/Berlin or UTC, or an offset such as +02:00",
+    check: hours::check_zone,
 };
 
 pub(super) const LOG_FILTER: Allowed = Allowed::Text {
@@ -94,8 +119,8 @@ impl Allowed {
         match self {
             Self::Whole { .. } => text.trim().parse().map_or_else(|_| as_text(), ValueKind::I64),
             Self::Decimal { .. } => text.trim().parse().map_or_else(|_| as_text(), ValueKind::Float),
-            Self::Texts if text.trim().is_empty() => ValueKind::from(Vec::<String>::new()),
-            Self::Texts => ValueKind::from(text.split(',').map(str::trim).collect::<Vec<_>>()),
+            Self::Texts | Self::List { .. } if text.trim().is_empty() => ValueKind::from(Vec::<String>::new()),
+            Self::Texts | Self::List { .. } => ValueKind::from(text.split(',').map(str::trim).collect::<Vec<_>>()),
             Self::OneOf(_) | Self::Text { .. } => as_text(),
         }
     }
@@ -108,6 +133,11 @@ impl Allowed {
             (Self::Decimal { min, max }, ValueKind::I64(number)) => (*min..=*max).contains(&(*number as f64)),
             (Self::OneOf(words), ValueKind::String(text)) => words.contains(&text.as_str()),
             (Self::Texts, ValueKind::Array(items)) => return check_texts(items),
+            (Self::List { check, .. }, ValueKind::Array(items)) => {
+                check_texts(items)?;
+                let texts: Vec<String> = items.iter().filter_map(|item| item.clone().into_string().ok()).collect();
+                return check(&texts);
+            }
             (Self::Text { check, .. }, ValueKind::String(text)) => {
                 check_plain(text)?;
                 return check(text);
@@ -125,7 +155,7 @@ impl fmt::Display for Allowed {
             Self::Decimal { min, max } => write!(f, "a number from {min} to {max}"),
             Self::OneOf(words) => f.write_str(&words.join(" or ")),
             Self::Texts => write!(f, "a list of up to {TEXTS_MAX} texts of 1 to {LISTED_CHARS_MAX} characters"),
-            Self::Text { form, .. } => f.write_str(form),
+            Self::Text { form, .. } | Self::List { form, .. } => f.write_str(form),
         }
     }
 }

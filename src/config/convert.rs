@@ -1,14 +1,20 @@
 //! What the pipeline and the domain want to know, in their own types. They don't know the settings.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use super::Settings;
 use crate::domain::answer::KeyUsedMarks;
 use crate::domain::decide::Limits;
 use crate::pipeline::Policy;
+use crate::pipeline::adapt::AdaptConfig;
 use crate::pipeline::backoff::Backoff;
+use crate::pipeline::breaker::BreakerPolicy;
 use crate::pipeline::gate::ProbeSchedule;
+use crate::pipeline::halt::HaltPolicy;
+use crate::pipeline::hours::Hours;
+use crate::pipeline::pace::PaceConfig;
+use crate::pipeline::retry_budget::RetryBudgetPolicy;
 
 /// Jobs in hand for each request on its way, where `worker.window` doesn't say. Measured: a window well above the
 /// concurrency keeps requests going while outcomes are being recorded.
@@ -17,10 +23,11 @@ const WINDOW_PER_REQUEST: usize = 4;
 impl Settings {
     /// How the pipeline behaves. `seed` is that of its jitter.
     pub fn policy(&self, seed: u64) -> Policy {
-        let Self { api, worker, .. } = self;
+        let Self { api, worker, breaker, retry, halt, .. } = self;
         Policy {
             concurrency: worker.concurrency,
             window: if worker.window == 0 { WINDOW_PER_REQUEST * worker.concurrency } else { worker.window },
+            message_bytes_max: self.queue.message_bytes_max,
             limits: Limits {
                 attempts_max: worker.attempts_max,
                 give_up_after: Duration::from_secs(worker.give_up_after_s),
@@ -38,12 +45,52 @@ impl Settings {
             },
             shutdown_grace: Duration::from_secs(worker.shutdown_grace_s),
             seed,
+            look_up_cache: Duration::from_secs(api.look_up_cache_s),
+            breaker: BreakerPolicy {
+                window: Duration::from_secs(breaker.window_s),
+                requests_min: breaker.requests_min,
+                failure_share: breaker.failure_share,
+                slow_after: Duration::from_secs(breaker.slow_after_s),
+                open_for: Duration::from_secs(breaker.open_s),
+                open_for_max: Duration::from_secs(breaker.open_max_s),
+                trials: breaker.trials,
+            },
+            retry_budget: RetryBudgetPolicy { share: retry.budget_share, per_second_min: retry.budget_per_s_min },
+            halt: HaltPolicy {
+                window: halt.window,
+                rejected_share: halt.on_rejected_share,
+                existing_share: halt.on_existing_share,
+                ..HaltPolicy::NEVER
+            },
         }
     }
 
     /// How "key already used" is recognised.
     pub fn key_used_marks(&self) -> KeyUsedMarks {
         KeyUsedMarks { codes: self.api.key_used_codes.clone(), words: self.api.key_used_words.clone() }
+    }
+
+    /// How fast requests leave, and when.
+    pub fn pace(&self) -> PaceConfig {
+        let Self { pace, worker, .. } = self;
+        let share = |percent: u32| f64::from(percent) / 100.0;
+        PaceConfig {
+            rate: self.rate(),
+            rate_per_minute: NonZeroU32::new(pace.rate_per_minute),
+            adapt: AdaptConfig {
+                cut: share(pace.cut_percent),
+                climb_per_second: share(pace.climb_percent_per_minute) / 60.0,
+            },
+            bulk_share_percent: worker.bulk_share_percent,
+            per_day: NonZeroU64::new(pace.per_day),
+            // Both were checked when the settings were read.
+            hours: Hours::parse(&pace.active_hours, &pace.time_zone).unwrap_or_default(),
+        }
+    }
+
+    /// How long a verification link lives; `None`: not to be told.
+    pub fn link_ttl(&self) -> Option<Duration> {
+        (self.api.link_ttl_h > 0).then(|| Duration::from_secs(self.api.link_ttl_h * 3_600))
     }
 
     /// Most requests per second; `None`: no limit.

@@ -35,7 +35,7 @@ mod sections;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -46,8 +46,8 @@ use self::layers::{Environment, Leaf};
 pub use self::layers::{Origin, Overrides, environment};
 pub use self::queue_url::{QueueUrl, QueueUrlError};
 pub use self::sections::{
-    AmqpSettings, ApiSettings, ImportSettings, LogSettings, PaceSettings, PlanSettings, QueueSettings, SandboxSettings,
-    TopologyMode, WorkerSettings,
+    AmqpSettings, ApiSettings, BreakerSettings, HaltSettings, ImportSettings, LogSettings, PaceSettings, PlanSettings,
+    QueueSettings, RetrySettings, SandboxSettings, TopologyMode, WorkerSettings,
 };
 
 /// `config/default.toml`: every key, its default, its range and why.
@@ -67,6 +67,12 @@ pub struct Settings {
     pub pace: PaceSettings,
     /// How the worker behaves.
     pub worker: WorkerSettings,
+    /// When an API that answers badly is left alone.
+    pub breaker: BreakerSettings,
+    /// How many repetitions there may be.
+    pub retry: RetrySettings,
+    /// When the outcomes are too bad to go on.
+    pub halt: HaltSettings,
     /// How files are read.
     pub import: ImportSettings,
     /// What `check` calculates with.
@@ -81,6 +87,15 @@ pub struct Settings {
     /// `PLU_API_KEY`, as it was when the settings were read.
     #[serde(skip)]
     api_key_variable: Option<SecretString>,
+    /// What was read besides the defaults and the environment.
+    #[serde(skip)]
+    read_from: ReadFrom,
+}
+
+#[derive(Debug, Clone, Default)]
+struct ReadFrom {
+    file: Option<PathBuf>,
+    flags: Overrides,
 }
 
 impl Settings {
@@ -100,11 +115,20 @@ impl Settings {
         }
         leaves.extend(variables);
         leaves.extend(flags.leaves());
-        let settings = Self { api_key_variable: api_key, ..Self::from_leaves(leaves)? };
+        let read_from = ReadFrom { file: file.map(Path::to_owned), flags: flags.clone() };
+        let settings = Self { api_key_variable: api_key, read_from, ..Self::from_leaves(leaves)? };
         match relations::problems(&settings) {
             problems if problems.is_empty() => Ok(settings),
             problems => Err(SettingsError::Invalid(problems)),
         }
+    }
+
+    /// Reads the same layers again, as they are now.
+    ///
+    /// # Errors
+    /// See [`Self::load`].
+    pub fn reload(&self) -> Result<Self, SettingsError> {
+        Self::load(self.read_from.file.as_deref(), environment(), &self.read_from.flags)
     }
 
     /// Later leaves win.

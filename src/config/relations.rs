@@ -5,7 +5,7 @@ use super::error::SettingsProblem;
 
 /// Everything that doesn't fit together.
 pub(super) fn problems(settings: &Settings) -> Vec<SettingsProblem> {
-    let Settings { api, worker, .. } = settings;
+    let Settings { api, worker, breaker, .. } = settings;
     let concurrency = worker.concurrency as u64;
     // 0 follows the concurrency.
     let window = if worker.window == 0 { concurrency } else { worker.window as u64 };
@@ -26,8 +26,14 @@ pub(super) fn problems(settings: &Settings) -> Vec<SettingsProblem> {
             ("worker.probe_max_s", worker.probe_max_s),
             1,
         ),
+        at_most(settings, ("breaker.open_s", breaker.open_s), ("breaker.open_max_s", breaker.open_max_s), 1),
     ];
-    too_large.into_iter().flatten().chain(no_mark_of_a_used_key(settings)).collect()
+    too_large
+        .into_iter()
+        .flatten()
+        .chain(no_mark_of_a_used_key(settings))
+        .chain(half_a_client_certificate(settings))
+        .collect()
 }
 
 /// `small` must not exceed `large`, one unit of which is `factor` units of `small`.
@@ -55,5 +61,25 @@ fn no_mark_of_a_used_key(settings: &Settings) -> Option<SettingsProblem> {
         key: "api.key_used_words".to_owned(),
         wrong: format!("is empty, and so is api.key_used_codes ({})", settings.origin("api.key_used_codes")),
         allowed: "at least one code or word, unless api.key_ttl_s is 0".to_owned(),
+    })
+}
+
+/// A certificate is of no use without its key, and the other way round.
+fn half_a_client_certificate(settings: &Settings) -> Option<SettingsProblem> {
+    let amqp = &settings.amqp;
+    let files = [
+        ("amqp.client_cert_file", amqp.client_cert_file.as_os_str()),
+        ("amqp.client_key_file", amqp.client_key_file.as_os_str()),
+    ];
+    let (missing, there) = match files.map(|(_, file)| file.is_empty()) {
+        [true, false] => (files[0].0, files[1].0),
+        [false, true] => (files[1].0, files[0].0),
+        _ => return None,
+    };
+    Some(SettingsProblem {
+        origin: settings.origin(missing).clone(),
+        key: missing.to_owned(),
+        wrong: format!("is empty, and {there} isn't ({})", settings.origin(there)),
+        allowed: "both or neither".to_owned(),
     })
 }

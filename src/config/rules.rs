@@ -5,7 +5,10 @@
 
 use config::Value;
 
-use super::allowed::{AMQP_PREFIX, API_URL, Allowed, CURRENCY, FILE, KEY_FILE, LOG_FILTER, QUEUE_URL};
+use super::allowed::{
+    ACTIVE_HOURS, AMQP_PREFIX, AMQP_USER, API_URL, Allowed, CURRENCY, FAULTS, FILE, KEY_FILE, LOG_FILTER, QUEUE_URL,
+    TIME_ZONE,
+};
 use super::error::SettingsProblem;
 use super::layers::{Leaf, LeafValue, Origin};
 
@@ -24,17 +27,32 @@ pub(super) const RULES: &[(&str, Allowed)] = &[
     ("api.key_used_words", Allowed::Texts),
     ("api.clock_skew_s", Allowed::Whole { min: 0, max: 3_600 }),
     ("api.page_size", Allowed::Whole { min: 1, max: 1_000 }),
+    ("api.look_up_cache_s", Allowed::Whole { min: 0, max: DAY_S }),
+    ("api.link_ttl_h", Allowed::Whole { min: 0, max: 8_760 }),
     ("queue.url", QUEUE_URL),
     ("queue.poll_ms", Allowed::Whole { min: 1, max: 60_000 }),
     ("queue.size_mib_max", Allowed::Whole { min: 16, max: MIB }),
+    ("queue.message_bytes_max", Allowed::Whole { min: 4_096, max: 16 * MIB }),
     ("amqp.prefix", AMQP_PREFIX),
     ("amqp.topology", Allowed::OneOf(&["declare", "verify"])),
     ("amqp.connect_timeout_s", Allowed::Whole { min: 1, max: 300 }),
     ("amqp.confirm_timeout_s", Allowed::Whole { min: 1, max: 300 }),
+    ("amqp.heartbeat_s", Allowed::Whole { min: 0, max: 600 }),
+    ("amqp.user", AMQP_USER),
+    ("amqp.password_file", FILE),
     ("amqp.ca_file", FILE),
+    ("amqp.client_cert_file", FILE),
+    ("amqp.client_key_file", FILE),
     ("pace.rate", Allowed::Whole { min: 0, max: 100_000 }),
+    ("pace.rate_per_minute", Allowed::Whole { min: 0, max: 60_000 }),
+    ("pace.cut_percent", Allowed::Whole { min: 1, max: 90 }),
+    ("pace.climb_percent_per_minute", Allowed::Whole { min: 1, max: 1_000 }),
+    ("pace.per_day", Allowed::Whole { min: 0, max: 100_000_000 }),
+    ("pace.active_hours", ACTIVE_HOURS),
+    ("pace.time_zone", TIME_ZONE),
     ("worker.concurrency", Allowed::Whole { min: 1, max: 4_096 }),
     ("worker.window", Allowed::Whole { min: 0, max: 65_536 }),
+    ("worker.bulk_share_percent", Allowed::Whole { min: 0, max: 50 }),
     ("worker.attempts_max", Allowed::Whole { min: 1, max: 100 }),
     ("worker.give_up_after_s", Allowed::Whole { min: 1, max: 30 * DAY_S }),
     ("worker.backoff_initial_ms", Allowed::Whole { min: 1, max: 60_000 }),
@@ -43,6 +61,18 @@ pub(super) const RULES: &[(&str, Allowed)] = &[
     ("worker.probe_initial_s", Allowed::Whole { min: 1, max: 3_600 }),
     ("worker.probe_max_s", Allowed::Whole { min: 1, max: 3_600 }),
     ("worker.shutdown_grace_s", Allowed::Whole { min: 0, max: 600 }),
+    ("breaker.window_s", Allowed::Whole { min: 1, max: 3_600 }),
+    ("breaker.requests_min", Allowed::Whole { min: 1, max: 100_000 }),
+    ("breaker.failure_share", Allowed::Decimal { min: 0.05, max: 1.1 }),
+    ("breaker.slow_after_s", Allowed::Whole { min: 1, max: 300 }),
+    ("breaker.open_s", Allowed::Whole { min: 1, max: 3_600 }),
+    ("breaker.open_max_s", Allowed::Whole { min: 1, max: 3_600 }),
+    ("breaker.trials", Allowed::Whole { min: 1, max: 100 }),
+    ("retry.budget_share", Allowed::Decimal { min: 0.0, max: 10.0 }),
+    ("retry.budget_per_s_min", Allowed::Decimal { min: 0.1, max: 10_000.0 }),
+    ("halt.window", Allowed::Whole { min: 1, max: 10_000 }),
+    ("halt.on_rejected_share", Allowed::Decimal { min: 0.0, max: 1.0 }),
+    ("halt.on_existing_share", Allowed::Decimal { min: 0.0, max: 1.0 }),
     ("import.lane", Allowed::OneOf(&["signup", "bulk"])),
     ("import.record_bytes_max", Allowed::Whole { min: 1_024, max: MIB }),
     ("plan.fee_per_user", Allowed::Decimal { min: 0.0, max: 1_000.0 }),
@@ -52,6 +82,7 @@ pub(super) const RULES: &[(&str, Allowed)] = &[
     ("sandbox.key_ttl_s", Allowed::Whole { min: 0, max: DAY_S }),
     ("sandbox.latency_ms", Allowed::Whole { min: 0, max: 60_000 }),
     ("sandbox.rate_limit", Allowed::Whole { min: 0, max: 100_000 }),
+    ("sandbox.faults", FAULTS),
     ("sandbox.seed", Allowed::Whole { min: 0, max: i64::MAX }),
 ];
 

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::QueueUrl;
 use crate::domain::Lane;
+use crate::sandbox::FaultPlan;
 use crate::telemetry::logging::LogFormat;
 
 /// `[api]`: the partner API and what is assumed about it.
@@ -33,6 +34,10 @@ pub struct ApiSettings {
     pub clock_skew_s: u64,
     /// Users on one page of the user list.
     pub page_size: u32,
+    /// How long a user who was seen in the list needn't be looked up again, in seconds. 0: not at all.
+    pub look_up_cache_s: u64,
+    /// How long a verification link lives, in hours. 0: events don't say.
+    pub link_ttl_h: u64,
 }
 
 /// `[queue]`: where jobs wait.
@@ -45,6 +50,8 @@ pub struct QueueSettings {
     pub poll_ms: u64,
     /// Largest file of a local queue, in mebibytes.
     pub size_mib_max: u64,
+    /// Longest message that is taken for a job, in bytes.
+    pub message_bytes_max: usize,
 }
 
 /// Whose the exchanges and queues are.
@@ -69,8 +76,18 @@ pub struct AmqpSettings {
     pub connect_timeout_s: u64,
     /// Longest wait for a confirm, in seconds.
     pub confirm_timeout_s: u64,
+    /// Longest silence on a connection before it is taken for broken is twice this, in seconds. 0: for ever.
+    pub heartbeat_s: u16,
+    /// User; wins over the one in `queue.url`. Empty: that one.
+    pub user: String,
+    /// File that holds the password and nothing else; wins over the one in `queue.url`. Empty: that one.
+    pub password_file: PathBuf,
     /// PEM file with the certificates to trust for `amqps://`. Empty: the system's.
     pub ca_file: PathBuf,
+    /// PEM file with the certificate that is shown to the broker, and its chain. Empty: none.
+    pub client_cert_file: PathBuf,
+    /// PEM file with that certificate's private key. Empty: none.
+    pub client_key_file: PathBuf,
 }
 
 /// `[pace]`: how fast requests leave.
@@ -79,6 +96,18 @@ pub struct AmqpSettings {
 pub struct PaceSettings {
     /// Most requests per second. 0: no limit.
     pub rate: u32,
+    /// Most requests per minute. 0: no limit.
+    pub rate_per_minute: u32,
+    /// By how much a 429 without advice lowers the pace.
+    pub cut_percent: u32,
+    /// How much of it comes back in a minute.
+    pub climb_percent_per_minute: u32,
+    /// Users created in any 24 hours from which on `bulk` is held. 0: no limit.
+    pub per_day: u64,
+    /// Times of day outside of which `bulk` is held. Empty: always active.
+    pub active_hours: String,
+    /// Where those times of day are read off the wall.
+    pub time_zone: String,
 }
 
 /// `[worker]`: how jobs are worked on.
@@ -89,6 +118,8 @@ pub struct WorkerSettings {
     pub concurrency: usize,
     /// Most jobs in hand at once; at least `concurrency`. 0: four times as many.
     pub window: usize,
+    /// Of the turns, the share of `bulk` while `signup` is never empty, in percent.
+    pub bulk_share_percent: u32,
     /// Most attempts for a job.
     pub attempts_max: u32,
     /// Longest time from a job's first request to giving up, in seconds.
@@ -105,6 +136,48 @@ pub struct WorkerSettings {
     pub probe_max_s: u64,
     /// How long requests on their way may take after a stop, in seconds.
     pub shutdown_grace_s: u64,
+}
+
+/// `[breaker]`: when an API that answers badly is left alone.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakerSettings {
+    /// How far back answers count, in seconds.
+    pub window_s: u64,
+    /// Answers below which nothing is concluded.
+    pub requests_min: u32,
+    /// Share of failures from which on it opens.
+    pub failure_share: f64,
+    /// Answers that take longer are failures, in seconds.
+    pub slow_after_s: u64,
+    /// From opening to the first trials, in seconds.
+    pub open_s: u64,
+    /// Longest time between trials, in seconds.
+    pub open_max_s: u64,
+    /// Requests that must be answered well before it closes.
+    pub trials: u32,
+}
+
+/// `[retry]`: how many repetitions there may be.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetrySettings {
+    /// Repetitions for each first attempt.
+    pub budget_share: f64,
+    /// Repetitions per second that are always allowed.
+    pub budget_per_s_min: f64,
+}
+
+/// `[halt]`: when the outcomes are too bad to go on.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct HaltSettings {
+    /// How many of the last outcomes are looked at.
+    pub window: usize,
+    /// Share of rejected and failed jobs over which it halts.
+    pub on_rejected_share: f64,
+    /// The same for users who were there before.
+    pub on_existing_share: f64,
 }
 
 /// `[import]`: how files become jobs.
@@ -138,7 +211,7 @@ pub struct LogSettings {
 }
 
 /// `[sandbox]`: the built-in simulated API.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SandboxSettings {
     /// How long it remembers an idempotency key, in seconds.
@@ -147,6 +220,8 @@ pub struct SandboxSettings {
     pub latency_ms: u64,
     /// Requests per second over which it answers 429. 0: no limit.
     pub rate_limit: u32,
+    /// What goes wrong with it.
+    pub faults: FaultPlan,
     /// Seed of its ids and of its chance.
     pub seed: u64,
 }

@@ -49,6 +49,10 @@ fn the_defaults_load_and_are_safe() {
     assert_eq!(settings.import.lane, Lane::Bulk);
     assert_eq!(settings.log.format, LogFormat::Text);
     assert_eq!(settings.rate().map(std::num::NonZeroU32::get), Some(20));
+    let pace = settings.pace();
+    assert_eq!((pace.bulk_share_percent, pace.per_day, pace.hours), (10, None, None));
+    assert!((pace.adapt.climb_per_second * 60.0 - pace.adapt.cut).abs() < 1e-9);
+    assert_eq!(settings.link_ttl(), Some(Duration::from_secs(86_400)));
     let policy = settings.policy(7);
     assert_eq!((policy.concurrency, policy.window, policy.seed), (64, 256, 7));
     assert_eq!(policy.backoff.initial, Duration::from_millis(500));
@@ -144,7 +148,7 @@ fn an_unknown_key_is_refused_with_its_origin_the_nearest_key_and_the_known_ones(
         (
             "[pace]\nrat = 1",
             &[][..],
-            "FILE: pace.rat is not a setting; did you mean pace.rate? (allowed: in [pace]: rate)",
+            "FILE: pace.rat is not a setting; did you mean pace.rate? (allowed: in [pace]: rate, rate_per_minute, ",
         ),
         (
             "",
@@ -153,11 +157,11 @@ fn an_unknown_key_is_refused_with_its_origin_the_nearest_key_and_the_known_ones(
              worker.concurrency? (allowed: in [worker]: concurrency, window, ",
         ),
         ("[wroker]\nwindow = 1", &[], "FILE: wroker is not a setting; did you mean [worker]?"),
-        ("[wroker]\nwindow = 1", &[], "(allowed: keys in [api], [queue], [amqp], [pace], [worker], [import], "),
-        ("[pace]\nburst = 1", &[], "FILE: pace.burst is not a setting (allowed: in [pace]: rate)"),
+        ("[wroker]\nwindow = 1", &[], "(allowed: keys in [api], [queue], [amqp], [pace], [worker], [breaker], "),
+        ("[pace]\nburst = 1", &[], "FILE: pace.burst is not a setting (allowed: in [pace]: rate, rate_per_minute, "),
         ("[ampq]", &[], "FILE: ampq is not a setting; did you mean [amqp]?"),
         ("rate = 1", &[], "FILE: rate is not a setting; did you mean pace.rate?"),
-        ("pace = 1", &[], "FILE: pace is a section, not a setting (allowed: in [pace]: rate)"),
+        ("pace = 1", &[], "FILE: pace is a section, not a setting (allowed: in [pace]: rate, rate_per_minute, "),
         ("[log.format]\nx = 1", &[], "FILE: log.format is a table (allowed: text or json)"),
         ("", &[("PACE", "1")], "environment PLU_ONBOARD__PACE: pace is a section, not a setting"),
         ("[API]\nurl = 'x'", &[], "FILE: API is not a setting; did you mean [api]?"),
@@ -199,6 +203,13 @@ fn a_wrong_value_is_refused_with_its_origin_its_key_and_what_is_allowed() {
         ("[plan]\nfee_per_user = nan", &[], &[], "(allowed: a number from 0 to 1000)".to_owned()),
         ("[plan]\ncurrency = 'usd'", &[], &[], "(allowed: three capital letters".to_owned()),
         ("[log]\nfilter = 'plu=loud'", &[], &[], "FILE: log.filter can't be read".to_owned()),
+        (
+            "[pace]\nactive_hours = '8-20'",
+            &[],
+            &[],
+            "is not a time of day such as 08:00 (allowed: two times".to_owned(),
+        ),
+        ("", &[("PACE__TIME_ZONE", "Mars/Base")], &[], "is not a time zone that is known (allowed: a name".to_owned()),
         ("[queue]\nurl = 'redis://h'", &[], &[], "(allowed: local:PATH, or amqp://".to_owned()),
     ] {
         let problems = problems(file, variables, flags);

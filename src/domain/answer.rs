@@ -10,7 +10,7 @@
 //! | `DUP_USER` | `AlreadyThere` |
 //! | 401, 402, 403, 404, and any redirect or 4xx that isn't JSON | `Account` |
 //! | 429 | `Throttled` |
-//! | any other 4xx with JSON | `Rejected` |
+//! | any other 4xx with JSON | `Rejected`; without a code that can be read, as `HTTP_` and the status |
 
 use std::time::Duration;
 
@@ -55,6 +55,16 @@ pub enum Answer {
     NotSent(&'static str),
 }
 
+impl Answer {
+    /// Whether it is the API's word, rather than a refusal in a shape that the API doesn't document.
+    pub fn is_recognised(&self) -> bool {
+        !matches!(self, Self::Rejected { code, .. } if code.starts_with(STAND_IN))
+    }
+}
+
+/// Begins a code that stands where the API gave none.
+const STAND_IN: &str = "HTTP_";
+
 /// Why no answer is to be had from this account, for the log line and the person who has to act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AccountReason {
@@ -73,6 +83,10 @@ pub enum AccountReason {
 }
 
 impl AccountReason {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::KeyRefused, Self::WalletEmpty, Self::Suspended, Self::WrongUrl, Self::NotTheApi, Self::Unreachable];
+
     /// Its name in logs and labels.
     pub const fn code(self) -> &'static str {
         match self {
@@ -89,7 +103,7 @@ impl AccountReason {
     pub const fn advice(self) -> &'static str {
         match self {
             Self::KeyRefused => {
-                "the API key is refused (401): put a valid key into PLU_API_KEY or the key file and start again"
+                "the API key is refused (401): put a valid key into the key file and send SIGHUP, or into PLU_API_KEY and start again"
             }
             Self::WalletEmpty => "the partner wallet is empty (402): top it up, and the work goes on by itself",
             Self::Suspended => "the partner account is suspended or pending (403): ask Plu",
@@ -211,7 +225,7 @@ fn refusal(reply: &Reply<'_>, marks: &KeyUsedMarks) -> Answer {
     } else {
         // A sentence where the code should be: it may quote anything.
         (
-            format!("HTTP_{}", reply.status),
+            format!("{STAND_IN}{}", reply.status),
             [code, text].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": "),
         )
     };

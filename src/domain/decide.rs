@@ -7,9 +7,9 @@
 //! | answer | decision |
 //! | --- | --- |
 //! | created | finished: created |
-//! | refused | finished: rejected |
+//! | refused | finished: rejected; in words that can't be read and sent before: like no answer |
 //! | key already used, user exists | look the user up |
-//! | no answer | send again after a while; attempts used up: look the user up, then give up |
+//! | no answer | send again after a while; attempts used up: look the user up once nothing can be on its way any more, then give up |
 //! | throttled | wait as told; no attempt |
 //! | about the account | pause; no attempt |
 //!
@@ -18,6 +18,7 @@
 //! | key already used | created (recovered) | existing | send again once the key has expired | look again later |
 //! | user exists, sent before | created (recovered) | existing | look again later | look again later |
 //! | user exists, never sent | existing | existing | existing, without id | look again later; existing, without id |
+//! | any, told before that the user exists, never sent otherwise | existing | existing | existing, without id | look again later; existing, without id |
 //! | giving up | created (recovered) | existing | failed, may have been created | failed, may have been created |
 
 use std::time::Duration;
@@ -29,9 +30,10 @@ use super::{AccountReason, Answer, Outcome, Problem, Timestamp};
 pub struct History {
     /// When the job was put on the queue.
     pub enqueued_at: Timestamp,
-    /// When the job was first sent in a way that may have reached the partner; `None`: never.
+    /// When the job was first sent in a way that may have created its user; `None`: never.
     pub first_sent_at: Option<Timestamp>,
-    /// When it was last sent so.
+    /// When it was last sent in a way that may have reached the partner. Without the former: it was told that the user
+    /// exists before anything of it could have created one, so that they were there before.
     pub last_sent_at: Option<Timestamp>,
     /// Counted attempts, the one at hand included.
     pub attempts: u32,
@@ -46,7 +48,33 @@ impl History {
     /// Notes that a request is about to leave.
     #[must_use]
     pub fn with_send(self, now: Timestamp) -> Self {
-        Self { first_sent_at: Some(self.first_sent_at.unwrap_or(now)), last_sent_at: Some(now), ..self }
+        let first_sent_at = if self.was_told_existing() { None } else { Some(self.first_sent_at.unwrap_or(now)) };
+        Self { first_sent_at, last_sent_at: Some(now), ..self }
+    }
+
+    /// Notes what the answer to a request proves about it. `before`: without the request.
+    ///
+    /// Who is told that the user exists has created nobody with this request. Who is told that the key is used and has
+    /// never sent it was sent by an earlier life, within the key's life.
+    #[must_use]
+    pub fn learning(self, answer: &Answer, before: &Self, limits: &Limits) -> Self {
+        let is_first = before.first_sent_at.is_none() && !before.was_told_existing();
+        let first_sent_at = match answer {
+            Answer::AlreadyThere if is_first => None,
+            Answer::KeyAlreadyUsed if is_first => self.last_sent_at.map(|sent_at| sent_at.minus(limits.key_ttl)),
+            _ => self.first_sent_at,
+        };
+        Self { first_sent_at, ..self }
+    }
+
+    /// Whether the partner said that the user exists when nothing of this job could have created one.
+    pub const fn was_told_existing(&self) -> bool {
+        self.first_sent_at.is_none() && self.last_sent_at.is_some()
+    }
+
+    /// Whether an earlier request than the last may have created the user.
+    fn is_repeated(&self) -> bool {
+        self.first_sent_at.is_some() && self.first_sent_at != self.last_sent_at
     }
 }
 
@@ -70,6 +98,9 @@ pub enum Step {
     Finish(Outcome),
     /// Ask the user list for the email, then call [`after_look_up`].
     LookUp(LookUpReason),
+    /// Give up, but first look the user up, and not before this time has passed: until then the last request may still
+    /// be worked on.
+    LookUpAfter(Duration),
     /// Try again after the backoff of this many attempts.
     Retry,
     /// Try again, but not before this time has passed: until then the partner would refuse the key.
@@ -111,11 +142,43 @@ pub struct FoundUser {
     pub created_at: Option<Timestamp>,
 }
 
+/// What a job is due for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// A request.
+    Send,
+    /// Its last look-up, for [`LookUpReason::GivingUp`].
+    LookUp,
+    /// The same after this time.
+    LookUpAfter(Duration),
+}
+
+/// Decides on what to do with a job that is taken in hand.
+pub fn due(history: &History, now: Timestamp, limits: &Limits) -> Due {
+    if history.attempts < limits.attempts_max || history.first_sent_at.is_none() {
+        return Due::Send;
+    }
+    match until_nothing_is_on_its_way(history, now, limits) {
+        Duration::ZERO => Due::LookUp,
+        wait => Due::LookUpAfter(wait),
+    }
+}
+
+/// Whether a request that only tried whether a broken API works again is charged to its job. Not as a rule: then a long
+/// outage would use up everybody's attempts. But a job whose time is up must end.
+pub fn is_trial_charged(history: &History, now: Timestamp, limits: &Limits) -> bool {
+    history.was_told_existing() || age(history, now) >= limits.give_up_after
+}
+
 /// Decides on the answer to a request. `history` includes the request.
 pub fn after_answer(answer: Answer, history: &History, now: Timestamp, limits: &Limits) -> Step {
     match answer {
         Answer::Created { service_id, verification_url } => {
             Step::Finish(Outcome::Created { service_id, verification_url, recovered: false })
+        }
+        // Perhaps of something on the way, and an earlier request may have created the user: it proves nothing.
+        Answer::Rejected { .. } if !answer.is_recognised() && history.is_repeated() => {
+            without_answer(history, now, limits)
         }
         Answer::Rejected { code, text, status } => {
             let message = if text.is_empty() { format!("the API refused it with HTTP {status}") } else { text };
@@ -123,16 +186,132 @@ pub fn after_answer(answer: Answer, history: &History, now: Timestamp, limits: &
         }
         Answer::AlreadyThere => Step::LookUp(LookUpReason::UserExists),
         Answer::KeyAlreadyUsed => Step::LookUp(LookUpReason::KeyUsed),
-        Answer::Unknown(_) if is_used_up(history, now, limits) => Step::LookUp(LookUpReason::GivingUp),
-        Answer::Unknown(_) => Step::Retry,
+        Answer::Unknown(_) => without_answer(history, now, limits),
         Answer::Throttled { retry_after } => Step::Throttle(retry_after),
         Answer::Account(reason) => Step::Pause(reason),
         Answer::NotSent(_) => Step::Pause(AccountReason::Unreachable),
     }
 }
 
-/// Decides on what a look-up found. `before` is the history without the request whose answer led here: a job
+fn without_answer(history: &History, now: Timestamp, limits: &Limits) -> Step {
+    match due(history, now, limits) {
+        Due::LookUpAfter(wait) => Step::LookUpAfter(wait),
+        Due::LookUp => Step::LookUp(LookUpReason::GivingUp),
+        Due::Send if is_used_up(history, now, limits) => Step::LookUp(LookUpReason::GivingUp),
+        Due::Send => Step::Retry,
+    }
+}
+
+/// A cell of the table for look-ups, so that it can be told which decisions a test or a run has met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names are the table's rows and columns")]
+pub enum Row {
+    KeyUsedOurs,
+    KeyUsedOlder,
+    KeyUsedNobody,
+    KeyUsedUnavailable,
+    KeyUsedUsedUp,
+    ExistsSentOurs,
+    ExistsSentOlder,
+    ExistsSentNobody,
+    ExistsSentUnavailable,
+    ExistsSentUsedUp,
+    ExistsNewFound,
+    ExistsNewNobody,
+    ExistsNewUnavailable,
+    ExistsNewUsedUp,
+    GivingUpOurs,
+    GivingUpOlder,
+    GivingUpNobody,
+    GivingUpUnavailable,
+}
+
+impl Row {
+    /// Every cell.
+    pub const ALL: [Self; 18] = [
+        Self::KeyUsedOurs,
+        Self::KeyUsedOlder,
+        Self::KeyUsedNobody,
+        Self::KeyUsedUnavailable,
+        Self::KeyUsedUsedUp,
+        Self::ExistsSentOurs,
+        Self::ExistsSentOlder,
+        Self::ExistsSentNobody,
+        Self::ExistsSentUnavailable,
+        Self::ExistsSentUsedUp,
+        Self::ExistsNewFound,
+        Self::ExistsNewNobody,
+        Self::ExistsNewUnavailable,
+        Self::ExistsNewUsedUp,
+        Self::GivingUpOurs,
+        Self::GivingUpOlder,
+        Self::GivingUpNobody,
+        Self::GivingUpUnavailable,
+    ];
+
+    /// Its name in the log.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::KeyUsedOurs => "key_used_ours",
+            Self::KeyUsedOlder => "key_used_older",
+            Self::KeyUsedNobody => "key_used_nobody",
+            Self::KeyUsedUnavailable => "key_used_unavailable",
+            Self::KeyUsedUsedUp => "key_used_used_up",
+            Self::ExistsSentOurs => "exists_sent_ours",
+            Self::ExistsSentOlder => "exists_sent_older",
+            Self::ExistsSentNobody => "exists_sent_nobody",
+            Self::ExistsSentUnavailable => "exists_sent_unavailable",
+            Self::ExistsSentUsedUp => "exists_sent_used_up",
+            Self::ExistsNewFound => "exists_new_found",
+            Self::ExistsNewNobody => "exists_new_nobody",
+            Self::ExistsNewUnavailable => "exists_new_unavailable",
+            Self::ExistsNewUsedUp => "exists_new_used_up",
+            Self::GivingUpOurs => "giving_up_ours",
+            Self::GivingUpOlder => "giving_up_older",
+            Self::GivingUpNobody => "giving_up_nobody",
+            Self::GivingUpUnavailable => "giving_up_unavailable",
+        }
+    }
+}
+
+/// Which cell of the table a look-up leads to. `before` is the history without the request whose answer led here: a job
 /// that was never sent before can't have created anybody.
+pub fn row(
+    reason: LookUpReason,
+    found: &Found,
+    before: &History,
+    history: &History,
+    now: Timestamp,
+    limits: &Limits,
+) -> Row {
+    let sent_before = before.first_sent_at.is_some();
+    // Whatever was heard since then, such as that the key of that request is used.
+    let reason = if before.was_told_existing() { LookUpReason::UserExists } else { reason };
+    let is_used_up = is_used_up(history, now, limits);
+    let ours = |user| is_ours(user, reason, before, history, now, limits);
+    match (reason, found) {
+        (LookUpReason::UserExists, Found::User(_)) if !sent_before => Row::ExistsNewFound,
+        (LookUpReason::UserExists, Found::Nobody) if !sent_before => Row::ExistsNewNobody,
+        (LookUpReason::UserExists, Found::Unavailable) if !sent_before && is_used_up => Row::ExistsNewUsedUp,
+        (LookUpReason::UserExists, Found::Unavailable) if !sent_before => Row::ExistsNewUnavailable,
+        (LookUpReason::UserExists, Found::User(user)) if ours(user) => Row::ExistsSentOurs,
+        (LookUpReason::UserExists, Found::User(_)) => Row::ExistsSentOlder,
+        (LookUpReason::UserExists, _) if is_used_up => Row::ExistsSentUsedUp,
+        (LookUpReason::UserExists, Found::Nobody) => Row::ExistsSentNobody,
+        (LookUpReason::UserExists, Found::Unavailable) => Row::ExistsSentUnavailable,
+        (LookUpReason::KeyUsed, Found::User(user)) if ours(user) => Row::KeyUsedOurs,
+        (LookUpReason::KeyUsed, Found::User(_)) => Row::KeyUsedOlder,
+        (LookUpReason::KeyUsed, _) if is_used_up => Row::KeyUsedUsedUp,
+        (LookUpReason::KeyUsed, Found::Nobody) => Row::KeyUsedNobody,
+        (LookUpReason::KeyUsed, Found::Unavailable) => Row::KeyUsedUnavailable,
+        (LookUpReason::GivingUp, Found::User(user)) if ours(user) => Row::GivingUpOurs,
+        (LookUpReason::GivingUp, Found::User(_)) => Row::GivingUpOlder,
+        (LookUpReason::GivingUp, Found::Nobody) => Row::GivingUpNobody,
+        (LookUpReason::GivingUp, Found::Unavailable) => Row::GivingUpUnavailable,
+    }
+}
+
+/// Decides on what a look-up found: what each cell of the table says.
 pub fn after_look_up(
     reason: LookUpReason,
     found: Found,
@@ -141,28 +320,29 @@ pub fn after_look_up(
     now: Timestamp,
     limits: &Limits,
 ) -> Step {
-    let sent_before = before.first_sent_at.is_some();
-    match (reason, found) {
-        (LookUpReason::UserExists, Found::User(user)) if !sent_before => {
-            Step::Finish(Outcome::Existing { service_id: Some(user.service_id) })
-        }
-        (_, Found::User(user)) => Step::Finish(if is_ours(&user, reason, before, history, now, limits) {
-            Outcome::Created { service_id: user.service_id, verification_url: None, recovered: true }
-        } else {
-            Outcome::Existing { service_id: Some(user.service_id) }
+    let row = row(reason, &found, before, history, now, limits);
+    let service_id = match found {
+        Found::User(user) => Some(user.service_id),
+        Found::Nobody | Found::Unavailable => None,
+    };
+    match row {
+        Row::KeyUsedOurs | Row::ExistsSentOurs | Row::GivingUpOurs => Step::Finish(Outcome::Created {
+            service_id: service_id.unwrap_or_default(),
+            verification_url: None,
+            recovered: true,
         }),
-        (LookUpReason::UserExists, Found::Nobody) if !sent_before => {
-            Step::Finish(Outcome::Existing { service_id: None })
+        Row::KeyUsedOlder
+        | Row::ExistsSentOlder
+        | Row::GivingUpOlder
+        | Row::ExistsNewFound
+        | Row::ExistsNewNobody
+        | Row::ExistsNewUsedUp => Step::Finish(Outcome::Existing { service_id }),
+        Row::GivingUpNobody | Row::GivingUpUnavailable => Step::Finish(failed("ATTEMPTS_EXHAUSTED", history, now)),
+        Row::KeyUsedUsedUp | Row::ExistsSentUsedUp => Step::Finish(failed("NOT_RECONCILED", history, now)),
+        Row::KeyUsedNobody => Step::RetryAfter(until_key_expires(history, now, limits)),
+        Row::KeyUsedUnavailable | Row::ExistsSentNobody | Row::ExistsSentUnavailable | Row::ExistsNewUnavailable => {
+            Step::Retry
         }
-        (LookUpReason::UserExists, Found::Unavailable) if !sent_before && is_used_up(history, now, limits) => {
-            Step::Finish(Outcome::Existing { service_id: None })
-        }
-        (LookUpReason::GivingUp, _) => Step::Finish(failed("ATTEMPTS_EXHAUSTED", history, now)),
-        (LookUpReason::KeyUsed | LookUpReason::UserExists, _) if is_used_up(history, now, limits) => {
-            Step::Finish(failed("NOT_RECONCILED", history, now))
-        }
-        (LookUpReason::KeyUsed, Found::Nobody) => Step::RetryAfter(until_key_expires(history, now, limits)),
-        (LookUpReason::KeyUsed | LookUpReason::UserExists, _) => Step::Retry,
     }
 }
 
@@ -181,7 +361,8 @@ fn is_ours(
 ) -> bool {
     let since = match (before.first_sent_at, reason) {
         (Some(first), _) => first,
-        (None, LookUpReason::KeyUsed) => now.minus(limits.key_ttl),
+        // Counted from the request: a look-up may have waited for a pause to end.
+        (None, LookUpReason::KeyUsed) => history.last_sent_at.unwrap_or(now).minus(limits.key_ttl),
         (None, _) => history.first_sent_at.unwrap_or(history.enqueued_at),
     };
     user.created_at.is_none_or(|created_at| created_at >= since.minus(limits.clock_skew))
@@ -191,9 +372,21 @@ fn is_ours(
 const ATTEMPTS_MIN: u32 = 3;
 
 fn is_used_up(history: &History, now: Timestamp, limits: &Limits) -> bool {
-    let age = history.first_sent_at.map_or(Duration::ZERO, |first| now.since(first));
-    let is_old = age >= limits.give_up_after && history.attempts >= ATTEMPTS_MIN;
+    let is_old = age(history, now) >= limits.give_up_after && history.attempts >= ATTEMPTS_MIN;
     history.attempts >= limits.attempts_max || is_old
+}
+
+fn age(history: &History, now: Timestamp) -> Duration {
+    history.first_sent_at.map_or(Duration::ZERO, |first| now.since(first))
+}
+
+/// How long a partner works on a request at most, after which its key says nothing new either. Assumed.
+const REQUEST_LIFE_MAX: Duration = Duration::from_secs(60);
+
+/// A look-up proves more when the last request is over. A request outlives its key in no case, nor this bound.
+fn until_nothing_is_on_its_way(history: &History, now: Timestamp, limits: &Limits) -> Duration {
+    let life = limits.key_ttl.min(REQUEST_LIFE_MAX) + limits.clock_skew;
+    history.last_sent_at.map_or(Duration::ZERO, |last| last.plus(life).since(now))
 }
 
 /// The key's life began with a send that the partner saw, at the latest with the last one before now.
@@ -202,8 +395,8 @@ fn until_key_expires(history: &History, now: Timestamp, limits: &Limits) -> Dura
     expires.since(now)
 }
 
-/// A job that is given up. Its last request may still be worked on at the partner, so that not even a list without the
-/// email proves that nobody was created.
+/// A job that is given up. That its requests are over is assumed, so that not even a list without the email proves that
+/// nobody was created.
 fn failed(code: &str, history: &History, now: Timestamp) -> Outcome {
     let attempts = history.attempts;
     let seconds = history.first_sent_at.map_or(0, |first| now.since(first).as_secs());
@@ -288,6 +481,19 @@ mod tests {
     }
 
     #[test]
+    fn a_key_used_by_an_earlier_life_recovers_its_user_however_long_the_look_up_took() {
+        let (before, history) = sent_at(&[10]);
+        let step = after_look_up(LookUpReason::KeyUsed, user(Some(-200)), &before, &history, at(5_000), &LIMITS);
+        assert_eq!(step, recovered());
+    }
+
+    #[test]
+    fn every_cell_of_the_table_has_a_name_of_its_own() {
+        let names: std::collections::BTreeSet<_> = Row::ALL.into_iter().map(Row::code).collect();
+        assert_eq!(names.len(), Row::ALL.len());
+    }
+
+    #[test]
     fn a_used_key_without_a_user_is_sent_again_once_it_has_expired() {
         let (before, history) = sent_at(&[0, 60]);
         let step = after_look_up(LookUpReason::KeyUsed, Found::Nobody, &before, &history, at(100), &LIMITS);
@@ -303,6 +509,55 @@ mod tests {
     }
 
     #[test]
+    fn who_was_told_existing_before_anything_was_created_stays_so_whatever_is_heard_later() {
+        let fresh = History::new(T0);
+        let first = fresh.with_send(at(0)).learning(&Answer::AlreadyThere, &fresh, &LIMITS);
+        assert!(first.was_told_existing());
+        // The key of that request is still known, or an answer was lost; the list doesn't say how old the user is.
+        let second = first.with_send(at(60));
+        for reason in [LookUpReason::KeyUsed, LookUpReason::UserExists, LookUpReason::GivingUp] {
+            let step = |found, history: &History| after_look_up(reason, found, &first, history, at(60), &LIMITS);
+            assert_eq!(step(user(None), &second), existing(Some("acme-user-1")), "{reason:?}");
+            assert_eq!(step(user(Some(1)), &second), existing(Some("acme-user-1")), "{reason:?}");
+            assert_eq!(step(Found::Nobody, &second), existing(None), "{reason:?}");
+            assert_eq!(step(Found::Unavailable, &second), Step::Retry, "{reason:?}");
+            let used_up = History { attempts: 3, ..second };
+            assert_eq!(step(Found::Unavailable, &used_up), existing(None), "{reason:?}");
+        }
+        // One that was sent before, with a lost answer, stays a job that was sent.
+        let lost = fresh.with_send(at(0));
+        let told = lost.with_send(at(60)).learning(&Answer::AlreadyThere, &lost, &LIMITS);
+        assert_eq!(told.first_sent_at, Some(at(0)));
+    }
+
+    #[test]
+    fn a_key_used_by_an_earlier_life_recovers_its_user_at_the_second_look_too() {
+        let fresh = History::new(T0);
+        let first = fresh.with_send(at(500)).learning(&Answer::KeyAlreadyUsed, &fresh, &LIMITS);
+        assert_eq!(first.first_sent_at, Some(at(200)));
+        let step = |reason, created| {
+            after_look_up(reason, user(Some(created)), &first, &first.with_send(at(900)), at(900), &LIMITS)
+        };
+        for reason in [LookUpReason::KeyUsed, LookUpReason::UserExists] {
+            assert_eq!(step(reason, 300), recovered(), "{reason:?}");
+            assert_eq!(step(reason, 100), existing(Some("acme-user-1")), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_that_can_not_be_read_proves_nothing_about_an_earlier_request() {
+        let odd = || Answer::Rejected { status: 400, code: "HTTP_400".to_owned(), text: String::new() };
+        let (_, first) = sent_at(&[0]);
+        assert!(matches!(after_answer(odd(), &first, at(0), &LIMITS), Step::Finish(Outcome::Rejected(_))));
+        let (_, second) = sent_at(&[0, 60]);
+        assert_eq!(after_answer(odd(), &second, at(60), &LIMITS), Step::Retry);
+        let (_, last) = sent_at(&[0, 60, 120]);
+        assert_eq!(after_answer(odd(), &last, at(120), &LIMITS), Step::LookUpAfter(Duration::from_secs(90)));
+        let told = Answer::Rejected { status: 400, code: "USER_BLACKLISTED".to_owned(), text: String::new() };
+        assert!(matches!(after_answer(told, &second, at(60), &LIMITS), Step::Finish(Outcome::Rejected(_))));
+    }
+
+    #[test]
     fn an_existing_email_of_a_job_that_was_sent_before_is_ours_unless_it_is_older() {
         assert_eq!(look_up(LookUpReason::UserExists, &[0, 600], user(Some(1))), recovered());
         assert_eq!(look_up(LookUpReason::UserExists, &[0, 600], user(Some(-600))), existing(Some("acme-user-1")));
@@ -314,7 +569,9 @@ mod tests {
     fn giving_up_looks_first_and_says_whether_somebody_may_have_been_created() {
         let (_, history) = sent_at(&[0, 1, 2]);
         let lost = Answer::Unknown(super::super::answer::UnknownReason::Timeout);
-        assert_eq!(after_answer(lost.clone(), &history, at(2), &LIMITS), Step::LookUp(LookUpReason::GivingUp));
+        // Until the last request can't be on its way any more: a minute, and the clocks' difference.
+        assert_eq!(after_answer(lost.clone(), &history, at(2), &LIMITS), Step::LookUpAfter(Duration::from_secs(90)));
+        assert_eq!(after_answer(lost.clone(), &history, at(92), &LIMITS), Step::LookUp(LookUpReason::GivingUp));
         let (_, early) = sent_at(&[0, 1]);
         assert_eq!(after_answer(lost, &early, at(2), &LIMITS), Step::Retry);
 
@@ -325,6 +582,96 @@ mod tests {
         for found in [Found::Nobody, Found::Unavailable] {
             let step = look_up(LookUpReason::GivingUp, sends, found);
             assert_eq!(failed_as(&step), Some(("ATTEMPTS_EXHAUSTED".to_owned(), true)));
+        }
+    }
+
+    #[test]
+    fn a_job_without_attempts_left_is_looked_up_and_not_sent_however_often_it_comes_back() {
+        let (_, early) = sent_at(&[0, 1]);
+        assert_eq!(due(&early, at(2), &LIMITS), Due::Send);
+        let (_, history) = sent_at(&[0, 1, 2]);
+        assert_eq!(due(&history, at(12), &LIMITS), Due::LookUpAfter(Duration::from_secs(80)));
+        assert_eq!(due(&history, at(92), &LIMITS), Due::LookUp);
+        // A key that lives shorter bounds the request's life too; a gateway that replays has none.
+        let replays = Limits { key_ttl: Duration::ZERO, ..LIMITS };
+        assert_eq!(due(&history, at(2), &replays), Due::LookUpAfter(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn trials_of_a_broken_api_cost_a_job_nothing_before_its_time_is_up() {
+        let (_, history) = sent_at(&[0]);
+        assert!(!is_trial_charged(&history, at(86_399), &LIMITS));
+        assert!(is_trial_charged(&history, at(86_400), &LIMITS));
+        assert!(!is_trial_charged(&History::new(T0), at(100_000), &LIMITS), "never sent");
+    }
+
+    #[test]
+    fn a_gateway_that_replays_gives_the_first_answer_and_its_link_again() {
+        let (_, history) = sent_at(&[0, 60]);
+        let replays = Limits { key_ttl: Duration::ZERO, ..LIMITS };
+        let replayed = Answer::Created {
+            service_id: "acme-user-1".to_owned(),
+            verification_url: Some("https://v.example/1".to_owned()),
+        };
+        let Step::Finish(Outcome::Created { verification_url, recovered, .. }) =
+            after_answer(replayed, &history, at(60), &replays)
+        else {
+            unreachable!("it is a creation")
+        };
+        assert_eq!((verification_url.as_deref(), recovered), (Some("https://v.example/1"), false));
+    }
+
+    #[test]
+    fn a_replaying_gateway_that_says_key_used_is_still_at_work_on_the_first_request() {
+        let replays = Limits { key_ttl: Duration::ZERO, ..LIMITS };
+        let (before, history) = sent_at(&[0, 60]);
+        let found = |found| after_look_up(LookUpReason::KeyUsed, found, &before, &history, at(60), &replays);
+        // Nobody yet: there is no key to expire, only the clocks' difference to wait for.
+        assert_eq!(found(Found::Nobody), Step::RetryAfter(Duration::from_secs(30)));
+        assert_eq!(found(user(Some(1))), recovered());
+        let even = Limits { clock_skew: Duration::ZERO, ..replays };
+        let step = after_look_up(LookUpReason::KeyUsed, Found::Nobody, &before, &history, at(60), &even);
+        assert_eq!(step, Step::RetryAfter(Duration::ZERO), "the backoff decides");
+        // Never sent by this job: only who is brand-new can be of an earlier life.
+        let (before, history) = sent_at(&[60]);
+        let found = |found| after_look_up(LookUpReason::KeyUsed, found, &before, &history, at(60), &replays);
+        assert_eq!(found(user(Some(40))), recovered());
+        assert_eq!(found(user(Some(20))), existing(Some("acme-user-1")));
+    }
+
+    #[test]
+    fn a_key_expires_counted_from_the_last_request_that_may_have_reached_the_partner() {
+        let (before, history) = sent_at(&[0, 10, 200]);
+        let limits = Limits { attempts_max: 8, ..LIMITS };
+        let step = after_look_up(LookUpReason::KeyUsed, Found::Nobody, &before, &history, at(201), &limits);
+        assert_eq!(step, Step::RetryAfter(Duration::from_secs(300 + 30 - 1)));
+    }
+
+    #[test]
+    fn a_used_key_that_can_not_be_looked_up_is_tried_again_later() {
+        assert_eq!(look_up(LookUpReason::KeyUsed, &[0, 60], Found::Unavailable), Step::Retry);
+    }
+
+    #[test]
+    fn an_answer_about_the_job_ends_it_whether_or_not_it_was_sent_before() {
+        for sends in [&[0][..], &[0, 60]] {
+            let (_, history) = sent_at(sends);
+            let created = Answer::Created { service_id: "acme-user-1".to_owned(), verification_url: None };
+            let step = after_answer(created, &history, at(60), &LIMITS);
+            assert!(matches!(step, Step::Finish(Outcome::Created { recovered: false, .. })), "{step:?}");
+            let refused = Answer::Rejected { status: 400, code: "USER_BLACKLISTED".to_owned(), text: String::new() };
+            let step = after_answer(refused, &history, at(60), &LIMITS);
+            assert!(
+                matches!(&step, Step::Finish(Outcome::Rejected(problems)) if problems[0].code == "USER_BLACKLISTED")
+            );
+            assert_eq!(
+                after_answer(Answer::KeyAlreadyUsed, &history, at(60), &LIMITS),
+                Step::LookUp(LookUpReason::KeyUsed)
+            );
+            assert_eq!(
+                after_answer(Answer::AlreadyThere, &history, at(60), &LIMITS),
+                Step::LookUp(LookUpReason::UserExists)
+            );
         }
     }
 

@@ -1,6 +1,7 @@
 //! The event that tells a job's outcome, exactly as it is published.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue as RawJson;
@@ -132,6 +133,9 @@ pub struct Event {
     /// Where the person verifies their identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification_url: Option<String>,
+    /// When that link dies. Only with a link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_expires_at: Option<Timestamp>,
     /// Whether the answer was lost and the user was found by looking it up.
     #[serde(default, skip_serializing_if = "is_false")]
     pub recovered: bool,
@@ -182,6 +186,7 @@ impl Event {
             source: identity.source.clone(),
             service_id: None,
             verification_url: None,
+            link_expires_at: None,
             recovered: false,
             may_have_been_created: false,
             errors: Vec::new(),
@@ -200,6 +205,13 @@ impl Event {
             }
         }
         event
+    }
+
+    /// Says of the link, if there is one, when it dies; `ttl`: how long links live.
+    #[must_use]
+    pub fn with_link_ttl(self, ttl: Option<Duration>) -> Self {
+        let link_expires_at = self.verification_url.as_ref().and(ttl).map(|ttl| self.time.plus(ttl));
+        Self { link_expires_at, ..self }
     }
 
     /// One line of JSON.
@@ -250,6 +262,20 @@ mod tests {
                 r#""serviceId":"acme-user-1","verificationUrl":"https://v.example/1"}"#
             )
         );
+    }
+
+    #[test]
+    fn a_link_says_when_it_dies_and_no_link_says_nothing() {
+        let day = Some(Duration::from_secs(86_400));
+        let with = |url: Option<&str>, ttl| {
+            let verification_url = url.map(str::to_owned);
+            let outcome = Outcome::Created { service_id: "1".to_owned(), verification_url, recovered: false };
+            event(outcome).with_link_ttl(ttl).to_json()
+        };
+        let link = Some("https://v.example/1");
+        assert!(with(link, day).contains(r#""linkExpiresAt":"1970-01-02T00:00:00.000Z""#));
+        assert!(!with(link, None).contains("linkExpiresAt"));
+        assert!(!with(None, day).contains("linkExpiresAt"));
     }
 
     #[test]

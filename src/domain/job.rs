@@ -139,6 +139,23 @@ impl Job {
         Self::from_parts(identity, message.idempotency_key.as_deref(), validated)
     }
 
+    /// Like [`Self::parse`], for a message that anybody may have put on a queue: one that is longer than `bytes_max` isn't
+    /// looked into.
+    ///
+    /// # Errors
+    /// [`InvalidJob`], as [`Self::parse`], or because it is too long.
+    pub fn parse_bounded(body: &[u8], bytes_max: usize) -> Result<(Self, Vec<Warning>), Box<InvalidJob>> {
+        if body.len() <= bytes_max {
+            return Self::parse(body);
+        }
+        let message = format!(
+            "the message has {} bytes and may have {bytes_max} (queue.message_bytes_max): keep metadata short",
+            body.len()
+        );
+        let problems = vec![Problem::whole("MESSAGE_TOO_LARGE", message)];
+        Err(Box::new(InvalidJob { identity: Identity::default(), key: None, problems }))
+    }
+
     /// Puts a job together from its envelope and its user, whatever both came from.
     ///
     /// # Errors

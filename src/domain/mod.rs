@@ -5,6 +5,7 @@
 //! that is what makes the idempotency key reproducible and the decisions testable as tables.
 
 pub mod answer;
+pub mod dead_letter;
 pub mod decide;
 pub mod event;
 pub mod field;
@@ -13,15 +14,18 @@ pub mod key;
 pub(crate) mod private;
 pub mod problem;
 pub mod timestamp;
+pub mod trace;
 pub mod user;
 pub mod validate;
 
 pub use answer::{AccountReason, Answer};
+pub use dead_letter::DeadLetter;
 pub use event::{Event, EventType, Outcome};
 pub use field::Field;
 pub use job::{Job, Lane, Source};
 pub use key::IdempotencyKey;
 pub use problem::{Problem, Warning};
 pub use timestamp::Timestamp;
+pub use trace::TraceContext;
 pub use user::{RawUser, RawValue, User};
 pub use validate::validate;

@@ -1,7 +1,14 @@
-//! The gate: whether requests may leave at all.
+//! The gate: whether requests may leave at all; the one place where they wait for it.
 //!
-//! Open, throttled until a moment, or paused because every job would be answered alike. A paused gate lets one
-//! request through at growing intervals (a probe); the first answer that is about a job opens it again.
+//! | state | what leaves | how it opens |
+//! | --- | --- | --- |
+//! | open | everything, at the pace | |
+//! | throttled (429) | nothing | at the moment that the partner named |
+//! | paused, because every job would be answered alike | one probe at growing intervals | by the first answer that is about a job |
+//! | broken, because hardly anything is answered | a few trials at growing intervals | by as many good answers |
+//! | halted, because the outcomes aren't what was planned | people who sign up, look-ups | by a person |
+//!
+//! [`Gate::go_on`] is that person: probe and trials leave at once.
 //!
 //! **Invariant:** nobody's attempt is spent on a closed gate.
 
@@ -11,7 +18,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::domain::AccountReason;
+use super::breaker::{Breaker, BreakerChanged, BreakerPolicy, Health, Ticket};
+use crate::domain::{AccountReason, Lane};
 use crate::telemetry::GateChanged;
 
 /// When probes leave.
@@ -23,7 +31,7 @@ pub struct ProbeSchedule {
     pub max: Duration,
 }
 
-/// What the gate looks like from outside.
+/// What the gate looks like from outside. Where several hold, the first of: paused, broken, halted, throttled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GateState {
     /// Requests leave at the pace.
@@ -32,6 +40,19 @@ pub enum GateState {
     Throttled(Instant),
     /// Nothing but a probe leaves.
     Paused(AccountReason),
+    /// The circuit breaker is open: nothing but a few trials leaves.
+    Broken,
+    /// Bulk jobs wait for a person to say that the outcomes are as they should be.
+    Halted,
+}
+
+/// What is to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// A creation.
+    Create(Lane),
+    /// A page of the user list.
+    Read,
 }
 
 #[derive(Debug)]
@@ -40,9 +61,11 @@ struct Pause {
     interval: Duration,
     /// `None` while a probe is on its way.
     probe_at: Option<Instant>,
+    /// Somebody said to go on while a probe was on its way: the next one follows at once.
+    hurries: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// How often it opened after a pause.
     openings: u64,
@@ -50,6 +73,8 @@ struct State {
     /// Throttled answers without advice since the last other answer.
     throttled_in_a_row: u32,
     pause: Option<Pause>,
+    breaker: Breaker,
+    is_halted: bool,
 }
 
 /// See the module.
@@ -65,13 +90,24 @@ pub struct Gate {
 #[must_use]
 pub struct Pass<'g> {
     gate: &'g Gate,
+    request: Request,
     is_probe: bool,
+    /// `None`: doesn't count for the breaker.
+    ticket: Option<Ticket>,
 }
 
 impl Gate {
     /// An open gate.
-    pub fn new(schedule: ProbeSchedule) -> Self {
-        Self { schedule, state: Mutex::default(), changed: Notify::new() }
+    pub fn new(schedule: ProbeSchedule, breaker: BreakerPolicy) -> Self {
+        let state = State {
+            openings: 0,
+            throttled_until: None,
+            throttled_in_a_row: 0,
+            pause: None,
+            breaker: Breaker::new(breaker, Instant::now()),
+            is_halted: false,
+        };
+        Self { schedule, state: Mutex::new(state), changed: Notify::new() }
     }
 
     /// What it looks like now.
@@ -79,6 +115,8 @@ impl Gate {
         let state = self.lock();
         match (&state.pause, state.throttled_until) {
             (Some(pause), _) => GateState::Paused(pause.reason),
+            _ if state.breaker.is_open() => GateState::Broken,
+            _ if state.is_halted => GateState::Halted,
             (None, Some(until)) if until > Instant::now() => GateState::Throttled(until),
             (None, _) => GateState::Open,
         }
@@ -90,16 +128,16 @@ impl Gate {
     }
 
     /// Waits until a request may leave. Cancel-safe.
-    pub async fn pass(&self) -> Pass<'_> {
-        self.pass_after(Duration::ZERO).await
+    pub async fn pass(&self, request: Request) -> Pass<'_> {
+        self.pass_after(request, Duration::ZERO).await
     }
 
     /// The same for a job that was refused: leaves a probe to others for so long, so that a job that alone is at fault
     /// doesn't keep probing for all.
-    pub async fn pass_after(&self, courtesy: Duration) -> Pass<'_> {
+    pub async fn pass_after(&self, request: Request, courtesy: Duration) -> Pass<'_> {
         loop {
             let changed = self.changed.notified();
-            match self.try_pass(courtesy) {
+            match self.try_pass(request, courtesy) {
                 Ok(pass) => return pass,
                 Err(Some(at)) => tokio::select! {
                     () = sleep_until(at) => {}
@@ -111,24 +149,35 @@ impl Gate {
     }
 
     /// Takes a pass, or says when to try again (`None`: when something has changed).
-    fn try_pass(&self, courtesy: Duration) -> Result<Pass<'_>, Option<Instant>> {
+    fn try_pass(&self, request: Request, courtesy: Duration) -> Result<Pass<'_>, Option<Instant>> {
         let now = Instant::now();
         let mut state = self.lock();
+        let pass = |is_probe, ticket| Ok(Pass { gate: self, request, is_probe, ticket });
         if let Some(until) = state.throttled_until {
             if until > now {
                 return Err(Some(until));
             }
             state.throttled_until = None;
         }
+        if state.holds(request) {
+            return Err(None);
+        }
         match &mut state.pause {
-            None => Ok(Pass { gate: self, is_probe: false }),
+            // Reading costs nothing.
+            Some(pause) if request == Request::Read && pause.reason == AccountReason::WalletEmpty => pass(false, None),
             Some(pause) => match pause.probe_at.map(|at| at + courtesy) {
                 Some(at) if at <= now => {
                     pause.probe_at = None;
-                    Ok(Pass { gate: self, is_probe: true })
+                    pass(true, None)
                 }
                 other => Err(other),
             },
+            // Says too little about creations to be counted or to be a trial.
+            None if request == Request::Read => match state.breaker.closed_to_all_until(now) {
+                Some(until) => Err(Some(until)),
+                None => pass(false, None),
+            },
+            None => state.breaker.admit(now).map(Some).and_then(|ticket| pass(false, ticket)),
         }
     }
 
@@ -151,22 +200,76 @@ impl Gate {
         wait
     }
 
+    /// Holds bulk jobs back until [`Self::go_on`].
+    pub fn halt(&self) {
+        self.lock().is_halted = true;
+    }
+
+    /// A person says to go on: a halt is over, and what is paused or broken is tried at once.
+    pub fn go_on(&self) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.is_halted = false;
+        state.breaker.try_now(now);
+        if let Some(pause) = &mut state.pause {
+            pause.interval = self.schedule.initial;
+            match &mut pause.probe_at {
+                Some(at) => *at = now,
+                None => pause.hurries = true,
+            }
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every critical section leaves the state whole, so a panic elsewhere doesn't spoil it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl State {
+    fn holds(&self, request: Request) -> bool {
+        self.is_halted && request == Request::Create(Lane::Bulk)
+    }
+}
+
 impl Pass<'_> {
     /// Whether it is still good: the gate may have closed while its holder waited for the pace.
     pub fn is_valid(&self) -> bool {
-        self.is_probe || self.gate.state() == GateState::Open
+        let state = self.gate.lock();
+        if state.throttled_until.is_some_and(|until| until > Instant::now()) || state.holds(self.request) {
+            return self.is_probe;
+        }
+        match (&state.pause, self.ticket) {
+            (Some(pause), _) => {
+                self.is_probe || self.request == Request::Read && pause.reason == AccountReason::WalletEmpty
+            }
+            (None, Some(ticket)) => state.breaker.is_valid(ticket),
+            (None, None) => true,
+        }
     }
 
-    /// The answer was about a job: the account is well.
-    pub fn answered(mut self) -> Option<GateChanged> {
+    /// Whether it is there to find out whether the API works again: a failure is not the job's.
+    pub const fn is_trial(&self) -> bool {
+        matches!(self.ticket, Some(Ticket { is_trial: true, .. }))
+    }
+
+    /// The answer was about a job: the account is well, and so is the API, unless it took too long.
+    pub fn answered(mut self, is_slow: bool) -> Option<GateChanged> {
         self.gate.lock().throttled_in_a_row = 0;
-        self.opened()
+        let changed = self.health(if is_slow { Health::Bad } else { Health::Good });
+        self.opened().or(changed)
+    }
+
+    /// A page of the list came. That the list can be read proves that the API is there, not that creations are welcome.
+    pub fn page_came(self) -> Option<GateChanged> {
+        let mut state = self.gate.lock();
+        state.throttled_in_a_row = 0;
+        let is_unreachable = state.pause.as_ref().is_some_and(|pause| pause.reason == AccountReason::Unreachable);
+        drop(state);
+        // Dropping a probe leaves the next one to a creation.
+        if is_unreachable { self.answered(false) } else { None }
     }
 
     /// The answer asked for patience: the account is well, and in a hurry.
@@ -181,17 +284,33 @@ impl Pass<'_> {
         let mut state = self.gate.lock();
         let was_paused = state.pause.take().is_some();
         state.openings += u64::from(was_paused);
+        // What was true before the pause need not be true now.
+        state.breaker.reset();
         drop(state);
         self.gate.changed.notify_waiters();
         was_paused.then_some(GateChanged::Opened)
     }
 
-    /// There was no answer: it says nothing, and a probe must be sent again, later.
-    pub fn unanswered(self) {
+    /// There was no answer: it says nothing about the account, and a probe must be sent again, later.
+    pub fn unanswered(mut self) -> Option<GateChanged> {
+        let changed = self.health(Health::Bad);
         let reason = self.gate.lock().pause.as_ref().map(|pause| pause.reason);
-        if let (true, Some(reason)) = (self.is_probe, reason) {
-            let _ = self.refused(reason);
+        match (self.is_probe, reason) {
+            (true, Some(reason)) => self.refused(reason),
+            _ => changed,
         }
+    }
+
+    fn health(&mut self, health: Health) -> Option<GateChanged> {
+        let ticket = self.ticket.take()?;
+        let changed = self.gate.lock().breaker.record(ticket, health, Instant::now());
+        if ticket.is_trial || changed.is_some() {
+            self.gate.changed.notify_waiters();
+        }
+        changed.map(|changed| match changed {
+            BreakerChanged::Opened { failures, requests } => GateChanged::Broken { failures, requests },
+            BreakerChanged::Closed => GateChanged::Mended,
+        })
     }
 
     /// The answer was about everybody.
@@ -199,17 +318,21 @@ impl Pass<'_> {
         let was_probe = std::mem::take(&mut self.is_probe);
         let ProbeSchedule { initial, max } = self.gate.schedule;
         let mut state = self.gate.lock();
+        let hurries = was_probe && state.pause.as_ref().is_some_and(|pause| pause.hurries);
         let (interval, is_news) = match &state.pause {
             // Requests that were on their way when the gate closed say nothing new.
             Some(pause) if !was_probe && pause.reason == reason => return None,
+            Some(pause) if hurries => (pause.interval, pause.reason != reason),
             Some(pause) if was_probe => ((pause.interval * 2).min(max), pause.reason != reason),
             Some(pause) => (pause.interval, false),
             None => (initial, true),
         };
         // A probe on its way is not joined by a second one.
         let probe_on_its_way = !was_probe && state.pause.as_ref().is_some_and(|pause| pause.probe_at.is_none());
-        let probe_at = (!probe_on_its_way).then(|| Instant::now() + interval);
-        state.pause = Some(Pause { reason, interval, probe_at });
+        let wait = if hurries { Duration::ZERO } else { interval };
+        let probe_at = (!probe_on_its_way).then(|| Instant::now() + wait);
+        let still_hurries = !was_probe && state.pause.as_ref().is_some_and(|pause| pause.hurries);
+        state.pause = Some(Pause { reason, interval, probe_at, hurries: still_hurries });
         drop(state);
         self.gate.changed.notify_waiters();
         is_news.then_some(GateChanged::Paused(reason))
@@ -218,101 +341,20 @@ impl Pass<'_> {
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        if self.is_probe {
-            if let Some(pause) = &mut self.gate.lock().pause {
-                pause.probe_at = Some(Instant::now());
-            }
+        let is_trial = self.is_trial();
+        if let Some(ticket) = self.ticket.take() {
+            self.gate.lock().breaker.record(ticket, Health::Unknown, Instant::now());
+        }
+        if self.is_probe
+            && let Some(pause) = &mut self.gate.lock().pause
+        {
+            pause.probe_at = Some(Instant::now());
+        }
+        if self.is_probe || is_trial {
             self.gate.changed.notify_waiters();
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SCHEDULE: ProbeSchedule = ProbeSchedule { initial: Duration::from_secs(2), max: Duration::from_secs(7) };
-
-    async fn waits(gate: &Gate) -> (Pass<'_>, Duration) {
-        let start = Instant::now();
-        let pass = gate.pass().await;
-        (pass, start.elapsed())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_paused_gate_lets_one_probe_through_at_growing_intervals() {
-        let gate = Gate::new(SCHEDULE);
-        let first = gate.pass().await.refused(AccountReason::KeyRefused);
-        assert_eq!(first, Some(GateChanged::Paused(AccountReason::KeyRefused)));
-        for seconds in [2, 4, 7, 7] {
-            let (probe, waited) = waits(&gate).await;
-            assert_eq!(waited, Duration::from_secs(seconds));
-            let second = tokio::time::timeout(Duration::from_secs(3_600), gate.pass()).await;
-            assert!(second.is_err(), "two probes at once");
-            assert_eq!(probe.refused(AccountReason::KeyRefused), None);
-        }
-        let (probe, _) = waits(&gate).await;
-        assert_eq!(probe.answered(), Some(GateChanged::Opened));
-        assert_eq!(waits(&gate).await.1, Duration::ZERO);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn answers_that_were_on_their_way_neither_open_nor_prolong_a_pause() {
-        let gate = Gate::new(SCHEDULE);
-        let (early, late) = (gate.pass().await, gate.pass().await);
-        let _ = gate.pass().await.refused(AccountReason::WalletEmpty);
-        assert_eq!(late.refused(AccountReason::WalletEmpty), None);
-        assert_eq!(early.answered(), None);
-        assert_eq!(gate.state(), GateState::Paused(AccountReason::WalletEmpty));
-        assert_eq!(waits(&gate).await.1, Duration::from_secs(2));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_probe_that_is_dropped_is_sent_by_the_next_in_line() {
-        let gate = Gate::new(SCHEDULE);
-        let _ = gate.pass().await.refused(AccountReason::Suspended);
-        let probe = gate.pass().await;
-        drop(probe);
-        let (probe, waited) = waits(&gate).await;
-        assert_eq!(waited, Duration::ZERO);
-        assert_eq!(probe.refused(AccountReason::Suspended), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_probe_without_an_answer_waits_like_a_refused_one() {
-        let gate = Gate::new(SCHEDULE);
-        let _ = gate.pass().await.refused(AccountReason::KeyRefused);
-        gate.pass().await.unanswered();
-        assert_eq!(gate.state(), GateState::Paused(AccountReason::KeyRefused));
-        assert_eq!(waits(&gate).await.1, Duration::from_secs(4));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn without_advice_each_throttled_answer_in_a_row_waits_longer() {
-        let gate = Gate::new(SCHEDULE);
-        let backoff = |n: u32| Duration::from_secs(u64::from(n));
-        for seconds in [1, 2, 3] {
-            let (pass, _) = waits(&gate).await;
-            assert_eq!(gate.throttle(None, backoff), Duration::from_secs(seconds));
-            // Another request of the same moment.
-            assert_eq!(gate.throttle(None, backoff), Duration::ZERO);
-            let _ = pass.throttled();
-        }
-        let (pass, waited) = waits(&gate).await;
-        assert_eq!(waited, Duration::from_secs(3));
-        let _ = pass.answered();
-        assert_eq!(gate.throttle(None, backoff), Duration::from_secs(1));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_throttled_gate_opens_exactly_when_it_was_told() {
-        let gate = Gate::new(SCHEDULE);
-        let stale = gate.pass().await;
-        let never = |_| -> Duration { unreachable!("there is advice") };
-        gate.throttle(Some(Duration::from_secs(5)), never);
-        gate.throttle(Some(Duration::from_secs(1)), never);
-        assert!(!stale.is_valid());
-        assert_eq!(waits(&gate).await.1, Duration::from_secs(5));
-        assert_eq!(gate.state(), GateState::Open);
-    }
-}
+mod tests;

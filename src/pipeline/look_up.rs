@@ -1,23 +1,36 @@
 //! Looking users up by email: one sweep of the user list answers for all jobs that wait.
 //!
-//! The partner documents no filter by email and no order of the list. A sweep therefore reads every page, from
-//! the first on, until the list ends; a user is found the moment a page shows them, and is missing only when a
-//! sweep that began after the question has read the list to its end. Requests of a sweep go through the same
-//! gate and the same pace as creations.
+//! The partner documents no filter by email and no order of the list. A sweep therefore reads page after page, from
+//! the first on, until everybody is found or the list ends. Whoever was seen is remembered for a while (`cache`), so
+//! that the next question about them needs no request. Requests of a sweep go through the same gate and the same pace
+//! as creations.
+//!
+//! **Invariants:** a user is missing only when a sweep that *began* after the question has read the whole list
+//! (`coverage`); there is one sweep at a time. Memory is bounded by the jobs in hand, of which each asks one question,
+//! and by a few bytes a user of the list.
 
-use std::collections::HashMap;
+mod cache;
+mod coverage;
+
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
+use unicode_normalization::UnicodeNormalization;
 
+use self::cache::Cache;
+use self::coverage::Coverage;
 use super::Context;
+use super::gate::Request;
 use crate::domain::Lane;
 use crate::domain::decide::{Found, FoundUser};
 use crate::domain::private::debug_redacted;
 use crate::ports::{ListError, Page, PartnerApi, UserList};
-use crate::telemetry::{PageRead, SweepFinished, Throttled};
+use crate::telemetry::{CacheLost, SweepFinished, Throttled};
 
 /// Consecutive failures of one page after which a sweep is broken off.
 const PAGE_FAILURES_MAX: u32 = 5;
@@ -25,29 +38,101 @@ const PAGE_FAILURES_MAX: u32 = 5;
 /// How long a sweep waits for more questions before it begins: they come in bunches after a crash.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// The questions that wait, by lower-case email.
-type Questions = HashMap<String, Vec<oneshot::Sender<Found>>>;
+/// An email without its case, as a hash: emails are not kept.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Digest([u8; 16]);
 
-/// See the module. Memory is bounded by the jobs in hand: each asks one question.
-#[derive(Default)]
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Digest")
+    }
+}
+
+impl Digest {
+    /// Letter by letter, because lower case depends on a letter's neighbours in Greek only, where one letter has two
+    /// lower cases.
+    fn of(email: &str) -> Self {
+        let folded: String =
+            email.trim().chars().flat_map(char::to_lowercase).map(|c| if c == 'ς' { 'σ' } else { c }).nfc().collect();
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&Sha256::digest(folded.as_bytes())[..16]);
+        Self(digest)
+    }
+
+    fn half(&self) -> u32 {
+        (self.prefix() >> 32) as u32
+    }
+
+    fn prefix(&self) -> u64 {
+        self.0.iter().take(8).fold(0, |prefix, byte| prefix << 8 | u64::from(*byte))
+    }
+}
+
+/// The questions that wait. Ordered, so that a simulation repeats itself exactly.
+type Questions = BTreeMap<Digest, Vec<oneshot::Sender<Found>>>;
+
+/// See the module.
 pub struct LookUp {
     waiting: Mutex<Questions>,
+    cache: Mutex<Cache>,
     asked: Notify,
 }
 
 debug_redacted!(LookUp);
 
 impl LookUp {
-    /// What the user list says about this email (lower case). Waits for a whole sweep at worst.
+    /// Nobody has been seen. Whoever will be is remembered for so long.
+    pub fn new(keep_for: Duration) -> Self {
+        Self { waiting: Mutex::default(), cache: Mutex::new(Cache::new(keep_for)), asked: Notify::new() }
+    }
+
+    /// What the user list says about this email. Waits for two sweeps at worst.
     pub async fn find(&self, email: &str) -> Found {
         let (answer, answered) = oneshot::channel();
-        self.lock().entry(email.to_owned()).or_default().push(answer);
+        self.lock().entry(Digest::of(email)).or_default().push(answer);
         self.asked.notify_one();
         answered.await.unwrap_or(Found::Unavailable)
     }
 
+    /// Takes the questions that somebody still waits for, and answers those that need no request.
+    fn take(&self) -> Questions {
+        let mut questions = std::mem::take(&mut *self.lock());
+        questions.retain(|digest, askers| {
+            askers.retain(|asker| !asker.is_closed());
+            if let Ok(Some(user)) = self.cache().find(digest) {
+                tell(std::mem::take(askers), &Found::User(user));
+            }
+            !askers.is_empty()
+        });
+        questions
+    }
+
+    /// They came too late for the sweep that is over.
+    fn put_back(&self, late: Questions) {
+        if late.is_empty() {
+            return;
+        }
+        let mut waiting = self.lock();
+        for (digest, askers) in late {
+            waiting.entry(digest).or_default().extend(askers);
+        }
+        drop(waiting);
+        self.asked.notify_one();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Questions> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tell(askers: Vec<oneshot::Sender<Found>>, found: &Found) {
+    for asker in askers {
+        // An asker that is gone was told to stop.
+        let _ = asker.send(found.clone());
     }
 }
 
@@ -56,11 +141,7 @@ pub async fn sweep_on_demand<A: PartnerApi + UserList>(context: &Context<A>) {
     loop {
         context.look_up.asked.notified().await;
         sleep(GATHER).await;
-        let mut questions = std::mem::take(&mut *context.look_up.lock());
-        questions.retain(|_, askers| {
-            askers.retain(|asker| !asker.is_closed());
-            !askers.is_empty()
-        });
+        let questions = context.look_up.take();
         if !questions.is_empty() {
             sweep(context, questions).await;
         }
@@ -69,46 +150,61 @@ pub async fn sweep_on_demand<A: PartnerApi + UserList>(context: &Context<A>) {
 
 async fn sweep<A: PartnerApi + UserList>(context: &Context<A>, mut questions: Questions) {
     let waiting = questions.len();
-    let mut pages = 0;
-    let result = read_list(context, &mut questions, &mut pages).await;
+    let (mut late, mut pages) = (Questions::new(), 0);
+    let result = read_list(context, &mut questions, &mut late, &mut pages).await;
     let found = waiting - questions.len();
     let rest = if result.is_ok() { Found::Nobody } else { Found::Unavailable };
-    for asker in questions.into_values().flatten() {
-        // An asker that is gone was told to stop.
-        let _ = asker.send(rest.clone());
+    for askers in questions.into_values() {
+        tell(askers, &rest);
     }
+    let cached = {
+        let mut cache = context.look_up.cache();
+        cache.settle();
+        cache.len()
+    };
+    context.metrics.cached_users.set(i64::try_from(cached).unwrap_or(i64::MAX));
+    context.look_up.put_back(late);
     SweepFinished { result, pages, waiting, found }.emit(&context.metrics);
 }
 
+/// Reads pages until nobody waits any more who did at the beginning. Whoever asks meanwhile (`late`) may be found too.
 async fn read_list<A: PartnerApi + UserList>(
     context: &Context<A>,
     questions: &mut Questions,
+    late: &mut Questions,
     pages: &mut u64,
 ) -> Result<(), &'static str> {
-    let (mut skip, mut total_max) = (0, 0);
+    let mut coverage = Coverage::default();
     while !questions.is_empty() {
-        let Page { users, total } = read_page(context, skip).await?;
+        let Page { users, total } = read_page(context, coverage.skip).await?;
         *pages += 1;
-        if total < total_max {
-            // Users moved to pages that were read already; what was not seen may still be there.
-            return Err("the list shrank while it was read");
+        let users: Vec<(Digest, FoundUser)> =
+            users.into_iter().map(|(email, user)| (Digest::of(&email), user)).collect();
+        for (digest, askers) in context.look_up.take() {
+            late.entry(digest).or_default().extend(askers);
         }
-        total_max = total;
-        let count = users.len() as u64;
-        for (email, user) in users {
-            answer(questions, &email, &user);
+        for (digest, user) in &users {
+            for asked in [&mut *questions, &mut *late] {
+                tell(asked.remove(digest).unwrap_or_default(), &Found::User(user.clone()));
+            }
         }
-        skip += count;
-        if count == 0 || skip >= total {
-            return if skip >= total { Ok(()) } else { Err("the list ended before its total") };
+        remember(context, &users, total);
+        let digests: Vec<Digest> = users.into_iter().map(|(digest, _)| digest).collect();
+        if coverage.page(&digests, total)? {
+            break;
         }
     }
     Ok(())
 }
 
-fn answer(questions: &mut Questions, email: &str, user: &FoundUser) {
-    for asker in questions.remove(&email.to_lowercase()).into_iter().flatten() {
-        let _ = asker.send(Found::User(user.clone()));
+/// A cache that can't be written is given up: without it, there are only more requests.
+fn remember<A: PartnerApi + UserList>(context: &Context<A>, users: &[(Digest, FoundUser)], total: u64) {
+    let mut cache = context.look_up.cache();
+    cache.expect(total);
+    let written = users.iter().try_for_each(|(digest, user)| cache.insert(digest, user)).and_then(|()| cache.write());
+    if let Err(error) = written {
+        *cache = Cache::new(Duration::ZERO);
+        CacheLost { error: &error }.emit();
     }
 }
 
@@ -116,16 +212,16 @@ fn answer(questions: &mut Questions, email: &str, user: &FoundUser) {
 async fn read_page<A: PartnerApi + UserList>(context: &Context<A>, skip: u64) -> Result<Page, &'static str> {
     let mut failures = 0;
     loop {
-        let pass = context.gate.pass().await;
-        context.pace.turn(Lane::Bulk).await;
+        let pass = context.gate.pass(Request::Read).await;
+        // Behind a window full of bulk jobs each page would wait for minutes, and people who sign up with it.
+        context.pace.turn(Lane::Signup).await;
         if !pass.is_valid() {
             continue;
         }
         let page = context.api.page(skip).await;
-        page_read(&page).emit(&context.metrics);
         let transition = match page {
             Ok(page) => {
-                if let Some(transition) = pass.answered() {
+                if let Some(transition) = pass.page_came() {
                     transition.emit(&context.metrics);
                 }
                 return Ok(page);
@@ -133,17 +229,20 @@ async fn read_page<A: PartnerApi + UserList>(context: &Context<A>, skip: u64) ->
             Err(ListError::Account(reason)) => pass.refused(reason),
             Err(ListError::Throttled(advice)) => {
                 let wait = context.gate.throttle(advice, |n| context.delay_before_attempt(n));
+                if advice.is_none() {
+                    context.pace.throttled();
+                }
                 Throttled { wait, advised: advice.is_some() }.emit(&context.metrics);
                 pass.throttled()
             }
             Err(ListError::Failed(reason)) => {
-                pass.unanswered();
+                let transition = pass.unanswered();
                 failures += 1;
                 if failures == PAGE_FAILURES_MAX {
                     return Err(reason);
                 }
                 sleep(context.delay_before_attempt(failures)).await;
-                None
+                transition
             }
         };
         if let Some(transition) = transition {
@@ -152,74 +251,5 @@ async fn read_page<A: PartnerApi + UserList>(context: &Context<A>, skip: u64) ->
     }
 }
 
-fn page_read(page: &Result<Page, ListError>) -> PageRead {
-    match page {
-        Ok(_) => PageRead::Read,
-        Err(ListError::Throttled(_)) => PageRead::Throttled,
-        Err(ListError::Account(reason)) => PageRead::Account(*reason),
-        Err(ListError::Failed(_)) => PageRead::Failed,
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::collections::VecDeque;
-
-    use tokio_util::sync::CancellationToken;
-
-    use super::*;
-    use crate::clock::Clock;
-    use crate::domain::decide::Limits;
-    use crate::domain::{AccountReason, Answer, IdempotencyKey, Timestamp};
-    use crate::pipeline::{Backoff, Pace, Policy, ProbeSchedule};
-    use crate::telemetry::Metrics;
-
-    const SECOND: Duration = Duration::from_secs(1);
-    const POLICY: Policy = Policy {
-        concurrency: 1,
-        window: 1,
-        limits: Limits { attempts_max: 3, give_up_after: SECOND, key_ttl: SECOND, clock_skew: SECOND },
-        backoff: Backoff { initial: SECOND, max: SECOND },
-        wait_in_hand_max: SECOND,
-        probes: ProbeSchedule { initial: SECOND, max: SECOND },
-        shutdown_grace: SECOND,
-        seed: 1,
-    };
-
-    /// Answers from a script.
-    #[derive(Debug)]
-    struct List(Mutex<VecDeque<Result<Page, ListError>>>);
-
-    impl PartnerApi for List {
-        async fn create(&self, _key: &IdempotencyKey, _body: &str) -> Answer {
-            unreachable!("nobody is created here")
-        }
-    }
-
-    impl UserList for List {
-        async fn page(&self, _skip: u64) -> Result<Page, ListError> {
-            self.0.lock().unwrap().pop_front().unwrap()
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn every_request_for_a_page_is_counted_with_its_answer() {
-        let script = [
-            Err(ListError::Failed("timeout")),
-            Err(ListError::Throttled(None)),
-            Err(ListError::Account(AccountReason::KeyRefused)),
-            Err(ListError::Failed("timeout")),
-            Ok(Page::default()),
-        ];
-        let (clock, metrics) = (Clock::simulated(Timestamp::from_unix_ms(0)), Metrics::new().unwrap());
-        let list = List(Mutex::new(script.into_iter().collect()));
-        let context = Context::new(list, POLICY, Pace::new(None), clock, metrics, CancellationToken::new());
-        assert!(read_page(&context, 0).await.is_ok());
-        let text = context.metrics.render();
-        let account = AccountReason::KeyRefused.code();
-        for (answer, count) in [("failed", 2), ("throttled", 1), (account, 1), ("read", 1)] {
-            let line = format!("plu_onboard_api_requests_total{{answer=\"{answer}\",endpoint=\"list\"}} {count}\n");
-            assert!(text.contains(&line), "{line} in {text}");
-        }
-    }
-}
+mod tests;

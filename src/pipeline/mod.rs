@@ -1,17 +1,28 @@
 //! The way of a job: validate, gate, intent, pace, call, decide, finish.
 //!
 //! [`process`] is one job on one screen; [`worker`] takes jobs from the lanes and keeps so many of them in hand;
-//! [`gate`] and [`pace`] say when a request may leave; [`look_up`] answers for all jobs that need the user list.
+//! [`gate`] (with its [`breaker`]) and [`pace`] say when a request may leave, [`lanes`] whose; [`retry_budget`] whether one
+//! may be repeated; [`halt`] stops the work when its outcomes aren't what was planned; [`singled_out`] knows the jobs that
+//! somebody on the way dislikes; [`look_up`] answers for all jobs that need the user list.
 //!
 //! **Architecture Invariant:** imports [`crate::domain`], [`crate::ports`] and [`crate::telemetry`], never an
 //! adapter or the settings. Time is tokio's, so everything here runs on paused time.
 
+pub mod adapt;
 pub mod backoff;
-
+pub mod breaker;
+mod day;
 pub mod gate;
+pub mod halt;
+pub mod hours;
+pub mod lanes;
+mod limiter;
 pub mod look_up;
 pub mod pace;
 pub mod process;
+pub mod retry_budget;
+pub mod share;
+pub mod singled_out;
 pub mod worker;
 
 use std::sync::{Mutex, PoisonError};
@@ -21,9 +32,13 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use self::backoff::Backoff;
-use self::gate::{Gate, ProbeSchedule};
+use self::breaker::BreakerPolicy;
+use self::gate::{Gate, Pass, ProbeSchedule};
+use self::halt::{Halt, HaltPolicy};
 use self::look_up::LookUp;
-use self::pace::Pace;
+use self::pace::{Held, Pace};
+use self::retry_budget::{RetryBudget, RetryBudgetPolicy};
+use self::singled_out::SingledOut;
 use crate::clock::Clock;
 use crate::domain::Lane;
 use crate::domain::decide::Limits;
@@ -37,6 +52,8 @@ pub struct Policy {
     pub concurrency: usize,
     /// Most jobs in hand at once: on their way, waiting for a turn, for a look-up or for a short repetition.
     pub window: usize,
+    /// Longest message that is taken for a job, in bytes.
+    pub message_bytes_max: usize,
     /// When to give up.
     pub limits: Limits,
     /// How long to wait between attempts.
@@ -49,6 +66,14 @@ pub struct Policy {
     pub shutdown_grace: Duration,
     /// Seed of the jitter.
     pub seed: u64,
+    /// How long a user who was seen in the list needn't be looked up again.
+    pub look_up_cache: Duration,
+    /// When an API that answers badly is left alone.
+    pub breaker: BreakerPolicy,
+    /// How many repetitions there may be.
+    pub retry_budget: RetryBudgetPolicy,
+    /// When the outcomes are too bad to go on.
+    pub halt: HaltPolicy,
 }
 
 /// What every job shares.
@@ -64,15 +89,21 @@ pub struct Context<A> {
     pub gate: Gate,
     /// The user list.
     pub look_up: LookUp,
+    /// How many repetitions there may be.
+    pub retry_budget: RetryBudget,
+    /// Whether the outcomes are as planned.
+    pub halt: Halt,
+    /// Jobs that alone are answered like the whole account.
+    pub singled_out: SingledOut,
     /// Time of day.
     pub clock: Clock,
     /// What is told.
     pub metrics: Metrics,
     /// Cancelled when no more requests may leave.
     pub stop: CancellationToken,
+    /// How long a verification link lives; `None`: events don't say.
+    pub link_ttl: Option<Duration>,
     requests: Semaphore,
-    /// Bulk waits here before it waits for a slot, so that whoever signs up has at most one of them ahead.
-    bulk: tokio::sync::Mutex<()>,
     rng: Mutex<fastrand::Rng>,
 }
 
@@ -83,30 +114,66 @@ impl<A: PartnerApi + UserList> Context<A> {
             api,
             policy,
             pace,
-            gate: Gate::new(policy.probes),
-            look_up: LookUp::default(),
+            gate: Gate::new(policy.probes, policy.breaker),
+            look_up: LookUp::new(policy.look_up_cache),
+            retry_budget: RetryBudget::new(policy.retry_budget),
+            halt: Halt::new(policy.halt),
+            singled_out: SingledOut::default(),
+            link_ttl: None,
             clock,
             metrics,
             stop,
             requests: Semaphore::new(policy.concurrency),
-            bulk: tokio::sync::Mutex::new(()),
             rng: Mutex::new(fastrand::Rng::with_seed(policy.seed)),
         }
     }
 
-    /// Waits for one of the slots for requests on their way, `signup` before `bulk`.
-    async fn slot(&self, lane: Lane) -> Result<SemaphorePermit<'_>, QueueError> {
-        let _in_line = match lane {
-            Lane::Signup => None,
-            Lane::Bulk => Some(self.bulk.lock().await),
-        };
-        self.requests.acquire().await.map_err(|_| QueueError("the worker is shutting down".to_owned()))
+    /// A person says to go on: what is halted goes on, and what is paused or broken is tried at once.
+    pub fn go_on(&self) {
+        self.halt.clear();
+        self.gate.go_on();
+    }
+
+    /// Waits for what a creation needs beside an open gate: the head of the line, one of the slots for requests on
+    /// their way, and the pace. Only the head of the line waits for a slot and for the pace, so that nothing but
+    /// requests on their way takes up slots, and whoever signs up is next. Cancel-safe.
+    async fn turn(&self, lane: Lane, pass: &Pass<'_>) -> Result<Turn<'_>, QueueError> {
+        let next = self.pace.head(lane).await;
+        // The gate may have closed while this job waited in line: then it costs the others no turn.
+        if !pass.is_valid() {
+            return Ok(Turn::TooLate);
+        }
+        let slot = self.requests.acquire().await.map_err(|_| QueueError("the worker is shutting down".to_owned()))?;
+        if lane == Lane::Bulk
+            && let Some(held) = self.pace.held(self.clock.now())
+        {
+            return Ok(Turn::Held(held));
+        }
+        next.turn().await;
+        if !pass.is_valid() {
+            return Ok(Turn::TooLate);
+        }
+        // Begun where nothing can be given up any more.
+        Ok(match self.pace.begin_creation(lane, self.clock.now()) {
+            Ok(()) => Turn::Now(slot),
+            Err(held) => Turn::Held(held),
+        })
     }
 
     fn delay_before_attempt(&self, n: u32) -> Duration {
         let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
         self.policy.backoff.delay(n, &mut rng)
     }
+}
+
+/// What came of waiting for a turn.
+enum Turn<'c> {
+    /// The request may leave, and takes up a slot until it is answered.
+    Now(SemaphorePermit<'c>),
+    /// The gate has closed meanwhile.
+    TooLate,
+    /// A migration may not create users now.
+    Held(Held),
 }
 
 #[cfg(test)]

@@ -1,87 +1,376 @@
-//! The pace: how many requests may leave in a second, over everything this worker sends.
+//! The pace: when a request may leave. One place for everything that this worker sends: creations, look-ups, probes.
+//!
+//! | module | decides |
+//! | --- | --- |
+//! | [`lanes`](super::lanes) | who is next |
+//! | `limiter` | how many in a second and in a minute |
+//! | [`share`](super::share) | which part of that is this worker's |
+//! | [`adapt`](super::adapt) | what a 429 without advice takes away |
+//! | [`hours`](super::hours), `day` | whether a migration may create users now |
+//!
+//! **Invariants**
+//! - No rolling second holds more requests than the rate, also while it is being changed: a second that sees both holds
+//!   no more than the larger, and from the first request after a change on no more than the new one.
+//! - Waiting is not an attempt.
 
 use std::fmt;
-use std::num::NonZeroU32;
-use std::ops::Add;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use governor::clock::{Clock, Reference};
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
-use tokio::sync::Mutex;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::domain::Lane;
+use super::adapt::{Adapt, AdaptConfig};
+use super::day::Day;
+use super::hours::Hours;
+use super::lanes::{Head, Line, Picker};
+use super::limiter::{Bound, Bounds, Limiter};
+use super::share::{Part, Share};
+use crate::domain::{Lane, Timestamp};
+use crate::telemetry::{Metrics, PaceLowered};
 
-/// Requests per second and how they may bunch.
-///
-/// governor's bound for any rolling second is refill + burst - 1. That sum is kept 2 % below the rate, because the
-/// partner counts arrivals, and requests that left evenly don't arrive evenly: measured on loopback without this
-/// margin, 251 arrived in a second of 250. The burst makes up for timers that wake late; below 50 a second they
-/// don't matter, and requests leave one by one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Split {
-    refill_interval: Duration,
-    burst: NonZeroU32,
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A level that climbs is followed in steps of this share: a new limiter for each request would be waste.
+const STEP: f64 = 0.01;
+
+/// The share of `bulk` where nothing else is set.
+pub const BULK_SHARE_PERCENT: u32 = 10;
+
+/// Everything that can be set. All of it can be changed while the worker runs, with [`Pace::set`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct PaceConfig {
+    /// Most requests in any rolling second; `None`: no limit.
+    pub rate: Option<NonZeroU32>,
+    /// Most requests in any rolling minute; `None`: no limit.
+    pub rate_per_minute: Option<NonZeroU32>,
+    /// How it yields to 429s.
+    pub adapt: AdaptConfig,
+    /// Of the turns, the share of `bulk` while `signup` is never empty.
+    pub bulk_share_percent: u32,
+    /// `bulk` is held once so many users were created in 24 hours, by either lane; `None`: no limit.
+    pub per_day: Option<NonZeroU64>,
+    /// `bulk` is held outside of these; `None`: never.
+    pub hours: Option<Hours>,
 }
 
-/// Share of the rate that is left unused.
-const MARGIN: f64 = 0.02;
-
-fn split(per_second: NonZeroU32) -> Split {
-    let rate = per_second.get();
-    let burst = if rate < 50 { 1 } else { (rate / 100).max(2) };
-    let refill_per_second = f64::from(rate) * (1.0 - MARGIN) - f64::from(burst - 1);
-    Split {
-        refill_interval: Duration::from_secs_f64(1.0 / refill_per_second),
-        burst: NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN),
-    }
-}
-
-/// Waits for a turn. Waiting is not an attempt.
-pub struct Pace {
-    /// Only the holder of this lock watches the limiter; the others wait in line for the lock, which is fair.
-    /// One sleeper costs less than hundreds.
-    turn: Mutex<Option<Limiter>>,
-    /// Bulk waits here before it waits there, one after the other: whoever signs up has at most one of them ahead.
-    bulk: Mutex<()>,
-}
-
-type Limiter = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<TokioInstant>>;
-
-impl Pace {
-    /// At most this many requests in any rolling second; `None`: no limit.
-    pub fn new(per_second: Option<NonZeroU32>) -> Self {
-        let limiter = per_second.map(|per_second| {
-            let Split { refill_interval, burst } = split(per_second);
-            let quota = Quota::with_period(refill_interval)
-                .unwrap_or_else(|| unreachable!("a second divided by a u32 is not zero"))
-                .allow_burst(burst);
-            let limiter = RateLimiter::direct_with_clock(quota, TokioClock(Instant::now()));
-            // Starts empty: a worker that was killed and started again must not add a burst to the requests that
-            // its former life sent a moment ago.
-            for _ in 0..burst.get() {
-                let _ = limiter.check();
-            }
-            limiter
-        });
-        Self { turn: Mutex::new(limiter), bulk: Mutex::new(()) }
-    }
-
-    /// Waits until one request may leave. First come, first served within a lane, `signup` before `bulk`; cancel-safe.
-    pub async fn turn(&self, lane: Lane) {
-        let _in_line = match lane {
-            Lane::Signup => None,
-            Lane::Bulk => Some(self.bulk.lock().await),
-        };
-        let turn = self.turn.lock().await;
-        let Some(limiter) = turn.as_ref() else { return };
-        while let Err(not_until) = limiter.check() {
-            sleep_until(limiter.clock().0 + not_until.earliest_possible().0).await;
+impl Default for PaceConfig {
+    fn default() -> Self {
+        Self {
+            rate: None,
+            rate_per_minute: None,
+            adapt: AdaptConfig::default(),
+            bulk_share_percent: BULK_SHARE_PERCENT,
+            per_day: None,
+            hours: None,
         }
     }
+}
+
+/// Why `bulk` is held, and until when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// It is outside of the active hours.
+    Hours {
+        /// When they begin.
+        until: Timestamp,
+        /// The same as people read it where the hours are set: `08:00`.
+        local: String,
+    },
+    /// The day's users have been created.
+    Day {
+        /// When there is room for the next.
+        until: Timestamp,
+    },
+}
+
+impl Held {
+    /// Until when, as far as is known now.
+    pub const fn until(&self) -> Timestamp {
+        match self {
+            Self::Hours { until, .. } | Self::Day { until } => *until,
+        }
+    }
+
+    /// Its name in labels and answers.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Hours { .. } => "active_hours",
+            Self::Day { .. } => "per_day",
+        }
+    }
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hours { local, .. } => write!(f, "outside of the active hours until {local}"),
+            Self::Day { until } => write!(f, "as many users as per_day allows were created; going on at {until}"),
+        }
+    }
+}
+
+/// See the module.
+pub struct Pace {
+    line: Line,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    config: PaceConfig,
+    /// `None`: this worker is alone by nature.
+    share: Option<Share>,
+    adapt: Adapt,
+    limiter: Limiter,
+    day: Day,
+    metrics: Option<Metrics>,
+}
+
+impl Pace {
+    /// At most this many requests in any rolling second; `None`: no limit. Everything else as in
+    /// [`PaceConfig::default`].
+    pub fn new(per_second: Option<NonZeroU32>) -> Self {
+        Self::with(PaceConfig { rate: per_second, ..PaceConfig::default() })
+    }
+
+    /// As it is set.
+    pub fn with(config: PaceConfig) -> Self {
+        let now = Instant::now();
+        let line = Line::new(config.bulk_share_percent);
+        let state = State {
+            share: None,
+            adapt: Adapt::new(config.adapt),
+            limiter: Limiter::new(now, Bounds::default()),
+            day: Day::default(),
+            metrics: None,
+            config,
+        };
+        let pace = Self { line, state: Mutex::new(state), changed: Notify::new() };
+        pace.update(|_| ());
+        pace
+    }
+
+    /// Shows what it allows in these metrics from now on.
+    pub fn show_in(&self, metrics: Metrics) {
+        self.update(|state| state.metrics = Some(metrics));
+    }
+
+    /// Shows what it allows at this moment: a level climbs, and a count of workers gets old, without a request.
+    pub fn show_now(&self) {
+        self.lock().show();
+    }
+
+    /// This worker is one of several: nothing leaves before [`Pace::counted`] has said of how many.
+    pub fn share_with_others(&self) {
+        self.update(|state| state.share = Some(Share::default()));
+    }
+
+    /// So many workers there were, this one among them, when it was asked.
+    pub fn counted(&self, asked: Instant, workers: NonZeroU32) {
+        self.update(|state| {
+            if let Some(share) = &mut state.share {
+                share.counted(asked, workers);
+            }
+        });
+    }
+
+    /// Most requests in any rolling second from now on. What has left before counts.
+    pub fn set_rate(&self, per_second: Option<NonZeroU32>) {
+        self.update(|state| state.config.rate = per_second);
+    }
+
+    /// Everything anew.
+    pub fn set(&self, config: PaceConfig) {
+        self.line.set_bulk_share(config.bulk_share_percent);
+        self.update(|state| {
+            state.adapt.set(config.adapt);
+            state.config = config;
+        });
+    }
+
+    /// The picker that other stages use in front of the pace.
+    pub(super) fn picker(&self) -> Picker {
+        Picker::new(self.lock().config.bulk_share_percent)
+    }
+
+    /// The partner answered 429 and didn't say how long to wait.
+    pub fn throttled(&self) {
+        let now = Instant::now();
+        let level = self.update(|state| {
+            let ceiling = state.bounds(now).ok().and_then(|bounds| Bounds { lowered: None, ..bounds }.per_second());
+            let observed = state.limiter.observed(now);
+            state.adapt.throttled(now, ceiling, observed)
+        });
+        if let Some(per_second) = level {
+            PaceLowered { per_second }.emit();
+        }
+    }
+
+    /// Requests per second that may leave now; `None`: any number.
+    pub fn allowed(&self) -> Option<f64> {
+        match self.lock().bounds(Instant::now()) {
+            Ok(bounds) => bounds.per_second(),
+            Err(_) => Some(0.0),
+        }
+    }
+
+    /// So many users were created at that time, by an earlier life.
+    pub fn remember_created(&self, at: Timestamp, users: u64) {
+        self.update(|state| state.day.remember(at, users));
+    }
+
+    /// Whether and why `bulk` is held now.
+    pub fn held(&self, now: Timestamp) -> Option<Held> {
+        self.lock().held(now)
+    }
+
+    /// A creation of this lane wants to leave; give it back with [`Pace::end_creation`].
+    ///
+    /// # Errors
+    /// It is held.
+    pub(super) fn begin_creation(&self, lane: Lane, now: Timestamp) -> Result<(), Held> {
+        let mut state = self.lock();
+        match state.held(now) {
+            Some(held) if lane == Lane::Bulk => Err(held),
+            _ => {
+                state.day.begin();
+                Ok(())
+            }
+        }
+    }
+
+    /// The creation was answered, or never left.
+    pub(super) fn end_creation(&self, now: Timestamp, may_have_created: bool) {
+        self.lock().day.end(now, may_have_created);
+    }
+
+    /// Waits until one request may leave. First come, first served within a lane; cancel-safe.
+    pub async fn turn(&self, lane: Lane) {
+        self.head(lane).await.turn().await;
+    }
+
+    /// Waits for the head of the line, without a turn yet. Cancel-safe.
+    pub(super) async fn head(&self, lane: Lane) -> Next<'_> {
+        Next { pace: self, _head: self.line.head(lane).await }
+    }
+
+    fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let result = change(&mut state);
+        state.show();
+        drop(state);
+        self.changed.notify_waiters();
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every critical section leaves the state whole, so a panic elsewhere doesn't spoil it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Next in line.
+#[must_use]
+pub(super) struct Next<'p> {
+    pace: &'p Pace,
+    _head: Head<'p>,
+}
+
+impl Next<'_> {
+    /// Waits until the request may leave. Cancel-safe.
+    pub(super) async fn turn(&self) {
+        loop {
+            let changed = self.pace.changed.notified();
+            let taken = self.pace.lock().take(Instant::now());
+            match taken {
+                Ok(()) => return,
+                Err(Some(at)) => tokio::select! {
+                    () = sleep_until(at) => {}
+                    () = changed => {}
+                },
+                Err(None) => changed.await,
+            }
+        }
+    }
+}
+
+impl State {
+    /// Lets a request leave, or says when to ask again; `None`: once something has changed.
+    fn take(&mut self, now: Instant) -> Result<(), Option<Instant>> {
+        let bounds = self.bounds(now)?;
+        if differs(&bounds, self.limiter.bounds()) {
+            self.limiter.set(now, bounds);
+            self.show();
+        }
+        self.limiter.take(now).map_err(Some)
+    }
+
+    /// What holds now, or when to ask again.
+    fn bounds(&mut self, now: Instant) -> Result<Bounds, Option<Instant>> {
+        let workers = match self.share.as_ref().map(|share| share.part(now)) {
+            // Whoever has no limit has nothing to share.
+            _ if self.config.rate.is_none() && self.config.rate_per_minute.is_none() => NonZeroU32::MIN,
+            None => NonZeroU32::MIN,
+            Some(Part::OneOf(workers)) => workers,
+            Some(Part::Wait(until)) => return Err(Some(until)),
+            Some(Part::Unknown) => return Err(None),
+        };
+        let bound = |most: Option<NonZeroU32>, span| most.map(|most| Bound::part(most, span, workers));
+        let second = bound(self.config.rate, SECOND);
+        let minute = bound(self.config.rate_per_minute, MINUTE);
+        let mut bounds = Bounds { second, minute, lowered: None };
+        bounds.lowered = self.adapt.level(now, bounds.per_second());
+        Ok(bounds)
+    }
+
+    fn held(&mut self, now: Timestamp) -> Option<Held> {
+        if let Some(hours) = &self.config.hours
+            && let Some(until) = hours.closed_until(now)
+        {
+            return Some(Held::Hours { until, local: hours.local(until) });
+        }
+        let workers = self.share.as_ref().and_then(|share| share.workers(Instant::now())).unwrap_or(NonZeroU32::MIN);
+        let most = self.config.per_day?.get() / u64::from(workers.get());
+        self.day.full_until(now, most.max(1)).map(|until| Held::Day { until })
+    }
+
+    fn show(&mut self) {
+        let Some(metrics) = self.metrics.clone() else { return };
+        let now = Instant::now();
+        let allowed = match self.bounds(now) {
+            Ok(bounds) => bounds.per_second().unwrap_or(0.0),
+            Err(_) => 0.0,
+        };
+        let workers = match &self.share {
+            None => 1,
+            Some(share) => share.workers(now).map_or(0, NonZeroU32::get),
+        };
+        metrics.observed.pace_allowed.set(allowed);
+        let configured = Bounds {
+            second: whole(self.config.rate, SECOND),
+            minute: whole(self.config.rate_per_minute, MINUTE),
+            lowered: None,
+        };
+        metrics.observed.pace_configured.set(configured.per_second().unwrap_or(0.0));
+        metrics.observed.pace_workers.set(workers.into());
+    }
+}
+
+/// A bound for all workers together.
+fn whole(most: Option<NonZeroU32>, span: Duration) -> Option<Bound> {
+    most.map(|most| Bound { most, span })
+}
+
+/// Whether the limiter has to be told.
+fn differs(new: &Bounds, old: &Bounds) -> bool {
+    let climbed = match (new.lowered, old.lowered) {
+        (Some(new), Some(old)) => (new - old).abs() >= old * STEP,
+        (new, old) => new.is_some() != old.is_some(),
+    };
+    climbed || new.second != old.second || new.minute != old.minute
 }
 
 impl fmt::Debug for Pace {
@@ -90,102 +379,5 @@ impl fmt::Debug for Pace {
     }
 }
 
-/// governor on tokio's clock, so that paused time holds for the pace too. Counts from its own creation.
-#[derive(Debug, Clone)]
-struct TokioClock(Instant);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct TokioInstant(Duration);
-
-impl Clock for TokioClock {
-    type Instant = TokioInstant;
-
-    fn now(&self) -> TokioInstant {
-        TokioInstant(self.0.elapsed())
-    }
-}
-
-impl Reference for TokioInstant {
-    fn duration_since(&self, earlier: Self) -> Nanos {
-        self.0.saturating_sub(earlier.0).into()
-    }
-
-    fn saturating_sub(&self, duration: Nanos) -> Self {
-        Self(self.0.saturating_sub(duration.into()))
-    }
-}
-
-impl Add<Nanos> for TokioInstant {
-    type Output = Self;
-
-    fn add(self, other: Nanos) -> Self {
-        Self(self.0 + Duration::from(other))
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::collections::VecDeque;
-
-    use super::*;
-
-    /// The instants at which requests leave when they always want to.
-    async fn departures(per_second: u32, count: usize) -> Vec<Instant> {
-        let pace = Pace::new(NonZeroU32::new(per_second));
-        let mut departures = Vec::with_capacity(count);
-        for _ in 0..count {
-            pace.turn(Lane::Bulk).await;
-            departures.push(Instant::now());
-        }
-        departures
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn no_rolling_second_exceeds_the_rate_and_nearly_all_of_it_is_used() {
-        for per_second in [1, 2, 5, 20, 49, 50, 100, 250, 900, 5_000] {
-            let count = per_second as usize * 10 + 1;
-            let departures = departures(per_second, count).await;
-            let mut window = VecDeque::new();
-            for at in &departures {
-                window.push_back(*at);
-                while *at - window[0] >= Duration::from_secs(1) {
-                    window.pop_front();
-                }
-                assert!(window.len() <= per_second as usize, "{} in a second, {per_second} allowed", window.len());
-            }
-            let took = departures[count - 1] - departures[0];
-            assert!(took <= Duration::from_millis(10_600), "{per_second}/s: {count} requests took {took:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_new_life_adds_no_burst_to_the_requests_of_the_former() {
-        let per_second = 500;
-        let mut all = departures(per_second, 2_000).await;
-        all.extend(departures(per_second, 2_000).await);
-        let most = all
-            .iter()
-            .map(|at| all.iter().filter(|other| **other >= *at && **other - *at < Duration::from_secs(1)).count())
-            .max();
-        assert!(most <= Some(per_second as usize), "{most:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn without_a_rate_nobody_waits() {
-        let pace = Pace::new(None);
-        let start = Instant::now();
-        for _ in 0..10_000 {
-            pace.turn(Lane::Bulk).await;
-        }
-        assert_eq!(start.elapsed(), Duration::ZERO);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn giving_up_while_waiting_does_not_block_the_others() {
-        let pace = Pace::new(NonZeroU32::new(1));
-        pace.turn(Lane::Bulk).await;
-        let impatient = tokio::time::timeout(Duration::from_millis(10), pace.turn(Lane::Bulk)).await;
-        assert!(impatient.is_err());
-        pace.turn(Lane::Bulk).await;
-    }
-}
+mod tests;

@@ -3,28 +3,74 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::sync::SemaphorePermit;
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::Context;
-use super::gate::Pass;
-use crate::domain::decide::{History, LookUpReason, Step, after_answer, after_look_up};
+use super::gate::{Pass, Request};
+use super::halt::{Notice, WhenHalted};
+use super::singled_out::ROUNDS_MAX;
+use super::{Context, Turn};
+use crate::domain::decide::{
+    Due, History, LookUpReason, Step, after_answer, after_look_up, due, is_trial_charged, row,
+};
 use crate::domain::job::InvalidJob;
-use crate::domain::{Answer, Event, IdempotencyKey, Job, Lane};
+use crate::domain::{AccountReason, Answer, Event, IdempotencyKey, Job, Lane, Outcome, Problem};
 use crate::ports::{Delivery, PartnerApi, QueueError, Settle, UserList};
-use crate::telemetry::{ApiAnswered, JobFinished, JobInvalid, RetryScheduled, Throttled};
+use crate::telemetry::{
+    Decided, JobFinished, JobInvalid, JobSetAside, JobWatch, MixSeen, PutBack, RetryPutOff, RetryScheduled, Stage,
+    Throttled,
+};
 
 /// Answers about the account that one job gets, while others are answered well in between, before it is set aside. A
 /// firewall that dislikes one row answers it like this for ever, and the row would close the gate for all others again
 /// and again. Where nobody fares better, the account is at fault and the job stays to probe with.
 const REFUSALS_IN_HAND: u32 = 3;
 
-/// How long a job that was refused leaves the next probe to others.
-const fn courtesy(refused_at: Option<u64>) -> Duration {
-    Duration::from_millis(if refused_at.is_some() { 100 } else { 0 })
-}
+/// Longest time that a job of a migration is put back for, because it may not be created now. What is on the queue
+/// then is taken when it may.
+const HELD_MAX: Duration = Duration::from_secs(1_200);
 
 /// How long a job is set aside.
 const SET_ASIDE: Duration = Duration::from_secs(300);
+
+/// How long a job that waits for its turn is kept in hand before it goes back to the queue: RabbitMQ closes the channel
+/// of a delivery that is held for 30 minutes.
+const HOLD_MAX: Duration = Duration::from_secs(600);
+
+/// How soon it comes again. Not zero: then a broker would take it for one that may have been sent.
+const HOLD_AGAIN: Duration = Duration::from_secs(1);
+
+/// A job in hand.
+struct InHand<'m, H> {
+    lane: Lane,
+    job: Job,
+    handle: H,
+    history: History,
+    /// Whether it may have been sent before it was taken in hand.
+    was_sent: bool,
+    refusals: Refusals,
+    until: Instant,
+    watch: JobWatch<'m>,
+}
+
+/// What is next for it.
+enum Next {
+    Finish(Outcome),
+    /// Another turn at once.
+    Again,
+    /// Another turn after a while.
+    Wait {
+        reason: &'static str,
+        delay: Duration,
+    },
+    PutBack {
+        history: History,
+        delay: Duration,
+        reason: PutBack,
+    },
+    /// The broker has taken it back, and gives it to somebody else or again to us.
+    TakenBack,
+}
 
 /// Carries one delivery through, and settles it: finished, or put back.
 ///
@@ -35,143 +81,195 @@ where
     A: PartnerApi + UserList,
     H: Settle,
 {
-    let Delivery { lane, body, message_id, mut history, mut handle } = delivery;
-    let mut job = match Job::parse(&body) {
+    let Delivery { lane, body, message_id, history, handle } = delivery;
+    let watch = JobWatch::taken(&context.metrics, lane, &history, context.clock.now());
+    let mut job = match Job::parse_bounded(&body, context.policy.message_bytes_max) {
         Ok((job, _)) => job,
         Err(invalid) => {
             JobInvalid { problems: invalid.problems.len(), lane }.emit();
             let event = rejected(*invalid, message_id, &body, context);
-            JobFinished { event: &event, lane }.emit(&context.metrics);
-            return handle.finish(event).await;
+            return settle(context, handle, event, watch).await;
         }
     };
     job.identity.job_id = job.identity.job_id.or(message_id);
+    let until = Instant::now() + HOLD_MAX;
+    let was_sent = history.first_sent_at.is_some();
+    let mut hand = InHand { lane, job, handle, history, was_sent, refusals: Refusals::default(), until, watch };
+    let seat = match wait_for(context, until, context.halt.seat(was_sent)).await {
+        ControlFlow::Continue(seat) => seat,
+        ControlFlow::Break(delay) => return put_back(hand, history, delay, no_turn(delay)).await,
+    };
 
-    // `openings`: how often the gate had opened when this job was last refused.
-    let (mut refusals, mut openings) = (0, None);
     loop {
-        let before = history;
-        let Some((pass, slot)) = admit(context, lane, courtesy(openings), &mut handle, &mut history).await? else {
-            return handle.put_back(before, Duration::ZERO).await;
-        };
-        history.attempts += 1;
-        let answer = call(context, &job).await;
-        drop(slot);
-        let step = after_answer(answer, &history, context.clock.now(), &context.policy.limits);
-        note(context, pass, &step);
-        let next = match step {
-            Step::LookUp(reason) => look_up(context, reason, &job, &before, &history).await,
-            step => Some(step),
-        };
-        let (reason, delay) = match next {
-            Some(Step::Finish(outcome)) => {
-                let event = Event::of(outcome, &job.identity, job.key, history.attempts, context.clock.now());
-                JobFinished { event: &event, lane }.emit(&context.metrics);
-                return handle.finish(event).await;
+        let (history, delay, reason) = match next(context, &mut hand).await? {
+            Next::Finish(outcome) => {
+                seat.use_up();
+                return finish(context, hand, outcome).await;
             }
-            // Neither an attempt nor a send that could have created anybody.
-            Some(step @ (Step::Throttle(_) | Step::Pause(_))) => {
-                if matches!(step, Step::Pause(_)) {
-                    let now = context.gate.openings();
-                    refusals += u32::from(openings.replace(now).is_some_and(|then| now > then));
+            Next::Again => continue,
+            Next::TakenBack => return taken_back(hand),
+            Next::PutBack { history, delay, reason } => (history, delay, reason),
+            Next::Wait { reason, delay } => {
+                let InHand { history, job, .. } = &hand;
+                RetryScheduled { reason, delay, attempts: history.attempts, key: job.key.uuid() }
+                    .emit(&context.metrics);
+                let is_short = delay <= context.policy.wait_in_hand_max || context.halt.is_canary_on_its_way();
+                if is_short && wait(context, delay).await.is_continue() {
+                    continue;
                 }
-                if refusals == REFUSALS_IN_HAND {
-                    return handle.put_back(before, SET_ASIDE).await;
-                }
-                history = before;
-                if before.first_sent_at.is_none() {
-                    handle.retract_intent().await?;
-                }
-                continue;
+                (*history, delay, if is_short { PutBack::Stopping } else { PutBack::Delayed })
             }
-            Some(Step::Retry | Step::LookUp(_)) => {
-                ("no_definite_answer", context.delay_before_attempt(history.attempts))
-            }
-            Some(Step::RetryAfter(delay)) => ("key_must_expire", delay),
-            // Told to stop while looking the user up.
-            None => return handle.put_back(history, Duration::ZERO).await,
         };
-        RetryScheduled { reason, delay, attempts: history.attempts, key: job.key.uuid() }.emit(&context.metrics);
-        if delay > context.policy.wait_in_hand_max || wait(context, delay).await.is_break() {
-            return handle.put_back(history, delay).await;
+        if history.first_sent_at.is_some() {
+            seat.use_up();
         }
+        return put_back(hand, history, delay, reason).await;
     }
 }
 
-/// Waits for everything that a request needs: the gate, a slot, the intent on record and its turn in the pace.
-/// `None`: told to stop.
-///
-/// The intent is recorded before the wait for the pace, so that recording it doesn't disturb the pace; a job
-/// that dies while it waits is taken for sent, which the protocol of the lost answer allows for.
-async fn admit<'c, A, H>(
-    context: &'c Context<A>,
-    lane: Lane,
-    courtesy: Duration,
-    handle: &mut H,
-    history: &mut History,
-) -> Result<Option<(Pass<'c>, tokio::sync::SemaphorePermit<'c>)>, QueueError>
+/// One turn: a request or the last look-up, and what follows from it.
+async fn next<A, H>(context: &Context<A>, hand: &mut InHand<'_, H>) -> Result<Next, QueueError>
 where
     A: PartnerApi + UserList,
     H: Settle,
 {
-    let stop = &context.stop;
-    let mut recorded = history.first_sent_at.is_some();
+    let before = hand.history;
+    let step = match due(&before, context.clock.now(), &context.policy.limits) {
+        Due::LookUp => Step::LookUp(LookUpReason::GivingUp),
+        Due::LookUpAfter(delay) => Step::LookUpAfter(delay),
+        Due::Send if is_over_budget(context, &before) => {
+            RetryPutOff.emit(&context.metrics);
+            return Ok(Next::Wait { reason: "retry_budget", delay: context.delay_before_attempt(before.attempts) });
+        }
+        Due::Send => match admit(context, hand).await? {
+            ControlFlow::Break(delay) => {
+                return Ok(Next::PutBack { history: before, delay, reason: no_turn(delay) });
+            }
+            // The last look before it is on its way.
+            ControlFlow::Continue(_) if !hand.handle.is_ours() => {
+                context.pace.end_creation(context.clock.now(), false);
+                return Ok(Next::TakenBack);
+            }
+            ControlFlow::Continue((pass, slot)) => send(context, hand, &before, pass, slot).await,
+        },
+    };
+    let step = match step {
+        Step::LookUp(reason) => look_up(context, reason, &hand.job, &before, &hand.history).await,
+        step => Some(step),
+    };
+    let backoff = || context.delay_before_attempt(hand.history.attempts.max(1));
+    Ok(match step {
+        Some(Step::Finish(outcome)) => Next::Finish(outcome),
+        // Neither an attempt nor a send that could have created anybody.
+        Some(step @ (Step::Throttle(_) | Step::Pause(_))) => {
+            hand.history = before;
+            if let Step::Pause(reason) = step
+                && hand.refusals.are_too_many(context, hand.job.key)
+            {
+                return Ok(set_aside(context, hand, reason));
+            }
+            if before.first_sent_at.is_none() {
+                hand.handle.retract_intent().await?;
+            }
+            Next::Again
+        }
+        Some(Step::Retry | Step::LookUp(_)) => {
+            if hand.history.was_told_existing() {
+                hand.handle.retract_intent().await?;
+            }
+            Next::Wait { reason: "no_definite_answer", delay: backoff() }
+        }
+        Some(Step::RetryAfter(delay)) => Next::Wait { reason: "key_must_expire", delay: delay.max(backoff()) },
+        Some(Step::LookUpAfter(delay)) => Next::Wait { reason: "last_look_up", delay },
+        // Told to stop while looking the user up.
+        None => Next::PutBack { history: hand.history, delay: Duration::ZERO, reason: PutBack::Stopping },
+    })
+}
+
+/// Waits for everything that a request needs: the gate, the intent on record, and its turn with a slot and the pace.
+/// `Break`: told to stop, it took too long or a migration may not create users now; to be put back with this delay.
+///
+/// The intent is recorded before the wait for the turn, so that recording it doesn't disturb the pace; a job
+/// that dies while it waits is taken for sent, which the protocol of the lost answer allows for.
+async fn admit<'c, A, H>(
+    context: &'c Context<A>,
+    hand: &mut InHand<'_, H>,
+) -> Result<ControlFlow<Duration, (Pass<'c>, SemaphorePermit<'c>)>, QueueError>
+where
+    A: PartnerApi + UserList,
+    H: Settle,
+{
+    let (lane, until, courtesy) = (hand.lane, hand.until, hand.refusals.courtesy());
+    let mut recorded = hand.history.first_sent_at.is_some();
+    hand.watch.enters(Some(Stage::Pace));
     loop {
-        let pass = tokio::select! {
-            biased;
-            () = stop.cancelled() => return Ok(None),
-            pass = context.gate.pass_after(courtesy) => pass,
-        };
-        let slot = tokio::select! {
-            biased;
-            () = stop.cancelled() => return Ok(None),
-            slot = context.slot(lane) => slot?,
+        let pass = context.gate.pass_after(Request::Create(lane), courtesy);
+        let pass = match wait_for(context, until, pass).await {
+            ControlFlow::Continue(pass) => pass,
+            ControlFlow::Break(delay) => return Ok(ControlFlow::Break(delay)),
         };
         if !recorded {
-            handle.record_intent(context.clock.now()).await?;
+            hand.handle.record_intent(context.clock.now()).await?;
             recorded = true;
         }
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return Ok(None),
-            () = context.pace.turn(lane) => {}
-        }
-        // The gate may have closed while this job waited for its turn.
-        if pass.is_valid() {
-            *history = history.with_send(context.clock.now());
-            return Ok(Some((pass, slot)));
+        match wait_for(context, until, context.turn(lane, &pass)).await {
+            ControlFlow::Break(delay) => return Ok(ControlFlow::Break(delay)),
+            ControlFlow::Continue(turn) => match turn? {
+                Turn::Now(slot) => {
+                    hand.history = hand.history.with_send(context.clock.now());
+                    return Ok(ControlFlow::Continue((pass, slot)));
+                }
+                Turn::Held(held) => {
+                    let delay = held.until().since(context.clock.now()).min(HELD_MAX);
+                    return Ok(ControlFlow::Break(delay));
+                }
+                Turn::TooLate => {}
+            },
         }
     }
 }
 
-async fn call<A: PartnerApi>(context: &Context<A>, job: &Job) -> Answer {
-    let start = Instant::now();
-    let answer = context.api.create(&job.key, &job.body).await;
-    ApiAnswered { answer: &answer, duration: start.elapsed(), key: job.key.uuid() }.emit(&context.metrics);
-    answer
-}
-
-/// Tells the gate what the answer says about the account.
-fn note<A>(context: &Context<A>, pass: Pass<'_>, step: &Step)
+/// Sends the request, and tells the gate what the answer says about the account and the API.
+async fn send<A, H>(
+    context: &Context<A>,
+    hand: &mut InHand<'_, H>,
+    before: &History,
+    pass: Pass<'_>,
+    slot: SemaphorePermit<'_>,
+) -> Step
 where
     A: PartnerApi + UserList,
 {
-    let transition = match step {
+    let start = Instant::now();
+    hand.watch.enters(Some(Stage::Api));
+    let answer = context.api.create(&hand.job.key, &hand.job.body).await;
+    hand.watch.enters(None);
+    drop(slot);
+    let (duration, now) = (start.elapsed(), context.clock.now());
+    let limits = &context.policy.limits;
+    let is_lost = matches!(answer, Answer::Unknown(_));
+    context.pace.end_creation(now, is_lost || matches!(answer, Answer::Created { .. }));
+    let is_free = is_lost && pass.is_trial() && !is_trial_charged(&hand.history, now, limits);
+    hand.history.attempts += u32::from(!is_free);
+    hand.history = hand.history.learning(&answer, before, limits);
+    let step = if is_free { Step::Retry } else { after_answer(answer, &hand.history, now, limits) };
+    let transition = match &step {
         Step::Pause(reason) => pass.refused(*reason),
         Step::Throttle(advice) => {
             let wait = context.gate.throttle(*advice, |n| context.delay_before_attempt(n));
+            if advice.is_none() {
+                context.pace.throttled();
+            }
             Throttled { wait, advised: advice.is_some() }.emit(&context.metrics);
             pass.throttled()
         }
-        Step::Retry | Step::LookUp(LookUpReason::GivingUp) => {
-            pass.unanswered();
-            None
-        }
-        _ => pass.answered(),
+        _ if is_lost => pass.unanswered(),
+        _ => pass.answered(duration > context.policy.breaker.slow_after),
     };
     if let Some(transition) = transition {
         transition.emit(&context.metrics);
     }
+    step
 }
 
 async fn look_up<A>(
@@ -189,7 +287,140 @@ where
         () = context.stop.cancelled() => return None,
         found = context.look_up.find(&job.email) => found,
     };
-    Some(after_look_up(reason, found, before, history, context.clock.now(), &context.policy.limits))
+    let (now, limits) = (context.clock.now(), &context.policy.limits);
+    Decided { row: row(reason, &found, before, history, now, limits), key: job.key.uuid() }.emit();
+    Some(after_look_up(reason, found, before, history, now, limits))
+}
+
+/// The job is over: its event is recorded, and the mix of outcomes looked at.
+async fn finish<A, H>(context: &Context<A>, hand: InHand<'_, H>, outcome: Outcome) -> Result<(), QueueError>
+where
+    H: Settle,
+{
+    let is_fresh = matches!(outcome, Outcome::Created { recovered: false, .. });
+    if !is_fresh && !hand.handle.is_ours() {
+        // Another delivery of it comes to the same, or knows better. Only a link is to be had but once.
+        return taken_back(hand);
+    }
+    let InHand { lane, job, handle, history, was_sent, watch, .. } = hand;
+    let event = Event::of(outcome, &job.identity, job.key, history.attempts, context.clock.now())
+        .with_link_ttl(context.link_ttl);
+    context.singled_out.forget(*job.key.uuid());
+    let is_repeat = event.recovered && event.attempts == 1 && !was_sent;
+    match context.halt.record(lane, &event, is_repeat) {
+        Some(Notice::Halted(mix)) => {
+            match context.halt.when_halted() {
+                WhenHalted::Stop => context.stop.cancel(),
+                WhenHalted::HoldBulk => context.gate.halt(),
+            }
+            MixSeen::Halted { mix: mix.to_string() }.emit(&context.metrics);
+        }
+        Some(Notice::CanaryWell(mix)) => MixSeen::CanaryWell { mix: mix.to_string() }.emit(&context.metrics),
+        None => {}
+    }
+    settle(context, handle, event, watch).await
+}
+
+/// Records the event and takes the job off the queue.
+async fn settle<A, H>(context: &Context<A>, handle: H, event: Event, mut watch: JobWatch<'_>) -> Result<(), QueueError>
+where
+    H: Settle,
+{
+    JobFinished { event: &event, lane: watch.lane() }.emit(&context.metrics);
+    let event_type = event.event_type;
+    watch.enters(Some(Stage::Confirm));
+    // Boxed, as below: a queue's way of settling is large, and most of a job's time it isn't needed.
+    Box::pin(handle.finish(event)).await?;
+    watch.confirmed(event_type, context.clock.now());
+    Ok(())
+}
+
+async fn put_back<H>(hand: InHand<'_, H>, history: History, delay: Duration, reason: PutBack) -> Result<(), QueueError>
+where
+    H: Settle,
+{
+    if !hand.handle.is_ours() {
+        return taken_back(hand);
+    }
+    Box::pin(hand.handle.put_back(history, delay)).await?;
+    hand.watch.put_back(reason);
+    Ok(())
+}
+
+/// Lets go of a job that the broker has taken back: dropping its handle settles nothing.
+fn taken_back<H>(hand: InHand<'_, H>) -> Result<(), QueueError> {
+    hand.watch.put_back(PutBack::TakenBack);
+    Ok(())
+}
+
+/// Why a job that gets no turn goes back: at once where the worker stops, later where it took too long.
+const fn no_turn(delay: Duration) -> PutBack {
+    if delay.is_zero() { PutBack::Stopping } else { PutBack::NoTurn }
+}
+
+/// Whether a repetition has to wait for longer. Says so to no first attempt.
+fn is_over_budget<A>(context: &Context<A>, history: &History) -> bool {
+    if history.attempts == 0 {
+        context.retry_budget.first_attempt();
+        return false;
+    }
+    !context.retry_budget.take()
+}
+
+/// Answers about the account that a job got in a row.
+#[derive(Default)]
+struct Refusals {
+    count: u32,
+    /// How often the gate had opened when the job was last refused.
+    openings: Option<u64>,
+}
+
+impl Refusals {
+    /// Notes one more. Whether it is the job that is at fault: others fared better in between, or did when it was set
+    /// aside before.
+    fn are_too_many<A>(&mut self, context: &Context<A>, key: IdempotencyKey) -> bool {
+        let now = context.gate.openings();
+        let others_fared_better = self.openings.replace(now).is_some_and(|then| now > then);
+        self.count += u32::from(others_fared_better || context.singled_out.contains(*key.uuid()));
+        self.count >= REFUSALS_IN_HAND
+    }
+
+    /// How long a job that was refused leaves the next probe to others.
+    const fn courtesy(&self) -> Duration {
+        Duration::from_millis(if self.openings.is_some() { 100 } else { 0 })
+    }
+}
+
+/// Lets a job wait that alone is answered like the whole account; in the end it is given up.
+fn set_aside<A, H>(context: &Context<A>, hand: &mut InHand<'_, H>, reason: AccountReason) -> Next {
+    let rounds = context.singled_out.set_aside(*hand.job.key.uuid());
+    JobSetAside { rounds, key: hand.job.key.uuid() }.emit();
+    if rounds < ROUNDS_MAX {
+        return Next::PutBack { history: hand.history, delay: SET_ASIDE, reason: PutBack::SetAside };
+    }
+    let may_have_been_created = hand.history.first_sent_at.is_some();
+    hand.history.attempts += 1;
+    let message = format!(
+        "answered again and again like trouble with the whole account ({}), while other jobs were answered well: \
+         something about this row is disliked, perhaps by a firewall on the way",
+        reason.code()
+    );
+    Next::Finish(Outcome::Failed { problem: Problem::whole("SINGLED_OUT", message), may_have_been_created })
+}
+
+/// Waits for something, unless the worker is told to stop or the job has been in hand for too long: then it goes back
+/// with this delay.
+async fn wait_for<A, T>(
+    context: &Context<A>,
+    until: Instant,
+    what: impl Future<Output = T>,
+) -> ControlFlow<Duration, T> {
+    tokio::select! {
+        biased;
+        () = context.stop.cancelled() => ControlFlow::Break(Duration::ZERO),
+        it = what => ControlFlow::Continue(it),
+        () = sleep_until(until) => ControlFlow::Break(HOLD_AGAIN),
+    }
 }
 
 async fn wait<A>(context: &Context<A>, delay: Duration) -> ControlFlow<()> {

@@ -1,5 +1,7 @@
 //! The pipeline on paused time, with a scripted partner and a queue in memory.
 
+mod lanes;
+
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
@@ -10,8 +12,11 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
-use super::gate::ProbeSchedule;
+use super::breaker::BreakerPolicy;
+use super::gate::{GateState, ProbeSchedule};
+use super::halt::{HaltPolicy, WhenHalted};
 use super::pace::Pace;
+use super::retry_budget::RetryBudgetPolicy;
 use super::worker::{Ended, work};
 use super::{Context, Policy};
 use crate::adapters::memory::MemoryQueue;
@@ -19,7 +24,7 @@ use crate::clock::Clock;
 use crate::domain::answer::UnknownReason;
 use crate::domain::decide::{FoundUser, Limits};
 use crate::domain::{AccountReason, Answer, Event, EventType, IdempotencyKey, Lane, Timestamp};
-use crate::ports::{ListError, Page, PartnerApi, UserList};
+use crate::ports::{Delivery, JobSource, ListError, Page, PartnerApi, QueueError, UserList};
 use crate::telemetry::Metrics;
 
 const T0: Timestamp = Timestamp::from_unix_ms(1_700_000_000_000);
@@ -27,6 +32,7 @@ const T0: Timestamp = Timestamp::from_unix_ms(1_700_000_000_000);
 const POLICY: Policy = Policy {
     concurrency: 4,
     window: 16,
+    message_bytes_max: 65_536,
     limits: Limits {
         attempts_max: 3,
         give_up_after: Duration::from_secs(86_400),
@@ -38,6 +44,10 @@ const POLICY: Policy = Policy {
     probes: ProbeSchedule { initial: Duration::from_secs(10), max: Duration::from_secs(60) },
     shutdown_grace: Duration::from_secs(25),
     seed: 1,
+    look_up_cache: Duration::from_secs(3_600),
+    breaker: BreakerPolicy::DEFAULT,
+    retry_budget: RetryBudgetPolicy::DEFAULT,
+    halt: HaltPolicy::NEVER,
 };
 
 /// Answers from a script, then with creations; remembers what was sent when.
@@ -124,6 +134,7 @@ struct Bench {
     stop: CancellationToken,
     policy: Policy,
     rate: Option<NonZeroU32>,
+    began: Instant,
 }
 
 impl Bench {
@@ -136,6 +147,7 @@ impl Bench {
             stop: CancellationToken::new(),
             policy: POLICY,
             rate: None,
+            began: Instant::now(),
         }
     }
 
@@ -217,6 +229,75 @@ async fn an_email_that_was_there_before_is_existing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_existing_email_after_a_lost_answer_is_the_jobs_own_unless_the_user_is_older() {
+    let old = T0.minus(Duration::from_secs(3_600));
+    for (created_at, expected) in [(T0, (EventType::Created, true)), (old, (EventType::Existing, false))] {
+        let partner =
+            Partner::answering([lost(), Answer::AlreadyThere]).listing([users(&["jane@example.com"], 1, created_at)]);
+        let event = Bench::new(&partner).with_jobs(&["jane@example.com"]).event().await;
+        assert_eq!((event.event_type, event.recovered), expected);
+        assert_eq!(event.service_id.as_deref(), Some("id-of-jane@example.com"));
+    }
+}
+
+fn failing_list() -> Vec<Result<Page, ListError>> {
+    (0..5).map(|_| Err(ListError::Failed("simulated"))).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_told_existing_while_the_list_fails_is_not_claimed_later() {
+    // So new that it could be the job's own, had its first send not been told that the user exists.
+    let newcomer = || users(&["jane@example.com"], 1, T0.plus(Duration::from_secs(60)));
+    for second in [Answer::KeyAlreadyUsed, Answer::AlreadyThere] {
+        let partner =
+            Partner::answering([Answer::AlreadyThere, second]).listing(failing_list().into_iter().chain([newcomer()]));
+        let event = Bench::new(&partner).with_jobs(&["jane@example.com"]).event().await;
+        assert_eq!((event.event_type, event.recovered, event.attempts), (EventType::Existing, false, 2));
+        assert_eq!(event.service_id.as_deref(), Some("id-of-jane@example.com"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_can_not_be_read_after_a_lost_answer_does_not_hide_the_user() {
+    let odd = || Answer::Rejected { status: 400, code: "HTTP_400".to_owned(), text: String::new() };
+    let partner = Partner::answering([lost(), odd(), odd()]).listing([users(&["jane@example.com"], 1, T0)]);
+    let event = Bench::new(&partner).with_jobs(&["jane@example.com"]).event().await;
+    assert_eq!((event.event_type, event.recovered), (EventType::Created, true));
+    let partner = Partner::answering([odd()]);
+    let event = Bench::new(&partner).with_jobs(&["jane@example.com"]).event().await;
+    assert_eq!((event.event_type, partner.sent().len()), (EventType::Rejected, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_the_broker_took_back_while_it_waited_is_sent_by_its_other_delivery_only() {
+    let emails = ["a@example.com", "b@example.com", "c@example.com"];
+    let partner = Partner::answering([Answer::Account(AccountReason::WalletEmpty)]);
+    let mut bench = Bench::new(&partner);
+    bench.queue = MemoryQueue::like_a_broker(bench.clock);
+    bench.policy.concurrency = 1;
+    let bench = bench.with_jobs(&emails);
+    let connection_breaks = async {
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(bench.queue.crash_of(0).len(), 3);
+    };
+    let (ended, ()) = tokio::join!(bench.work(), connection_breaks);
+    assert_eq!(ended, Ended::Drained);
+    assert_eq!(partner.sent().len(), 1 + 3, "somebody was sent by both deliveries");
+    assert_eq!(bench.queue.events().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_dropped_leaves_nothing_running() {
+    let bench = Bench::new(&Partner::default());
+    let context = bench.context();
+    let source = |lane| bench.queue.source(lane).for_ever();
+    let working = work(Arc::clone(&context), source(Lane::Signup), source(Lane::Bulk));
+    assert!(tokio::time::timeout(Duration::from_secs(5), working).await.is_err());
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(Arc::strong_count(&context), 1, "the sweeper is still there");
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_sweep_answers_for_all_that_wait() {
     let emails = ["a@example.com", "b@example.com", "c@example.com"];
     let partner = Partner::answering([Answer::AlreadyThere, Answer::AlreadyThere, Answer::AlreadyThere])
@@ -286,11 +367,169 @@ async fn one_row_that_a_firewall_dislikes_does_not_hold_up_the_others() {
     let emails: Vec<&str> = ["poison@example.com"].into_iter().chain(emails.iter().map(String::as_str)).collect();
     let mut bench = Bench::new(&Partner::default()).with_jobs(&emails);
     bench.rate = NonZeroU32::new(10);
-    let ended = tokio::time::timeout(Duration::from_secs(240), bench.work()).await;
-    assert!(ended.is_err(), "the row is over, and nobody can say how");
-    assert_eq!(bench.queue.events().len(), 200);
-    let waiting = bench.queue.waiting();
-    assert_eq!((waiting.len(), waiting[0].attempts, waiting[0].first_sent_at), (1, 0, None));
+    let start = Instant::now();
+    let watched = async {
+        sleep(Duration::from_secs(240)).await;
+        (bench.queue.events().len(), bench.queue.waiting())
+    };
+    let (ended, (done, waiting)) = tokio::join!(bench.work(), watched);
+    assert_eq!((done, waiting.len(), waiting[0].attempts, waiting[0].first_sent_at), (200, 1, 0, None));
+    // Even with nobody left to compare it with, it comes to an end.
+    assert_eq!(ended, Ended::Drained);
+    assert!(start.elapsed() < Duration::from_secs(3_600), "{:?}", start.elapsed());
+    let events = bench.queue.events();
+    assert_eq!((events.len(), bench.queue.dead()), (201, 1));
+    let given_up = &events[200];
+    assert_eq!((given_up.event_type, given_up.may_have_been_created), (EventType::Failed, false));
+    assert_eq!(given_up.errors[0].code, "SINGLED_OUT");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_look_up_waits_until_the_last_request_is_over() {
+    let partner = Partner::answering([lost(), lost(), lost()]).listing([users(&["jane@example.com"], 1, T0)]);
+    let bench = Bench::new(&partner).with_jobs(&["jane@example.com"]);
+    let event = bench.event().await;
+    let sent = partner.sent();
+    assert_eq!((event.event_type, event.recovered, sent.len()), (EventType::Created, true, 3));
+    assert!(sent[2].0.elapsed() >= Duration::from_secs(90), "{:?}", sent[2].0.elapsed());
+}
+
+fn many(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("p{n}@example.com")).collect()
+}
+
+impl Bench {
+    fn with_many(self, count: usize) -> Self {
+        let emails = many(count);
+        self.with_jobs(&emails.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn outcomes(&self) -> Vec<(EventType, u32)> {
+        self.queue.events().iter().map(|event| (event.event_type, event.attempts)).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_uses_up_nobodys_attempts_once_the_breaker_is_open() {
+    let partner = Partner::answering(vec![lost(); 60]);
+    let bench = Bench::new(&partner).with_many(30);
+    assert_eq!(bench.work().await, Ended::Drained);
+    let outcomes = bench.outcomes();
+    assert_eq!(outcomes.len(), 30);
+    assert!(
+        outcomes.iter().all(|(outcome, attempts)| *outcome == EventType::Created && *attempts <= 3),
+        "{outcomes:?}"
+    );
+    let sent = partner.sent();
+    // Twenty prove that it is down. Then a few trials, at 5 s, 10 s later, 20 s later, ...
+    let quiet: Vec<u64> = sent.windows(2).map(|pair| (pair[1].0 - pair[0].0).as_secs()).filter(|s| *s >= 5).collect();
+    assert_eq!(quiet[..4], [5, 10, 20, 40]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn repetitions_over_the_budget_are_put_off_and_nobody_fails_for_it() {
+    let partner = Partner::answering(vec![lost(); 600]);
+    let mut bench = Bench::new(&partner).with_many(600);
+    (bench.policy.window, bench.policy.concurrency) = (800, 600);
+    bench.policy.breaker.failure_share = 1.1;
+    bench.policy.limits.attempts_max = 100;
+    bench.policy.retry_budget = RetryBudgetPolicy { share: 0.0, per_second_min: 1.0 };
+    let context = bench.context();
+    let start = Instant::now();
+    let ended = work(Arc::clone(&context), bench.queue.source(Lane::Signup), bench.queue.source(Lane::Bulk)).await;
+    assert_eq!(ended.unwrap(), Ended::Drained);
+    assert!(bench.outcomes().iter().all(|(outcome, _)| *outcome == EventType::Created));
+    let repetitions = partner.sent().len() as u64 - 600;
+    assert!(repetitions <= 256 + start.elapsed().as_secs() + 1, "{repetitions} in {:?}", start.elapsed());
+    assert!(!context.metrics.render().contains("plu_onboard_retry_budget_exhausted_total 0\n"));
+}
+
+const HALT: HaltPolicy =
+    HaltPolicy { window: 10, rejected_share: 0.5, existing_share: 0.5, canary: 0, when_halted: WhenHalted::Stop };
+
+fn blacklisted() -> Answer {
+    Answer::Rejected { status: 400, code: "USER_BLACKLISTED".to_owned(), text: String::new() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn outcomes_that_were_not_planned_stop_the_work_before_all_rows_are_burnt() {
+    let partner = Partner::answering(vec![blacklisted(); 100]);
+    let mut bench = Bench::new(&partner).with_many(100);
+    bench.policy.halt = HALT;
+    assert_eq!(bench.work().await, Ended::Stopped);
+    let burnt = bench.queue.events().len();
+    assert!((10..=10 + POLICY.concurrency).contains(&burnt), "{burnt}");
+    assert_eq!(bench.queue.waiting().len(), 100 - burnt);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_halted_worker_holds_bulk_lets_signups_through_and_goes_on_when_told() {
+    let partner = Partner::answering(vec![blacklisted(); 10]);
+    let mut bench = Bench::new(&partner).with_many(100);
+    bench.policy.halt = HaltPolicy { when_halted: WhenHalted::HoldBulk, ..HALT };
+    let context = bench.context();
+    let queue = bench.queue.clone();
+    let (signup, bulk) = (queue.source(Lane::Signup).for_ever(), queue.source(Lane::Bulk).for_ever());
+    let working = tokio::spawn(work(Arc::clone(&context), signup, bulk));
+    sleep(Duration::from_secs(60)).await;
+    let halted = queue.events().len();
+    assert!(halted < 20 && context.gate.state() == GateState::Halted, "{halted}");
+    queue.push(Lane::Signup, job("late@example.com"));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(queue.events().len(), halted + 1);
+    context.go_on();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(queue.events().len(), 101);
+    working.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_canary_is_alone_until_its_outcomes_are_known() {
+    let well = Partner(Arc::new(Script { latency: Duration::from_secs(1), ..Script::default() }));
+    // One of the five is lost and waits for its key to expire; the others wait with it.
+    *well.0.answers.lock().unwrap() = VecDeque::from([lost(), created(), created(), created(), Answer::KeyAlreadyUsed]);
+    let mut bench = Bench::new(&well).with_many(50);
+    bench.policy.halt = HaltPolicy { canary: 5, ..HALT };
+    assert_eq!(bench.work().await, Ended::Drained);
+    assert_eq!(bench.queue.events().len(), 50);
+    let fifth = bench.queue.events()[4].time;
+    let sent = well.sent();
+    let before = sent.iter().filter(|(at, _)| T0.plus(*at - bench.began) < fifth).count();
+    assert!((6..=8).contains(&before), "five and their repetitions went first: {before}");
+
+    let badly = Partner::answering(vec![blacklisted(); 50]);
+    let mut bench = Bench::new(&badly).with_many(50);
+    bench.policy.halt = HaltPolicy { canary: 5, ..HALT };
+    assert_eq!(bench.work().await, Ended::Stopped);
+    assert_eq!(badly.sent().len(), 5);
+    assert_eq!(bench.queue.waiting().len(), 45);
+}
+
+/// Counts what is taken from the queue.
+struct Counted<S>(S, Arc<Mutex<u32>>);
+
+impl<S: JobSource> JobSource for Counted<S> {
+    type Handle = S::Handle;
+
+    async fn receive(&mut self) -> Result<Option<Delivery<S::Handle>>, QueueError> {
+        let delivery = self.0.receive().await;
+        *self.1.lock().unwrap() += 1;
+        delivery
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_not_held_through_a_long_pause_and_nothing_is_charged_to_it() {
+    let partner = Partner::answering(vec![Answer::Account(AccountReason::WalletEmpty); 60]);
+    let bench = Bench::new(&partner).with_jobs(&["jane@example.com"]);
+    let taken = Arc::new(Mutex::new(0));
+    let bulk = Counted(bench.queue.source(Lane::Bulk), Arc::clone(&taken));
+    let signup = Counted(bench.queue.source(Lane::Signup), Arc::default());
+    let start = Instant::now();
+    assert_eq!(work(bench.context(), signup, bulk).await.unwrap(), Ended::Drained);
+    assert_eq!(bench.outcomes(), [(EventType::Created, 1)]);
+    let deliveries = u64::from(*taken.lock().unwrap());
+    assert!(deliveries >= start.elapsed().as_secs() / 660 && deliveries > 4, "{deliveries} in {:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use super::plan::FaultPlan;
 use crate::domain::Timestamp;
 
 /// The condition of the partner account, which decides every request alike.
@@ -24,7 +25,20 @@ pub enum AccountState {
     Suspended,
 }
 
-/// The order in which users are listed. The vendor documents none, so a client must work with both.
+/// How the second use of an idempotency key is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum KeyReuse {
+    /// With 400, as documented. The default.
+    #[default]
+    Refused400,
+    /// With 409.
+    Refused409,
+    /// With the first answer once more.
+    Replayed,
+}
+
+/// The order in which users are listed. The vendor documents none, so a client must work with all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ListOrder {
@@ -33,6 +47,8 @@ pub enum ListOrder {
     NewestFirst,
     /// In the order of creation.
     OldestFirst,
+    /// In another order at every request.
+    Shuffled,
 }
 
 /// How the simulated partner behaves. `Debug` doesn't print the key.
@@ -44,13 +60,25 @@ pub struct ModelConfig {
     pub slug: String,
     /// Decides every id: the same seed and the same requests give the same replies. Default 0.
     pub seed: u64,
-    /// How long a used idempotency key is refused. Default 300 s, as documented. Zero: keys are
-    /// never refused; that value is reserved for a partner that replays the first answer, which
-    /// isn't simulated yet.
+    /// How long a used idempotency key is remembered. Default 300 s, as documented. Zero: a partner
+    /// that replays the first answer, for a day.
     pub key_ttl: Duration,
+    /// What is done about a used key. Default: refused with 400.
+    pub key_reuse: KeyReuse,
     /// The code of the "key already used" answer, which the vendor doesn't document. Default
     /// `IDEMPOTENCY_KEY_ALREADY_USED`.
     pub key_used_code: String,
+    /// The code of the answer to a taken email. Default `DUP_USER`, as documented.
+    pub dup_user_code: String,
+    /// How far the partner's clock is ahead of ours in `createdAt`, in seconds. Default 0.
+    pub clock_skew_s: i64,
+    /// Whether the list shows `createdAt`. Default yes.
+    pub shows_created_at: bool,
+    /// How many users of somebody else are created just before each page of the list is read.
+    /// Default 0.
+    pub list_grows: u32,
+    /// How long after its creation a user appears in the list, in seconds: one that is read from a copy. Default 0.
+    pub list_lag_s: u64,
     /// How long after its creation a user whose `lastName` ends in a staging keyword shows the KYC
     /// outcome. Default zero: in the next list already.
     pub kyc_after: Duration,
@@ -80,7 +108,13 @@ impl Default for ModelConfig {
             slug: "sandbox".to_owned(),
             seed: 0,
             key_ttl: Duration::from_secs(300),
+            key_reuse: KeyReuse::default(),
             key_used_code: "IDEMPOTENCY_KEY_ALREADY_USED".to_owned(),
+            dup_user_code: "DUP_USER".to_owned(),
+            clock_skew_s: 0,
+            shows_created_at: true,
+            list_grows: 0,
+            list_lag_s: 0,
             kyc_after: Duration::ZERO,
             list_order: ListOrder::default(),
             list_limit_default: 50,
@@ -111,6 +145,8 @@ pub struct SandboxConfig {
     pub lose_every: Option<NonZeroU32>,
     /// Every n-th creation takes effect, and is answered 500. Default `None`: never.
     pub error_every: Option<NonZeroU32>,
+    /// What else goes wrong. Default: nothing.
+    pub faults: FaultPlan,
 }
 
 #[cfg(test)]

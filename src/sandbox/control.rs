@@ -6,12 +6,13 @@ use std::num::NonZeroU32;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::config::AccountState;
+use super::plan::FaultPlan;
 
 /// Changes to a running sandbox; what is absent stays as it is.
 ///
 /// As JSON, for example: `{"account": "walletEmpty", "latencyMs": 250, "rateLimit": null}`. Where a
 /// field is an option in an option, `null` switches the thing off. An unknown field is an error.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Control {
     /// The condition of the account: `ok`, `keyRevoked`, `walletEmpty` or `suspended`.
@@ -36,6 +37,10 @@ pub struct Control {
     /// Every n-th creation is carried out and answered 500; `null` is never.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub error_every: Option<Option<NonZeroU32>>,
+    /// The whole list of faults, such as `["lost=5%", "401=10s..30s"]`; an empty one ends them. Times
+    /// and request numbers count from this moment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub faults: Option<FaultPlan>,
 }
 
 /// Tells a field that is `null` from one that is absent, which serde by itself takes as the same.
@@ -61,7 +66,7 @@ mod tests {
 
     #[test]
     fn unknown_fields_and_zero_intervals_are_refused() {
-        for json in [r#"{"walet": 3}"#, r#"{"loseEvery": 0}"#, r#"{"account": "Ok"}"#] {
+        for json in [r#"{"walet": 3}"#, r#"{"loseEvery": 0}"#, r#"{"account": "Ok"}"#, r#"{"faults": ["lots=5%"]}"#] {
             assert!(serde_json::from_str::<Control>(json).is_err(), "{json}");
         }
     }

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::config::SandboxConfig;
+use super::plan::{FaultKind, FaultPlan, When};
 
 /// What becomes of an answer whose request took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,13 @@ pub(super) struct Faults {
     pub(super) error_every: Option<NonZeroU32>,
     creations: u64,
     rng: fastrand::Rng,
+    plan: Vec<(FaultKind, When)>,
+    /// When the plan came into force.
+    since: Duration,
+    /// Requests since then.
+    requests: u64,
+    /// The plan's chance. Not that of the delays, so that the same plan does the same with any latency.
+    dice: fastrand::Rng,
 }
 
 impl Faults {
@@ -36,7 +44,34 @@ impl Faults {
             error_every: config.error_every,
             creations: 0,
             rng: fastrand::Rng::with_seed(config.model.seed),
+            plan: config.faults.rules.clone(),
+            since: Duration::ZERO,
+            requests: 0,
+            dice: fastrand::Rng::with_seed(config.model.seed.wrapping_add(1)),
         }
+    }
+
+    /// Another plan, from `now` on.
+    pub(super) fn set_plan(&mut self, plan: &FaultPlan, now: Duration) {
+        self.plan.clone_from(&plan.rules);
+        self.since = now;
+        self.requests = 0;
+    }
+
+    /// What goes wrong with the next request: the first of the plan that applies to it.
+    pub(super) fn next_fault(&mut self, now: Duration, is_creation: bool) -> Option<FaultKind> {
+        self.requests += 1;
+        let (requests, age) = (self.requests, now.saturating_sub(self.since));
+        let dice = &mut self.dice;
+        let applies = |when: &When| match when {
+            When::Share(share) => dice.f64() < *share,
+            When::Every(n) => requests.is_multiple_of(u64::from(n.get())),
+            When::Requests(range) => range.contains(&requests),
+            When::Time(range) => range.contains(&age),
+        };
+        let fits = |kind: FaultKind| is_creation || kind != FaultKind::WalletEmpty;
+        let mut applies = applies;
+        self.plan.iter().find(|(kind, when)| fits(*kind) && applies(when)).map(|(kind, _)| *kind)
     }
 
     /// The fate of the next creation's answer. Refused creations have no fate: they don't count.

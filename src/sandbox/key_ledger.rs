@@ -1,15 +1,26 @@
-//! Which idempotency keys were used, and until when.
+//! Which idempotency keys were used, by what, and until when.
 //!
 //! Invariants: `queue` and `used` hold the same keys; `queue` is in the order of use, so expired
 //! keys are all at its front; every key is added once and removed once, so the cost is constant per
 //! request and the memory is the keys of one lifetime.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
+
+/// What became of the request that used a key: enough to answer it once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FirstUse {
+    /// The user at this position was created.
+    Created(usize),
+    /// A business rule refused it.
+    Duplicate,
+    Blacklisted,
+    InvalidProgram,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct KeyLedger {
-    used: HashSet<u128>,
+    used: HashMap<u128, FirstUse>,
     queue: VecDeque<(Duration, u128)>,
 }
 
@@ -25,14 +36,14 @@ impl KeyLedger {
         }
     }
 
-    /// Whether the key was used and hasn't been evicted.
-    pub(super) fn contains(&self, key: u128) -> bool {
-        self.used.contains(&key)
+    /// What the key was used for, if it was and hasn't been evicted.
+    pub(super) fn first_use(&self, key: u128) -> Option<FirstUse> {
+        self.used.get(&key).copied()
     }
 
     /// Marks a key as used at `now`.
-    pub(super) fn insert(&mut self, now: Duration, key: u128) {
-        if self.used.insert(key) {
+    pub(super) fn insert(&mut self, now: Duration, key: u128, first_use: FirstUse) {
+        if self.used.insert(key, first_use).is_none() {
             self.queue.push_back((now, key));
         }
     }
@@ -49,7 +60,7 @@ mod tests {
         for second in 0..10_000_u64 {
             let now = Duration::from_secs(second);
             ledger.evict(now, ttl);
-            ledger.insert(now, u128::from(second));
+            ledger.insert(now, u128::from(second), FirstUse::Duplicate);
             assert!(ledger.queue.len() <= 300, "second {second}");
             assert_eq!(ledger.queue.len(), ledger.used.len(), "second {second}");
         }

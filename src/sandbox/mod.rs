@@ -1,12 +1,13 @@
 //! A simulated Plu partner API, for rehearsals, tests and simulations.
 //!
-//! Two layers, one behaviour:
+//! Three layers, one behaviour:
 //!
 //! - [`Model`] is the partner as a pure value: requests in, replies out. No sockets, no clock, no
 //!   sleeping; the caller passes `now`, and every id follows from a seed. A simulation calls it
 //!   directly.
-//! - [`serve`] and [`Sandbox`] put that same model behind real HTTP, and add what only a network
-//!   has: latency, lost answers, and 500s for work that was done.
+//! - [`Hostile`] is that partner with everything that goes wrong on the way to it, by a [`FaultPlan`]: as pure
+//!   as the model.
+//! - [`serve`] and [`Sandbox`] put it behind real HTTP.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -15,8 +16,10 @@
 //! | `rules` | the field rules of the create body |
 //! | `refusal`, `reply` | every way a request is refused; the JSON shapes |
 //! | `key_ledger`, `rolling_second`, `users`, `ids` | bounded or compact state |
-//! | `faults` | which answers are lost or turned into a 500, and how late they are |
-//! | `http`, `routes`, `shared`, `control`, `severable` | the HTTP shell |
+//! | `plan` | the list of faults as people write it |
+//! | `faults` | which fault a request gets, and how late its answer is |
+//! | `hostile` | what leaves on the wire |
+//! | `http`, `routes`, `shared`, `control`, `severable`, `trickle` | the HTTP shell |
 //!
 //! Invariants: a user is created once per email; a refused request changes nothing but counters
 //! (and, for a business rule, its key); the model's lock is never held over an await; nothing about
@@ -54,10 +57,12 @@
 mod config;
 mod control;
 mod faults;
+mod hostile;
 mod http;
 mod ids;
 mod key_ledger;
 mod model;
+mod plan;
 mod refusal;
 mod reply;
 mod rolling_second;
@@ -66,15 +71,18 @@ mod rules;
 mod severable;
 mod shared;
 mod stats;
+mod trickle;
 mod users;
 
 #[cfg(test)]
 mod tests;
 
-pub use config::{AccountState, ListOrder, ModelConfig, SandboxConfig};
+pub use config::{AccountState, KeyReuse, ListOrder, ModelConfig, SandboxConfig};
 pub use control::Control;
+pub use hostile::{Answer, Hostile, Wire};
 pub use http::{Sandbox, serve};
 pub use model::{CreateRequest, ListRequest, Model};
+pub use plan::{DRIP, FAULT_FORM, FaultKind, FaultPlan, When};
 pub use reply::Reply;
 pub use rules::Program;
 pub use stats::{RequestCounts, SandboxStats, Stats};

@@ -10,16 +10,19 @@ use secrecy::ExposeSecret;
 use url::form_urlencoded;
 use uuid::Uuid;
 
-use super::config::{AccountState, ModelConfig};
+use super::config::{AccountState, KeyReuse, ModelConfig};
 use super::ids::Ids;
-use super::key_ledger::KeyLedger;
+use super::key_ledger::{FirstUse, KeyLedger};
 use super::refusal::Refusal;
 use super::reply::{Pagination, Reply};
 use super::rolling_second::RollingSecond;
-use super::rules::Body;
+use super::rules::{Body, NewUser};
 use super::stats::Stats;
 use super::users::{UserView, Users};
 use crate::domain::Timestamp;
+
+/// How long a partner that replays remembers the first answer. Assumed: a day, as others do.
+const REPLAY_LIFE: Duration = Duration::from_secs(86_400);
 
 /// A request to create a user. Headers are as received; `None` is a header that is absent or isn't
 /// text.
@@ -91,6 +94,7 @@ impl Model {
     pub fn list(&mut self, now: Duration, request: &ListRequest<'_>) -> Reply {
         let now = self.advance(now);
         self.stats.requests.list += 1;
+        self.grow(now);
         let result = self.try_list(now, request);
         self.answer(result)
     }
@@ -116,6 +120,32 @@ impl Model {
         self.config.rate_limit = requests_per_second;
     }
 
+    /// Takes over how the partner is where the vendor leaves it open: the answer to a used key, codes, the list.
+    pub fn set_quirks(&mut self, from: ModelConfig) {
+        let ModelConfig {
+            key_reuse,
+            key_used_code,
+            dup_user_code,
+            clock_skew_s,
+            shows_created_at,
+            list_order,
+            list_limit_max,
+            list_grows,
+            list_lag_s,
+            ..
+        } = from;
+        let config = &mut self.config;
+        config.key_reuse = key_reuse;
+        config.key_used_code = key_used_code;
+        config.dup_user_code = dup_user_code;
+        config.clock_skew_s = clock_skew_s;
+        config.shows_created_at = shows_created_at;
+        config.list_order = list_order;
+        config.list_limit_max = list_limit_max;
+        config.list_grows = list_grows;
+        config.list_lag_s = list_lag_s;
+    }
+
     /// Every user in the order of creation, as of `now`. No request of the API: nothing is counted.
     pub fn users(&self, now: Duration) -> impl Iterator<Item = UserView<'_>> {
         (0..self.users.len()).filter_map(move |position| self.view(position, now))
@@ -136,7 +166,7 @@ impl Model {
     fn answer(&mut self, result: Result<Reply, Refusal>) -> Reply {
         result.unwrap_or_else(|refusal| {
             refusal.count(&mut self.stats);
-            refusal.reply(&self.config.key_used_code)
+            refusal.reply(&self.config)
         })
     }
 
@@ -144,9 +174,9 @@ impl Model {
         self.admit(now)?;
         self.authorize(request.authorization)?;
         let key = parse_key(request.idempotency_key)?;
-        self.keys.evict(now, self.config.key_ttl);
-        if self.keys.contains(key) {
-            return Err(Refusal::KeyUsed);
+        self.keys.evict(now, self.key_life());
+        if let Some(first_use) = self.keys.first_use(key) {
+            return self.reuse(first_use);
         }
         if !request.content_type.is_some_and(is_json) {
             return Err(Refusal::ContentType);
@@ -155,13 +185,55 @@ impl Model {
         if self.config.account == AccountState::WalletEmpty || self.config.wallet == Some(0) {
             return Err(Refusal::WalletEmpty);
         }
-        self.keys.insert(now, key);
-        let user = body.new_user()?;
-        let position = self.users.insert(now, &user).ok_or(Refusal::Duplicate)?;
+        let created = body.new_user().and_then(|user| self.users.insert(now, &user).ok_or(Refusal::Duplicate));
+        match &created {
+            Ok(position) => self.keys.insert(now, key, FirstUse::Created(*position)),
+            Err(Refusal::Blacklisted) => self.keys.insert(now, key, FirstUse::Blacklisted),
+            Err(Refusal::Duplicate) => self.keys.insert(now, key, FirstUse::Duplicate),
+            Err(_) => self.keys.insert(now, key, FirstUse::InvalidProgram),
+        }
+        let position = created?;
         self.config.wallet = self.config.wallet.map(|creations| creations.saturating_sub(1));
         self.stats.created += 1;
+        Ok(self.created(position))
+    }
+
+    fn created(&self, position: usize) -> Reply {
         let ids = Ids::new(self.config.seed);
-        Ok(Reply::created(&ids.service_id(&self.config.slug, position), &ids.verification_url(position)))
+        Reply::created(&ids.service_id(&self.config.slug, position), &ids.verification_url(position))
+    }
+
+    /// How long a key is remembered.
+    fn key_life(&self) -> Duration {
+        if self.config.key_ttl.is_zero() { REPLAY_LIFE } else { self.config.key_ttl }
+    }
+
+    /// Answers the second use of a key.
+    fn reuse(&self, first_use: FirstUse) -> Result<Reply, Refusal> {
+        if self.config.key_reuse != KeyReuse::Replayed && !self.config.key_ttl.is_zero() {
+            return Err(Refusal::KeyUsed);
+        }
+        match first_use {
+            FirstUse::Created(position) => Ok(self.created(position)),
+            FirstUse::Duplicate => Err(Refusal::Duplicate),
+            FirstUse::Blacklisted => Err(Refusal::Blacklisted),
+            FirstUse::InvalidProgram => Err(Refusal::InvalidProgram),
+        }
+    }
+
+    /// Somebody else creates users while the list is read.
+    fn grow(&mut self, now: Duration) {
+        for _ in 0..self.config.list_grows {
+            let email = format!("user{}@elsewhere.example", self.users.len());
+            let user = NewUser {
+                email: &email,
+                first_name: "Some",
+                last_name: "Body",
+                program: super::rules::Program::Custodial,
+            };
+            // Where a client took that very email, the list doesn't grow this time.
+            let _ = self.users.insert(now, &user);
+        }
     }
 
     fn try_list(&mut self, now: Duration, request: &ListRequest<'_>) -> Result<Reply, Refusal> {
@@ -170,9 +242,11 @@ impl Model {
         let (skip, limit) = parse_page(request.query)?;
         let limit = limit.unwrap_or(self.config.list_limit_default).min(self.config.list_limit_max);
         self.stats.listed += 1;
-        let page = self.users.page(self.config.list_order, skip, limit);
-        let users = page.filter_map(|position| self.view(position, now)).collect();
-        Ok(Reply::page(users, Pagination { skip, limit, total: self.users.len() }))
+        let shuffle = self.config.seed.wrapping_add(self.stats.requests.list);
+        let total = self.users.created_by(now, Duration::from_secs(self.config.list_lag_s));
+        let page = Users::page(total, self.config.list_order, skip, limit, shuffle);
+        let users = page.into_iter().filter_map(|position| self.view(position, now)).collect();
+        Ok(Reply::page(users, Pagination { skip, limit, total }))
     }
 
     fn admit(&mut self, now: Duration) -> Result<(), Refusal> {

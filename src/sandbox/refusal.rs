@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use super::config::{KeyReuse, ModelConfig};
 use super::reply::Reply;
 use super::stats::Stats;
 
@@ -26,12 +27,10 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// The answer. `key_used_code` is settable because the vendor doesn't document it.
-    pub(super) fn reply(&self, key_used_code: &str) -> Reply {
+    /// The answer, with the codes of this partner.
+    pub(super) fn reply(&self, config: &ModelConfig) -> Reply {
         match self {
-            Self::Throttled { retry_after_s } => {
-                Reply { retry_after_s: *retry_after_s, ..Reply::error(429, "RATE_LIMIT_EXCEEDED", "Too many requests") }
-            }
+            Self::Throttled { retry_after_s } => Reply::throttled(retry_after_s.map(|seconds| seconds.to_string())),
             Self::Unauthorized => Reply::error(401, "UNAUTHORIZED", "Missing or invalid API key"),
             Self::Suspended => Reply::error(403, "ACCOUNT_SUSPENDED", "The partner account is suspended"),
             Self::WalletEmpty => {
@@ -39,14 +38,17 @@ impl Refusal {
             }
             Self::KeyMissing => Reply::error(400, "IDEMPOTENCY_KEY_REQUIRED", "The idempotency-key header is required"),
             Self::KeyMalformed => Reply::error(400, "INVALID_IDEMPOTENCY_KEY", "The idempotency-key must be a UUID"),
-            Self::KeyUsed => Reply::error(400, key_used_code, "This idempotency key was already used"),
+            Self::KeyUsed => {
+                let status = if config.key_reuse == KeyReuse::Refused409 { 409 } else { 400 };
+                Reply::error(status, &config.key_used_code, "This idempotency key was already used")
+            }
             Self::ContentType => {
                 Reply::error(400, "INVALID_CONTENT_TYPE", "The content-type header must be application/json")
             }
             Self::NotJson => Reply::error(400, "INVALID_JSON", "The body is not JSON"),
             Self::Invalid(text) => Reply::error(422, "VALIDATION_ERROR", text),
             Self::InvalidProgram => Reply::error(400, "INVALID_PROGRAM", "program must be custodial or non_custodial"),
-            Self::Duplicate => Reply::error(400, "DUP_USER", "A user with this email already exists"),
+            Self::Duplicate => Reply::error(400, &config.dup_user_code, "A user with this email already exists"),
             Self::Blacklisted => Reply::error(400, "USER_BLACKLISTED", "This user cannot be onboarded"),
         }
     }

@@ -1,19 +1,19 @@
 //! The partner's answers: status, `Retry-After`, and JSON in the documented shapes.
 
-use std::num::NonZeroU32;
-
 use serde::Serialize;
 
 use super::users::UserView;
 
-/// An answer of the partner, as the HTTP layer is to send it. The body is always JSON.
+/// An answer of the partner, or of what stands in front of it, as the HTTP layer is to send it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// The HTTP status code.
     pub status: u16,
-    /// The value of the `Retry-After` header, in whole seconds; only on a 429.
-    pub retry_after_s: Option<NonZeroU32>,
-    /// The JSON body.
+    /// The value of the `Retry-After` header: whole seconds or a date; only on a 429.
+    pub retry_after: Option<String>,
+    /// The value of the `Content-Type` header.
+    pub content_type: &'static str,
+    /// The body: JSON, if the partner speaks.
     pub body: String,
 }
 
@@ -70,6 +70,25 @@ impl Reply {
     /// Any value as JSON.
     pub(super) fn json(status: u16, value: &impl Serialize) -> Self {
         let body = serde_json::to_string(value).expect("strings and numbers always serialise");
-        Self { status, retry_after_s: None, body }
+        Self { status, retry_after: None, content_type: "application/json", body }
+    }
+
+    pub(super) fn throttled(retry_after: Option<String>) -> Self {
+        Self { retry_after, ..Self::error(429, "RATE_LIMIT_EXCEEDED", "Too many requests") }
+    }
+
+    /// The refusal of something on the way that speaks JSON, and isn't the partner.
+    pub(super) fn odd() -> Self {
+        #[derive(Serialize)]
+        struct Odd {
+            detail: &'static str,
+        }
+        Self::json(400, &Odd { detail: "Bad Request" })
+    }
+
+    /// The page of a proxy.
+    pub(super) fn html(status: u16, title: &str) -> Self {
+        let body = format!("<!DOCTYPE html><html><head><title>{title}</title></head><body>{title}</body></html>");
+        Self { status, retry_after: None, content_type: "text/html", body }
     }
 }

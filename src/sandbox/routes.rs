@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Bytes, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -24,10 +24,12 @@ use axum::routing::{get, post};
 use serde::Serialize;
 
 use super::control::Control;
+use super::hostile::{Answer, Wire};
 use super::model::{CreateRequest, ListRequest};
 use super::reply::Reply;
 use super::severable::Connection;
-use super::shared::{Answer, Shared};
+use super::shared::Shared;
+use super::trickle::Trickle;
 
 /// The largest request body that is read.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -114,17 +116,28 @@ async fn control(
     }
 }
 
-/// Sends an answer when its time has come, or loses it.
+/// Sends an answer when its time has come, or as much of it as is to arrive.
 async fn deliver(shared: &Shared, connection: &Connection, answer: Answer) -> Response {
     shared.hold_back(answer.delay).await;
-    match answer.reply {
-        Some(reply) => reply.into_response(),
-        None => {
+    match answer.wire {
+        Wire::Whole(reply) => reply.into_response(),
+        Wire::Half(reply) => slowly(reply, Trickle::half),
+        Wire::Drip(reply) => slowly(reply, Trickle::drip),
+        Wire::Nothing => {
             connection.sever();
             // Not a byte of this is sent.
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
+}
+
+/// The answer with a body that comes in pieces; its announced length is the whole one.
+fn slowly(reply: Reply, pieces: fn(Bytes) -> Trickle) -> Response {
+    let body = Bytes::from(reply.body.clone());
+    let mut response = reply.into_response();
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    *response.body_mut() = Body::from_stream(pieces(body));
+    response
 }
 
 fn too_large() -> Response {
@@ -139,10 +152,10 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         let mut response = (status, [content_type], self.body).into_response();
-        if let Some(seconds) = self.retry_after_s {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.get()));
+        if let Some(value) = self.retry_after.and_then(|text| HeaderValue::try_from(text).ok()) {
+            response.headers_mut().insert(header::RETRY_AFTER, value);
         }
         response
     }

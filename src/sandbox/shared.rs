@@ -11,101 +11,38 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::SandboxConfig;
 use super::control::Control;
-use super::faults::{Fate, Faults};
-use super::model::{CreateRequest, ListRequest, Model};
-use super::reply::Reply;
+use super::hostile::{Answer, Hostile};
+use super::model::{CreateRequest, ListRequest};
 use super::stats::SandboxStats;
 use crate::clock::Clock;
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    state: Mutex<State>,
+    partner: Mutex<Hostile>,
     started: Instant,
     shutdown: CancellationToken,
 }
 
-#[derive(Debug)]
-struct State {
-    model: Model,
-    faults: Faults,
-    answers_lost: u64,
-    answers_failed: u64,
-}
-
-/// An answer that is ready to be sent after `delay`; without a reply the connection is to be closed
-/// instead.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) reply: Option<Reply>,
-    pub(super) delay: Duration,
-}
-
 impl Shared {
     pub(super) fn new(config: SandboxConfig, shutdown: CancellationToken) -> Self {
-        let faults = Faults::new(&config);
         let epoch = config.epoch.unwrap_or_else(|| Clock::System.now());
-        let model = Model::new(config.model, epoch);
-        let state = State { model, faults, answers_lost: 0, answers_failed: 0 };
-        Self { state: Mutex::new(state), started: Instant::now(), shutdown }
+        Self { partner: Mutex::new(Hostile::new(config, epoch)), started: Instant::now(), shutdown }
     }
 
     pub(super) fn create(&self, request: &CreateRequest<'_>) -> Answer {
-        let mut state = self.lock();
-        let reply = state.model.create(self.started.elapsed(), request);
-        let fate = if reply.status == 201 { state.faults.next_fate() } else { Fate::Sent };
-        let delay = state.faults.next_delay();
-        let reply = match fate {
-            Fate::Sent => Some(reply),
-            Fate::Lost => {
-                state.answers_lost += 1;
-                None
-            }
-            Fate::Failed => {
-                state.answers_failed += 1;
-                Some(Reply::error(500, "INTERNAL_SERVER_ERROR", "Something went wrong"))
-            }
-        };
-        Answer { reply, delay }
+        self.lock().create(self.started.elapsed(), request)
     }
 
     pub(super) fn list(&self, request: &ListRequest<'_>) -> Answer {
-        let mut state = self.lock();
-        let reply = state.model.list(self.started.elapsed(), request);
-        Answer { reply: Some(reply), delay: state.faults.next_delay() }
+        self.lock().list(self.started.elapsed(), request)
     }
 
     pub(super) fn stats(&self) -> SandboxStats {
-        let state = self.lock();
-        SandboxStats {
-            model: state.model.stats(),
-            answers_lost: state.answers_lost,
-            answers_failed: state.answers_failed,
-        }
+        self.lock().stats()
     }
 
     pub(super) fn control(&self, control: &Control) {
-        let State { model, faults, .. } = &mut *self.lock();
-        if let Some(account) = control.account {
-            model.set_account(account);
-        }
-        if let Some(creations) = control.wallet {
-            model.set_wallet(creations);
-        }
-        if let Some(requests_per_second) = control.rate_limit {
-            model.set_rate_limit(requests_per_second);
-        }
-        if let Some(ms) = control.latency_ms {
-            faults.latency = Duration::from_millis(ms);
-        }
-        if let Some(ms) = control.latency_jitter_ms {
-            faults.latency_jitter = Duration::from_millis(ms);
-        }
-        if let Some(every) = control.lose_every {
-            faults.lose_every = every;
-        }
-        if let Some(every) = control.error_every {
-            faults.error_every = every;
-        }
+        self.lock().control(self.started.elapsed(), control);
     }
 
     /// Waits for an answer's time to come, but not past the shutdown.
@@ -122,8 +59,8 @@ impl Shared {
 
     /// A panic under the lock can't leave the model half changed in a way that matters to a
     /// sandbox: go on with it.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Hostile> {
+        self.partner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

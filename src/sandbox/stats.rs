@@ -55,4 +55,6 @@ pub struct SandboxStats {
     pub answers_lost: u64,
     /// Creations that took effect and were answered 500.
     pub answers_failed: u64,
+    /// Requests to which something of the fault list happened.
+    pub faults_injected: u64,
 }

@@ -31,8 +31,9 @@ pub struct UserView<'a> {
     pub status: &'static str,
     /// The card program.
     pub program: Program,
-    /// RFC 3339, UTC, with milliseconds.
-    pub created_at: String,
+    /// RFC 3339, UTC, with milliseconds; `None` where the partner doesn't show it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<String>,
     /// The link that the answer to the creation carried. The list doesn't show it; tests may
     /// compare it.
     #[serde(skip)]
@@ -114,15 +115,24 @@ impl Users {
         self.by_email.get(&email_digest(email)).copied()
     }
 
-    /// The positions of the users on a page.
-    pub(super) fn page(&self, order: ListOrder, skip: u64, limit: u32) -> impl Iterator<Item = usize> + use<> {
-        let total = self.records.len();
+    /// How many there were this long ago: the first so many positions.
+    pub(super) fn created_by(&self, now: Duration, lag: Duration) -> usize {
+        self.records.partition_point(|record| record.created_at + lag <= now)
+    }
+
+    /// The positions on a page of the first `total` users. `shuffle` decides the order where there is none.
+    pub(super) fn page(total: usize, order: ListOrder, skip: u64, limit: u32, shuffle: u64) -> Vec<usize> {
         let start = usize::try_from(skip).unwrap_or(usize::MAX).min(total);
         let end = start.saturating_add(limit as usize).min(total);
-        (start..end).map(move |nth| match order {
-            ListOrder::OldestFirst => nth,
-            ListOrder::NewestFirst => total - 1 - nth,
-        })
+        match order {
+            ListOrder::OldestFirst => (start..end).collect(),
+            ListOrder::NewestFirst => (start..end).map(|nth| total - 1 - nth).collect(),
+            ListOrder::Shuffled => {
+                let mut positions: Vec<usize> = (0..total).collect();
+                fastrand::Rng::with_seed(shuffle).shuffle(&mut positions);
+                positions[start..end].to_vec()
+            }
+        }
     }
 
     /// The user at a position, as of `now`; `None` if there is no such position.
@@ -146,7 +156,7 @@ impl Users {
             last_name,
             status: outcome.status(),
             program: record.program,
-            created_at: epoch.plus(record.created_at).to_string(),
+            created_at: config.shows_created_at.then(|| shown_time(epoch, record.created_at, config.clock_skew_s)),
             verification_url: ids.verification_url(position),
         })
     }
@@ -166,6 +176,12 @@ impl Record {
             created_at: now,
         }
     }
+}
+
+fn shown_time(epoch: Timestamp, created_at: Duration, clock_skew_s: i64) -> String {
+    let skew = Duration::from_secs(clock_skew_s.unsigned_abs());
+    let time = epoch.plus(created_at);
+    if clock_skew_s < 0 { time.minus(skew).to_string() } else { time.plus(skew).to_string() }
 }
 
 fn email_digest(email: &str) -> EmailDigest {

@@ -1,12 +1,17 @@
 //! The notable events.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
-use super::Metrics;
+use super::{BrokerConnection, Metrics};
 use crate::domain::answer::looks_like_a_code;
-use crate::domain::{AccountReason, Answer, Event, Lane, Problem};
+use crate::domain::decide::Row;
+use crate::domain::{AccountReason, Answer, Event, Lane, Problem, Timestamp};
+
+/// Where `run`, which shows warnings only, finds the good news that it shows too.
+pub const NEWS_TARGET: &str = "plu_onboard::news";
 
 /// A name for a label: from a closed set.
 pub trait IntoLabel {
@@ -29,24 +34,60 @@ impl IntoLabel for Answer {
     }
 }
 
-/// The partner answered a creation, or didn't.
+impl Answer {
+    /// Whether it is an error that isn't the job's.
+    pub const fn is_trouble(&self) -> bool {
+        matches!(self, Self::Account(_) | Self::Throttled { .. } | Self::Unknown(_) | Self::NotSent(_))
+    }
+}
+
+/// The partner answered a request, or didn't.
 #[derive(Debug)]
 pub struct ApiAnswered<'a> {
-    /// What came of it.
-    pub answer: &'a Answer,
+    /// What came of it, and whether that is an error that isn't the job's.
+    pub answer: (&'static str, bool),
+    /// HTTP status; `None`: no answer.
+    pub status: Option<u16>,
     /// From sending to knowing.
     pub duration: Duration,
-    /// The job.
-    pub key: &'a uuid::Uuid,
+    /// The job, for a creation; `None` for a page of the user list.
+    pub key: Option<&'a uuid::Uuid>,
+    /// When.
+    pub at: Timestamp,
 }
 
 impl ApiAnswered<'_> {
     /// Log line and metric.
     pub fn emit(self, metrics: &Metrics) {
-        let answer = self.answer.label();
-        metrics.requests.with_label_values(&["create", answer]).inc();
-        metrics.request_duration.observe(self.duration.as_secs_f64());
-        debug!(key = %self.key, answer, duration_ms = self.duration.as_millis(), "the API answered");
+        let Self { answer: (answer, is_trouble), status, duration, key, at } = self;
+        let endpoint = if key.is_some() { "create" } else { "list" };
+        let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+        metrics.requests.with_label_values(&[endpoint, answer, &status]).inc();
+        metrics.request_duration.with_label_values(&[endpoint]).observe(duration.as_secs_f64());
+        if is_trouble {
+            metrics.facts.error(&answer.to_uppercase(), at);
+        }
+        let key = key.map(ToString::to_string);
+        debug!(key, endpoint, answer, status, duration_ms = duration.as_millis(), "the API answered");
+    }
+}
+
+/// A look-up led to a decision.
+#[derive(Debug)]
+pub struct Decided<'a> {
+    /// Which.
+    pub row: Row,
+    /// The job.
+    pub key: &'a uuid::Uuid,
+}
+
+impl Decided<'_> {
+    /// The target of its log line, by which the simulation finds it.
+    pub const TARGET: &'static str = "plu_onboard::protocol";
+
+    /// Log line.
+    pub fn emit(self) {
+        debug!(target: Decided::TARGET, key = %self.key, row = self.row.code(), "decided by looking up");
     }
 }
 
@@ -64,10 +105,14 @@ impl JobFinished<'_> {
     pub fn emit(self, metrics: &Metrics) {
         let Event { event_type, id, attempts, recovered, .. } = self.event;
         metrics.completed.with_label_values(&[event_type.short(), self.lane.name()]).inc();
+        metrics.recovered.inc_by(u64::from(*recovered));
+        for problem in &self.event.errors {
+            metrics.facts.error(loggable_code(problem), self.event.time);
+        }
         let key = self.event.idempotency_key.map(|key| key.to_string());
         let codes: Vec<&str> = self.event.errors.iter().map(loggable_code).collect();
         info!(
-            event = %id, key, outcome = event_type.short(), attempts, recovered, lane = self.lane.name(),
+            job = self.event.job_id, event = %id, key, outcome = event_type.short(), attempts, recovered, lane = self.lane.name(),
             errors = codes.join(","), "job finished"
         );
     }
@@ -140,6 +185,21 @@ impl Throttled {
     }
 }
 
+/// There is nothing to take from the queue, or there is again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueEmpty(pub bool);
+
+impl QueueEmpty {
+    /// Log line and metric.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.waiting_for_jobs.set(i64::from(self.0));
+        match self {
+            Self(true) => info!("the queue is empty: waiting for jobs"),
+            Self(false) => info!("jobs came in: going on"),
+        }
+    }
+}
+
 /// The gate closed or opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GateChanged {
@@ -147,6 +207,15 @@ pub enum GateChanged {
     Opened,
     /// It was open, or paused for another reason.
     Paused(AccountReason),
+    /// The circuit breaker opened.
+    Broken {
+        /// Requests without an answer in time.
+        failures: u32,
+        /// Of so many.
+        requests: u32,
+    },
+    /// The circuit breaker closed.
+    Mended,
 }
 
 impl GateChanged {
@@ -157,7 +226,115 @@ impl GateChanged {
                 metrics.paused.with_label_values(&[reason.code()]).inc();
                 warn!(reason = reason.code(), "paused, every job is kept: {}", reason.advice());
             }
-            Self::Opened => info!("the account answers again: going on"),
+            Self::Opened => {
+                metrics.breaker_open.set(0);
+                info!(target: NEWS_TARGET, "the account answers again: going on");
+            }
+            Self::Broken { failures, requests } => {
+                metrics.breaker_open.set(1);
+                warn!(
+                    failures,
+                    requests,
+                    "the API is down or slow: requests are kept back but for a few trials, no attempt is used up"
+                );
+            }
+            Self::Mended => {
+                metrics.breaker_open.set(0);
+                info!(target: NEWS_TARGET, "the API answers again: going on");
+            }
+        }
+    }
+}
+
+/// A repetition must wait for longer: there were too many in proportion to first attempts.
+#[derive(Debug)]
+pub struct RetryPutOff;
+
+impl RetryPutOff {
+    /// Metric; the log line is that of the repetition.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.retry_budget_exhausted.inc();
+    }
+}
+
+/// A job alone is answered like the whole account.
+#[derive(Debug)]
+pub struct JobSetAside<'a> {
+    /// How often this has happened to it.
+    pub rounds: u32,
+    /// The job.
+    pub key: &'a uuid::Uuid,
+}
+
+impl JobSetAside<'_> {
+    /// Log line.
+    pub fn emit(self) {
+        warn!(key = %self.key, rounds = self.rounds, "one job alone is answered like the whole account: set aside");
+    }
+}
+
+/// The mix of outcomes was looked at. `mix` holds counts, fields and codes.
+#[derive(Debug)]
+pub enum MixSeen {
+    /// The canary went well.
+    CanaryWell {
+        /// In words.
+        mix: String,
+    },
+    /// It isn't as planned.
+    Halted {
+        /// In words.
+        mix: String,
+    },
+}
+
+impl MixSeen {
+    /// Log line and metric.
+    pub fn emit(self, metrics: &Metrics) {
+        match self {
+            Self::CanaryWell { mix } => info!(mix, "the canary went well: going on"),
+            Self::Halted { mix } => {
+                metrics.paused.with_label_values(&["halted"]).inc();
+                warn!(mix, "halted: the outcomes are not what was planned");
+            }
+        }
+    }
+}
+
+/// SIGHUP: the settings were read again.
+#[derive(Debug)]
+pub enum Reloaded {
+    /// They hold.
+    Applied {
+        /// Whether the API key is another one.
+        is_key_new: bool,
+        /// Most requests per second; `None`: no limit.
+        rate: Option<NonZeroU32>,
+    },
+    /// They can't be used; everything stays as it was.
+    Refused {
+        /// Why, without secrets.
+        reason: String,
+    },
+}
+
+impl Reloaded {
+    /// Log line and metric.
+    pub fn emit(self, metrics: &Metrics) {
+        match self {
+            Self::Applied { is_key_new, rate } => {
+                metrics.reloads.with_label_values(&["applied"]).inc();
+                let key = if is_key_new { "another one" } else { "as before" };
+                let rate = rate.map_or_else(|| "no limit".to_owned(), |rate| format!("{rate}/s"));
+                info!(
+                    target: NEWS_TARGET,
+                    key, rate, "read the settings and the API key again: key and pace hold from now on, going on at once"
+                );
+            }
+            Self::Refused { reason } => {
+                metrics.reloads.with_label_values(&["refused"]).inc();
+                warn!(reason, "the settings can't be used and stay as they were");
+            }
         }
     }
 }
@@ -184,20 +361,86 @@ pub enum BrokerLink<'a> {
         /// Why.
         reason: &'a str,
     },
+    /// It is up, and the broker takes nothing on it (`connection.blocked`).
+    Blocked {
+        /// Which connection.
+        name: &'a str,
+        /// The alarm, as the broker calls it.
+        reason: &'a str,
+    },
+    /// It was blocked and is not.
+    Unblocked {
+        /// Which connection.
+        name: &'a str,
+    },
+    /// It is up, and the broker refused a message. Told once for each connection.
+    Refusing {
+        /// Which connection.
+        name: &'a str,
+        /// Where the message should have gone.
+        routing_key: &'a str,
+    },
 }
 
 impl BrokerLink<'_> {
-    /// Log line.
-    pub fn emit(self) {
+    /// Log line and metric.
+    pub fn emit(self, connection: BrokerConnection, metrics: &Metrics) {
+        match self {
+            Self::Connected { .. } => metrics.set_connected(connection, Ok(())),
+            Self::Away { reason, .. } | Self::Broken { reason, .. } => {
+                metrics.set_connected(connection, Err(reason));
+                // Whatever alarm there was, the next connection tells it anew.
+                metrics.set_blocked(connection, None);
+            }
+            Self::Blocked { reason, .. } => metrics.set_blocked(connection, Some(reason)),
+            Self::Unblocked { .. } => metrics.set_blocked(connection, None),
+            Self::Refusing { .. } => {}
+        }
         match self {
             Self::Connected { name } => info!(name, "connected to the broker"),
             Self::Away { name, reason } => warn!(name, reason, "can't connect to the broker; trying again"),
             Self::Broken { name, reason } => warn!(name, reason, "the connection to the broker broke; connecting anew"),
+            Self::Blocked { name, reason } => warn!(
+                name,
+                reason,
+                "the broker has an alarm (connection.blocked) and takes no messages: free memory or disk there; every \
+                 job is kept"
+            ),
+            Self::Unblocked { name } => info!(name, "the broker's alarm is over: going on"),
+            Self::Refusing { name, routing_key } => {
+                warn!(name, routing_key, "the broker refuses messages: is a queue full? Trying again");
+            }
         }
     }
 }
 
-/// The partner answered a request for a page of the user list, or didn't.
+/// The rows of an import can't get on, or can again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImportHeldUp {
+    /// `connection.blocked`: memory or disk alarm.
+    Blocked,
+    /// Negative confirms.
+    Refused,
+    /// It goes on.
+    Over,
+}
+
+impl ImportHeldUp {
+    /// Log line.
+    pub fn emit(self) {
+        match self {
+            Self::Blocked => warn!(
+                "the broker takes no messages for now, because it is short of memory or disk space; waiting, nothing is lost"
+            ),
+            Self::Refused => {
+                warn!("the broker refuses rows: is the queue full? Sending them again until it takes them")
+            }
+            Self::Over => info!("the broker takes messages again"),
+        }
+    }
+}
+
+/// What came of a request for a page of the user list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageRead {
     /// The page.
@@ -211,11 +454,9 @@ pub enum PageRead {
 }
 
 impl PageRead {
-    /// Log line and metric.
-    pub fn emit(self, metrics: &Metrics) {
-        let answer = self.label();
-        metrics.requests.with_label_values(&["list", answer]).inc();
-        debug!(answer, "the API answered for a page of the user list");
+    /// Whether the partner could not be asked.
+    pub const fn is_trouble(self) -> bool {
+        !matches!(self, Self::Read)
     }
 }
 
@@ -260,8 +501,68 @@ impl SweepFinished {
     }
 }
 
+/// Users who were seen can't be remembered any more.
+#[derive(Debug)]
+pub struct CacheLost<'a> {
+    /// What the system said about the temporary file.
+    pub error: &'a std::io::Error,
+}
+
+impl CacheLost<'_> {
+    /// Log line.
+    pub fn emit(self) {
+        warn!(error = %self.error, "a temporary file can't be used: users are looked up without remembering others");
+    }
+}
+
 impl IntoLabel for AccountReason {
     fn label(&self) -> &'static str {
         self.code()
+    }
+}
+
+/// The pace lowered itself: the partner answered 429 and didn't say how long to wait.
+#[derive(Debug, Clone, Copy)]
+pub struct PaceLowered {
+    /// Requests per second from now on; it climbs again.
+    pub per_second: f64,
+}
+
+impl PaceLowered {
+    /// Log line.
+    pub fn emit(self) {
+        let per_second = (self.per_second * 10.0).round() / 10.0;
+        info!(per_second, "too fast for the API: slower, and faster again bit by bit");
+    }
+}
+
+/// The lane `bulk` is held, or goes on.
+#[derive(Debug)]
+pub struct BulkHeld {
+    /// Why; `None`: it goes on.
+    pub why: Option<String>,
+}
+
+impl BulkHeld {
+    /// Log line.
+    pub fn emit(self) {
+        match self.why {
+            Some(why) => info!("bulk is held: {why}"),
+            None => info!("bulk goes on"),
+        }
+    }
+}
+
+/// The number of workers that share the pace has changed.
+#[derive(Debug, Clone, Copy)]
+pub struct FleetCounted {
+    /// How many there are, this one included.
+    pub workers: u32,
+}
+
+impl FleetCounted {
+    /// Log line.
+    pub fn emit(self) {
+        info!(workers = self.workers, "the pace is shared by the workers on this queue");
     }
 }

@@ -23,11 +23,16 @@ pub fn start<W>(format: LogFormat, filter: &str, writer: W) -> Result<(), String
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let directives = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| filter.to_owned());
+    let mut directives = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| filter.to_owned());
+    if !directives.contains("lapin") {
+        // It logs each failed attempt as an error, and `telemetry` tells the same once, in words.
+        directives.push_str(",lapin=off");
+    }
     let filter = EnvFilter::try_new(&directives).map_err(|error| {
         format!("the log filter {directives:?} can't be read: {error}; write for instance info or plu_onboard=debug")
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    // What can't be written is left out: telling so on standard error, the default, panics where that is the closed pipe.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     let result = match format {
         LogFormat::Text => {
             builder.with_target(false).with_ansi(std::io::IsTerminal::is_terminal(&io::stderr())).try_init()

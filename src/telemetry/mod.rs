@@ -5,11 +5,22 @@
 //! take codes, counts, ids and durations; there is no field that could hold anything else.
 
 mod events;
+mod facts;
+pub mod history;
+mod job_watch;
 pub mod logging;
 mod metrics;
+mod observed;
+mod register;
+pub mod status;
+pub mod trace;
 
 pub use events::{
-    ApiAnswered, BrokerLink, GateChanged, IntoLabel, JobFinished, JobInvalid, PageRead, RetryScheduled, SweepFinished,
-    Throttled,
+    ApiAnswered, BrokerLink, BulkHeld, CacheLost, Decided, FleetCounted, GateChanged, ImportHeldUp, IntoLabel,
+    JobFinished, JobInvalid, JobSetAside, MixSeen, NEWS_TARGET, PaceLowered, PageRead, QueueEmpty, Reloaded,
+    RetryPutOff, RetryScheduled, SweepFinished, Throttled,
 };
+pub use facts::{BrokerConnection, BrokerTrouble, ErrorSeen, Facts};
+pub use job_watch::{JobWatch, PutBack, Stage};
 pub use metrics::Metrics;
+pub use observed::{Depth, GateWord, Observed, Rows};

@@ -1,48 +1,18 @@
 //! The worker on a real RabbitMQ: a job comes in by one queue and its outcome goes out by another, whatever dies.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
-use plu_onboard::sandbox::SandboxConfig;
 use serde_json::json;
 
-use crate::support::{Broker, Partner, Place, Program};
-
-const UNROUTED: &str = "plu.onboarding.events.unrouted";
-const DEAD: &str = "plu.onboarding.dead";
-
-fn job(n: u32) -> String {
-    json!({"jobId": format!("crm-{n}"), "metadata": {"n": n}, "user": {
-        "firstName": "Ann", "lastName": "Lee", "email": format!("p{n}@example.com"), "phoneNumber": "+14155550132",
-        "accountPurpose": "personal use", "ipAddress": "203.0.113.42", "isTermsOfServiceAccepted": true,
-        "program": "custodial", "address": format!("{n} Main Street"), "city": "Springfield", "region": "IL",
-        "postalCode": "62701", "countryCode": "US",
-    }})
-    .to_string()
-}
-
-fn jobs(numbers: std::ops::Range<u32>) -> Vec<String> {
-    numbers.map(job).collect()
-}
+use crate::support::{Broker, DEAD, Partner, Place, Program, UNROUTED, job, jobs, quick_partner, worker_at};
 
 fn worker(place: &Place, broker: &Broker, partner: &Partner) -> Program {
-    place
-        .program(&format!("worker --queue {} --api-url {} --rate 0", broker.url(), partner.url()))
-        .set("api.key_ttl_s", "1")
-        .set("api.clock_skew_s", "1")
-        .set("worker.backoff_initial_ms", "20")
-        .set("worker.probe_initial_s", "1")
-}
-
-fn partner(latency_ms: u64) -> Partner {
-    let mut config = SandboxConfig { latency: Duration::from_millis(latency_ms), ..SandboxConfig::default() };
-    config.model.key_ttl = Duration::from_secs(1);
-    Partner::start(config)
+    worker_at(&broker.url(), place, partner)
 }
 
 #[test]
 fn a_job_on_the_queue_becomes_a_user_and_an_event() {
-    let (broker, partner, place) = (Broker::start(), partner(0), Place::new());
+    let (broker, partner, place) = (Broker::start(), quick_partner(0), Place::new());
     let mut worker = worker(&place, &broker, &partner).start();
     worker.says("connected to the broker");
     broker.publish("plu.onboarding", "signup", &jobs(0..1));
@@ -74,7 +44,7 @@ fn a_job_on_the_queue_becomes_a_user_and_an_event() {
 
 #[test]
 fn a_message_that_is_no_job_is_rejected_once_and_kept_among_the_dead_letters() {
-    let (broker, partner, place) = (Broker::start(), partner(0), Place::new());
+    let (broker, partner, place) = (Broker::start(), quick_partner(0), Place::new());
     let mut worker = worker(&place, &broker, &partner).start();
     worker.says("connected to the broker");
     broker.publish("plu.onboarding", "bulk", &["not a job".to_owned(), job(1)]);
@@ -95,7 +65,7 @@ fn a_message_that_is_no_job_is_rejected_once_and_kept_among_the_dead_letters() {
 #[test]
 fn nobody_is_lost_or_created_twice_when_broker_and_worker_are_killed() {
     const JOBS: u32 = 600;
-    let (mut broker, partner, place) = (Broker::start(), partner(20), Place::new());
+    let (mut broker, partner, place) = (Broker::start(), quick_partner(20), Place::new());
     let mut first = worker(&place, &broker, &partner).start();
     first.says("connected to the broker");
     broker.publish("plu.onboarding", "bulk", &jobs(0..JOBS));
@@ -126,7 +96,7 @@ fn nobody_is_lost_or_created_twice_when_broker_and_worker_are_killed() {
 
 #[test]
 fn a_stopped_worker_leaves_the_rest_on_the_queue() {
-    let (broker, partner, place) = (Broker::start(), partner(200), Place::new());
+    let (broker, partner, place) = (Broker::start(), quick_partner(200), Place::new());
     let mut worker = worker(&place, &broker, &partner).set("worker.concurrency", "4").start();
     worker.says("connected to the broker");
     broker.publish("plu.onboarding", "bulk", &jobs(0..100));
@@ -140,7 +110,7 @@ fn a_stopped_worker_leaves_the_rest_on_the_queue() {
 
 #[test]
 fn a_broker_that_refuses_is_named_with_the_remedy_and_tried_again() {
-    let (broker, partner, place) = (Broker::start(), partner(0), Place::new());
+    let (broker, partner, place) = (Broker::start(), quick_partner(0), Place::new());
     for (url, expected) in [
         (broker.url().replace("guest:guest", "guest:s3cret"), "check user, password and permissions"),
         (format!("{}/nowhere", broker.url()), "check the virtual host"),

@@ -13,8 +13,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("telemetry", &["domain"]),
     ("pipeline", &["domain", "ports", "telemetry", "clock"]),
     ("sandbox", &["domain", "clock"]),
-    ("adapters", &["domain", "ports", "telemetry", "clock"]),
-    ("config", &["domain", "pipeline", "telemetry"]),
+    ("adapters", &["domain", "ports", "telemetry", "clock", "failpoint"]),
+    ("failpoint", &[]),
+    ("simulation", &["domain", "ports", "telemetry", "clock", "pipeline", "sandbox", "adapters", "config"]),
+    ("config", &["domain", "pipeline", "telemetry", "sandbox"]),
     ("cli", &["config", "domain"]),
     ("app", &["domain", "ports", "telemetry", "clock", "pipeline", "sandbox", "adapters", "config", "cli"]),
     ("lib", &[]),
@@ -167,6 +169,18 @@ fn what_breaks_the_rules_is_found() {
         ("domain/job.rs", "use super::Key;\n#[cfg(test)]\nmod tests {\n    use crate::app::x;\n}"),
     ] {
         assert!(!breaks(path, code), "{path}: {code}");
+    }
+}
+
+#[test]
+fn no_release_kills_itself_at_a_fail_point_or_holds_the_simulation() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
+    let manifest = read("Cargo.toml");
+    assert!(manifest.contains("\nfailpoints = []\n") && !manifest.contains("\ndefault = "), "on by default");
+    assert!(!read("Dockerfile").contains("--features"));
+    for source in sources().iter().filter(|source| !["simulation", "lib"].contains(&source.module())) {
+        assert!(!source.code.contains("simulation::"), "{} uses the simulation", source.path);
     }
 }
 

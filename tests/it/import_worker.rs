@@ -29,6 +29,14 @@ fn stop_after(mut worker: Running, place: &Place, events: usize) {
 }
 
 #[test]
+fn a_worker_whose_log_nobody_reads_any_more_works_on_and_stops_when_it_is_told_to() {
+    let (partner, place) = (partner(), Place::with("people.csv", customers(0..20)));
+    import(&place, "people.csv").ends_with(0);
+    let worker = worker(&place, &partner, "--rate 0").start_unheard();
+    stop_after(worker, &place, 20);
+}
+
+#[test]
 fn everybody_on_the_queue_is_created_and_files_that_come_later_are_picked_up() {
     let partner = partner();
     let place = Place::with("first.csv", customers(0..100));

@@ -142,7 +142,7 @@ fn events_that_a_crash_kept_from_the_file_are_there_after_the_next_start() {
 #[test]
 fn a_file_that_has_changed_is_refused_and_nothing_is_touched() {
     // As long after the first run as the partner has forgotten its keys.
-    let model = ModelConfig { key_ttl: Duration::ZERO, ..ModelConfig::default() };
+    let model = ModelConfig { key_ttl: Duration::from_millis(1), ..ModelConfig::default() };
     let partner = Partner::start(SandboxConfig { model, ..SandboxConfig::default() });
     let place = Place::with("people.csv", customers(0..5));
     run(&place, &partner, 0).ends_with(0);

@@ -98,7 +98,9 @@ fn nobody_else_on_the_machine_can_read_the_results() {
         assert_eq!(mode(&path), 0o600, "{path:?}");
         names.push(path.file_name().unwrap().to_str().unwrap().to_owned());
     }
-    for name in ["created.csv", "existing.csv", "rejected.csv", "failed.csv", "results.ndjson", "summary.json"] {
+    for name in
+        ["created.csv", "existing.csv", "rejected.csv", "failed.csv", "results.ndjson", "summary.json", "report.html"]
+    {
         assert!(names.iter().any(|other| other == name), "{name} is missing among {names:?}");
     }
     assert!(!names.iter().any(|name| name.ends_with(".part")), "a half-written file is left: {names:?}");

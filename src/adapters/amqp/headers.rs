@@ -57,7 +57,7 @@ pub fn write(headers: Option<FieldTable>, history: &History) -> FieldTable {
 }
 
 /// Whatever width of integer a client library chose.
-fn integer(value: &AMQPValue) -> Option<i64> {
+pub(super) fn integer(value: &AMQPValue) -> Option<i64> {
     match value {
         AMQPValue::ShortShortInt(number) => Some(i64::from(*number)),
         AMQPValue::ShortShortUInt(number) => Some(i64::from(*number)),

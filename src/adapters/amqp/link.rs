@@ -3,31 +3,49 @@
 //! lapin's own recovery is not used: after a broker's restart it hangs for a long time without saying so, and it
 //! never recovers a closed channel. Here, everything is thrown away and made anew, with a time limit around each step,
 //! because a frozen broker answers nothing at all.
+//!
+//! A refusal that only a person can mend (wrong password, missing virtual host, other arguments) is waited out like
+//! everything else: once it is mended, the work goes on without a restart.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::fs::File;
+use std::future::poll_fn;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::time::Duration;
 
-use lapin::tcp::OwnedTLSConfig;
+use futures_core::Stream;
+use lapin::tcp::RustlsConnector;
 use lapin::uri::AMQPUri;
-use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
+use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use tokio::time::{sleep, timeout};
 
+use super::establish::establish;
+use super::refusal::explain;
+use super::socket::{self, Socket};
 use super::topology::Topology;
-use crate::telemetry::BrokerLink;
+use crate::telemetry::{BrokerConnection, BrokerLink, Metrics};
 
 /// How a broker is reached.
 #[derive(Clone)]
 pub struct LinkConfig {
     /// Host, virtual host, credentials, heartbeat.
     pub uri: AMQPUri,
-    /// Custom CA and client certificate, for `amqps://`.
-    pub tls: OwnedTLSConfig,
+    /// Whom `amqps://` trusts; see [`super::tls::connector`].
+    pub tls: Option<RustlsConnector>,
+    /// File that holds the password; wins over the URL's. Read for each connection, so that a new password needs
+    /// no restart.
+    pub password_file: Option<PathBuf>,
     /// Longest time for connecting and declaring together.
     pub connect_timeout: Duration,
     /// What has to be there.
     pub topology: Topology,
     /// Whether it is declared, or only verified because the broker's operators own it.
     pub declares: bool,
+    /// Told of every change.
+    pub metrics: Metrics,
 }
 
 impl fmt::Debug for LinkConfig {
@@ -36,68 +54,124 @@ impl fmt::Debug for LinkConfig {
     }
 }
 
+/// A connection with its first channel. Dropped, it ends within a second, whatever the broker does.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) channel: Channel,
+    pub(super) connection: Connection,
+    _socket: Socket,
+}
+
 /// First and longest pause between two attempts to connect.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
+/// Reasons that are remembered as told: one mistake may show itself in two or three ways by turns.
+const TOLD_MAX: usize = 8;
+
+/// Longest password, in bytes; a longer file isn't a password file.
+const PASSWORD_BYTES_MAX: u64 = 4_096;
+
 /// Connects, again and again until it succeeds. Says once that the broker is away, once for each new reason, and once
 /// that it is back. `name` is shown in the broker's list of connections.
-pub(super) async fn connect(config: &LinkConfig, name: &str, jitter: &mut fastrand::Rng) -> (Connection, Channel) {
+pub(super) async fn connect(
+    config: &LinkConfig,
+    part: BrokerConnection,
+    name: &str,
+    jitter: &mut fastrand::Rng,
+) -> Link {
     let mut pause = RETRY.0;
-    let mut told: Option<String> = None;
+    let mut told = VecDeque::new();
     loop {
         let failure = match timeout(config.connect_timeout, try_connect(config, name)).await {
             Ok(Ok(link)) => {
-                BrokerLink::Connected { name }.emit();
+                BrokerLink::Connected { name }.emit(part, &config.metrics);
                 return link;
             }
-            Ok(Err(error)) => explain(&error),
+            Ok(Err(failure)) => failure,
             Err(_) => format!("no answer within {} s: is it frozen?", config.connect_timeout.as_secs()),
         };
-        if told.as_ref() != Some(&failure) {
-            BrokerLink::Away { name, reason: &failure }.emit();
-            told = Some(failure);
+        if !told.contains(&failure) {
+            BrokerLink::Away { name, reason: &failure }.emit(part, &config.metrics);
+            told.push_back(failure);
+            if told.len() > TOLD_MAX {
+                told.pop_front();
+            }
         }
         sleep(pause.mul_f64(0.5 + jitter.f64() / 2.0)).await;
         pause = (pause * 2).min(RETRY.1);
     }
 }
 
-async fn try_connect(config: &LinkConfig, name: &str) -> lapin::Result<(Connection, Channel)> {
-    let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let runtime = lapin::runtime::default_runtime()?;
-    let connection =
-        Connection::connect_uri_with_config(config.uri.clone(), properties, config.tls.clone(), runtime).await?;
-    let channel = connection.create_channel().await?;
-    if config.declares {
-        config.topology.declare(&channel).await?;
-    } else {
-        config.topology.verify(&channel).await?;
+/// Connects once, and neither tells nor declares anything.
+pub(super) async fn open(config: &LinkConfig, name: &str) -> Result<(Connection, Socket), String> {
+    let mut uri = config.uri.clone();
+    if let Some(file) = &config.password_file {
+        uri.authority.userinfo.password = read_password(file)?;
     }
-    Ok((connection, channel))
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let connecting = socket::connect(uri, config.tls.clone(), properties, config.connect_timeout).await;
+    connecting.map_err(|error| match error.kind() {
+        ErrorKind::ProtocolError(refusal) if refusal.get_id() == 530 && config.uri.vhost.is_empty() => {
+            "the queue URL ends with a slash, which names the virtual host \"\": leave the slash away for the default \
+             one, or name one"
+                .to_owned()
+        }
+        _ => explain(&error),
+    })
 }
 
-/// The broker's error in words. lapin's own text is not used: it may hold the URL.
-pub(super) fn explain(error: &lapin::Error) -> String {
-    match error.kind() {
-        ErrorKind::ProtocolError(refusal) => {
-            let text = refusal.get_message().to_string();
-            let advice = match refusal.get_id() {
-                403 => "; check user, password and permissions",
-                404 => "; it is missing: declare it, or set amqp.topology to declare",
-                406 => {
-                    "; it is there with other arguments: delete it once it is empty, or give another amqp.prefix, \
-                     or set amqp.topology to verify"
-                }
-                530 => "; check the virtual host",
-                _ => "",
-            };
-            format!("the broker refuses: {text}{advice}")
+async fn try_connect(config: &LinkConfig, name: &str) -> Result<Link, String> {
+    let (connection, socket) = open(config, name).await?;
+    let channel = establish(&connection, &config.topology, config.declares).await?;
+    Ok(Link { channel, connection, _socket: socket })
+}
+
+/// The password in a file, without white space around it.
+///
+/// # Errors
+/// Why there is none. Never quotes the file.
+pub fn read_password(file: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    File::open(file)
+        .and_then(|open| open.take(PASSWORD_BYTES_MAX).read_to_string(&mut text))
+        .map_err(|error| format!("the password file {} can't be read: {error}", file.display()))?;
+    match text.trim() {
+        "" => Err(format!("the password file {} is empty", file.display())),
+        password => Ok(password.to_owned()),
+    }
+}
+
+/// What a connection says about itself between its beginning and its end.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// The broker takes nothing on this connection for now, and says why.
+    Blocked(String),
+    /// It does again.
+    Unblocked,
+    /// The connection is gone, and why.
+    Gone(String),
+}
+
+/// The notices of a connection. One reader a connection: a second one would take notices away from the first.
+pub(super) struct Notices(Pin<Box<dyn Stream<Item = Event> + Send>>);
+
+impl Link {
+    pub(super) fn notices(&self) -> Notices {
+        Notices(Box::pin(self.connection.events_listener()))
+    }
+}
+
+impl Notices {
+    /// Waits for the next one. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Notice {
+        loop {
+            match poll_fn(|context| self.0.as_mut().poll_next(context)).await {
+                Some(Event::ConnectionBlocked(reason)) => return Notice::Blocked(reason),
+                Some(Event::ConnectionUnblocked) => return Notice::Unblocked,
+                Some(Event::Error(error)) => return Notice::Gone(explain(&error)),
+                Some(_) => {}
+                None => return Notice::Gone("the connection is gone".to_owned()),
+            }
         }
-        ErrorKind::IOError(error) => format!("{}: check host, port and TLS", error.kind()),
-        ErrorKind::MissingHeartbeatError => "it stopped answering heartbeats".to_owned(),
-        ErrorKind::InvalidConnectionState(_) | ErrorKind::InvalidChannelState(..) => {
-            "the connection is gone".to_owned()
-        }
-        _ => "the connection failed".to_owned(),
     }
 }

@@ -2,27 +2,32 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::Stream;
-use lapin::Acker;
 use lapin::message::Delivery as AmqpDelivery;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Consumer};
+use lapin::{BasicProperties, Channel, Connection, Consumer};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::headers;
+use super::acks::Acks;
+use super::fleet::{self, OnCount};
 use super::link::{self, LinkConfig};
 use super::publisher::{Message, Publisher};
+use super::refusal::explain;
 use super::topology::{Names, delay_step, short};
+use super::{dead, headers};
 use crate::clock::Clock;
 use crate::domain::decide::History;
-use crate::domain::{Event, EventType, Lane, Timestamp};
+use crate::domain::{Event, EventType, Lane, Problem, Timestamp, TraceContext};
+use crate::failpoint;
 use crate::ports::{Delivery, JobSource, QueueError, Settle};
-use crate::telemetry::BrokerLink;
+use crate::telemetry::{BrokerConnection, BrokerLink, trace};
 
 /// How the lanes are consumed.
 #[derive(Debug, Clone)]
@@ -37,6 +42,8 @@ pub struct ConsumeConfig {
     pub prefetch: u16,
     /// Seed of the jitter between attempts to connect.
     pub seed: u64,
+    /// Told how many workers consume.
+    pub on_count: OnCount,
 }
 
 /// The consuming connection. Dropping it closes the connection: what is in hand goes back to its queue.
@@ -53,7 +60,7 @@ impl Consuming {
         let Self { _keeper: keeper, closing } = self;
         closing.cancel();
         // Bounded: a frozen broker must not hold up the end.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, keeper).await;
+        let _ = timeout(CLOSE_TIMEOUT, keeper).await;
     }
 }
 
@@ -68,9 +75,10 @@ pub fn consume(
     stop: CancellationToken,
 ) -> (Consuming, AmqpSource, AmqpSource) {
     let capacity = usize::from(config.prefetch.max(1));
+    let outlet = Arc::new(Outlet { publisher: publisher.clone(), names: config.names.clone() });
     let lane = |lane| {
         let (deliveries, inbox) = mpsc::channel(capacity);
-        let source = AmqpSource { lane, inbox, publisher: publisher.clone(), names: config.names.clone(), clock };
+        let source = AmqpSource { lane, inbox, outlet: Arc::clone(&outlet), clock };
         (deliveries, source)
     };
     let (signup, signup_source) = lane(Lane::Signup);
@@ -80,21 +88,31 @@ pub fn consume(
     let keeper = tokio::spawn(async move {
         let mut jitter = fastrand::Rng::with_seed(config.seed);
         while !stop.is_cancelled() {
-            let (connection, channel) = tokio::select! {
+            let link = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                connected = link::connect(&config.link, &config.name, &mut jitter) => connected,
+                link = link::connect(&config.link, BrokerConnection::Consumer, &config.name, &mut jitter) => link,
             };
-            let reason = forward(&config, &channel, &signup, &bulk, &stop).await;
+            let acks = Acks::new(link.channel.clone());
+            let reason = tokio::select! {
+                biased;
+                error = acks.keep_acknowledging() => explain(&error),
+                reason = forward(&config, &link.connection, &acks, &link.channel, &signup, &bulk, &stop) => reason,
+            };
             if stop.is_cancelled() {
-                // Acknowledgements still use the connection.
-                closed.cancelled().await;
-                let _ = channel.close(200, "done".into()).await;
-                let _ = connection.close(200, "done".into()).await;
+                // What is in hand is settled meanwhile.
+                tokio::select! {
+                    biased;
+                    () = closed.cancelled() => {}
+                    _ = acks.keep_acknowledging() => closed.cancelled().await,
+                }
+                let _ = acks.acknowledge_all().await;
+                let _ = link.channel.close(200, "done".into()).await;
+                let _ = link.connection.close(200, "done".into()).await;
                 return;
             }
-            BrokerLink::Broken { name: "consumer", reason: &reason }.emit();
-            drop(connection);
+            let broken = BrokerLink::Broken { name: "consumer", reason: &reason };
+            broken.emit(BrokerConnection::Consumer, &config.link.metrics);
         }
     });
     (Consuming { _keeper: AbortOnDropHandle::new(keeper), closing }, signup_source, bulk_source)
@@ -103,9 +121,11 @@ pub fn consume(
 /// Hands deliveries to the lanes until the connection breaks or `stop` is cancelled. Says why it ended.
 async fn forward(
     config: &ConsumeConfig,
+    connection: &Connection,
+    acks: &Acks,
     channel: &Channel,
-    signup: &mpsc::Sender<AmqpDelivery>,
-    bulk: &mpsc::Sender<AmqpDelivery>,
+    signup: &mpsc::Sender<Received>,
+    bulk: &mpsc::Sender<Received>,
     stop: &CancellationToken,
 ) -> String {
     let consumers = async {
@@ -114,14 +134,17 @@ async fn forward(
         let bulk = start_consumer(config, channel, Lane::Bulk).await?;
         Ok::<_, lapin::Error>((signup, bulk))
     };
-    let (mut signups, mut bulks) = match consumers.await {
-        Ok(consumers) => consumers,
-        Err(error) => return link::explain(&error),
+    let (mut signups, mut bulks) = match timeout(config.link.connect_timeout, consumers).await {
+        Ok(Ok(consumers)) => consumers,
+        Ok(Err(error)) => return explain(&error),
+        Err(_) => return "no answer while consuming was to begin".to_owned(),
     };
+    let counted = config.names.jobs_queue(Lane::Signup);
     let lanes = async {
         tokio::select! {
-            reason = pump(&mut signups, signup) => reason,
-            reason = pump(&mut bulks, bulk) => reason,
+            reason = pump(&mut signups, acks, signup) => reason,
+            reason = pump(&mut bulks, acks, bulk) => reason,
+            error = fleet::count(connection, &counted, &config.on_count) => explain(&error),
         }
     };
     tokio::select! {
@@ -151,17 +174,21 @@ fn consumer_tag(config: &ConsumeConfig, lane: Lane) -> String {
     format!("{}.{}", config.name, lane.name())
 }
 
+/// A delivery and where it is acknowledged.
+type Received = (AmqpDelivery, Acks);
+
 /// Moves deliveries from a consumer to its lane. Ends when the consumer does.
-async fn pump(consumer: &mut Consumer, lane: &mpsc::Sender<AmqpDelivery>) -> String {
+async fn pump(consumer: &mut Consumer, acks: &Acks, lane: &mpsc::Sender<Received>) -> String {
     loop {
         match poll_fn(|context| Pin::new(&mut *consumer).poll_next(context)).await {
             Some(Ok(delivery)) => {
-                if lane.send(delivery).await.is_err() {
+                acks.received(delivery.delivery_tag);
+                if lane.send((delivery, acks.clone())).await.is_err() {
                     // The pipeline has ended; the delivery goes back with the connection.
                     return "nobody takes deliveries any more".to_owned();
                 }
             }
-            Some(Err(error)) => return link::explain(&error),
+            Some(Err(error)) => return explain(&error),
             // The queue was deleted, or a node left: a fault, not the end.
             None => return "the broker cancelled the consumer: was its queue deleted?".to_owned(),
         }
@@ -172,30 +199,42 @@ async fn pump(consumer: &mut Consumer, lane: &mpsc::Sender<AmqpDelivery>) -> Str
 #[derive(Debug)]
 pub struct AmqpSource {
     lane: Lane,
-    inbox: mpsc::Receiver<AmqpDelivery>,
+    inbox: mpsc::Receiver<Received>,
+    outlet: Arc<Outlet>,
+    clock: Clock,
+}
+
+/// Where outcomes and copies go.
+#[derive(Debug)]
+struct Outlet {
     publisher: Publisher,
     names: Names,
-    clock: Clock,
 }
 
 impl JobSource for AmqpSource {
     type Handle = AmqpHandle;
 
     async fn receive(&mut self) -> Result<Option<Delivery<AmqpHandle>>, QueueError> {
-        let Some(delivery) = self.inbox.recv().await else {
-            return Err(QueueError("the consuming task has ended".to_owned()));
+        let (delivery, acks) = loop {
+            match self.inbox.recv().await {
+                // Of a connection that is gone: the broker delivers it again, so it would be done twice.
+                Some((_, acks)) if !acks.are_possible() => {}
+                Some(received) => break received,
+                None => return Err(QueueError("the consuming task has ended".to_owned())),
+            }
         };
-        let AmqpDelivery { redelivered, properties, data, acker, .. } = delivery;
+        let AmqpDelivery { delivery_tag, redelivered, properties, data, .. } = delivery;
         let history = headers::read(&properties, redelivered, self.clock.now());
         let message_id = properties.message_id().as_ref().map(ToString::to_string);
+        failpoint::pass("received");
         let handle = AmqpHandle {
             lane: self.lane,
-            acker,
+            tag: delivery_tag,
+            acks,
             history,
-            body: data.clone(),
-            properties,
-            publisher: self.publisher.clone(),
-            names: self.names.clone(),
+            sent_at: None,
+            message: Box::new((data.clone(), properties)),
+            outlet: Arc::clone(&self.outlet),
         };
         Ok(Some(Delivery { lane: self.lane, body: data, message_id, history, handle }))
     }
@@ -204,21 +243,21 @@ impl JobSource for AmqpSource {
 /// A job in hand. Dropped unsettled, it goes back to its queue with the connection.
 pub struct AmqpHandle {
     lane: Lane,
-    acker: Acker,
+    tag: u64,
+    acks: Acks,
     history: History,
-    body: Vec<u8>,
-    properties: BasicProperties,
-    publisher: Publisher,
-    names: Names,
+    /// When this delivery was first sent, where no earlier one was.
+    sent_at: Option<Timestamp>,
+    /// As it came. Boxed: a job in hand is moved, and properties are large.
+    message: Box<(Vec<u8>, BasicProperties)>,
+    outlet: Arc<Outlet>,
 }
 
 impl AmqpHandle {
-    /// Acknowledges. A lost acknowledgement is no fault: the job comes back as redelivered, and its event, which was
+    /// Acknowledges, soon. A lost acknowledgement is no fault: the job comes back as redelivered, and its event, which was
     /// confirmed already, comes again with the same id.
-    async fn acknowledge(self) {
-        if !matches!(self.acker.ack(BasicAckOptions::default()).await, Ok(true)) {
-            tracing::debug!("an acknowledgement was lost; the job will be delivered again");
-        }
+    fn acknowledge(self) {
+        self.acks.settle(self.tag);
     }
 
     async fn publish(
@@ -228,29 +267,48 @@ impl AmqpHandle {
         body: &[u8],
         properties: BasicProperties,
     ) -> Result<(), QueueError> {
-        self.publisher.publish(&Message { exchange, routing_key, body, properties }).await
+        self.outlet.publisher.publish(&Message { exchange, routing_key, body, properties }).await
     }
 
     /// The message as it came, with the history so far.
     fn copied(&self, history: &History) -> BasicProperties {
-        let headers = headers::write(self.properties.headers().clone(), history);
-        self.properties.clone().with_headers(headers).with_delivery_mode(PERSISTENT)
+        let headers = headers::write(self.message.1.headers().clone(), history);
+        self.message.1.clone().with_headers(headers).with_delivery_mode(PERSISTENT)
     }
 }
 
 const PERSISTENT: u8 = 2;
 
+/// The header of W3C trace contexts.
+const TRACEPARENT: &str = "traceparent";
+
 impl Settle for AmqpHandle {
+    fn trace(&self) -> Option<TraceContext> {
+        match self.message.1.headers().as_ref()?.inner().get(TRACEPARENT)? {
+            AMQPValue::LongString(text) => TraceContext::parse(std::str::from_utf8(text.as_bytes()).ok()?),
+            AMQPValue::ShortString(text) => TraceContext::parse(text.as_str()),
+            _ => None,
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.acks.are_possible()
+    }
+
     /// RabbitMQ records nothing of a message in hand; its `redelivered` flag is the intent on record.
-    async fn record_intent(&mut self, _now: Timestamp) -> Result<(), QueueError> {
+    async fn record_intent(&mut self, now: Timestamp) -> Result<(), QueueError> {
+        self.sent_at = Some(now);
+        failpoint::pass("after_intent");
         Ok(())
     }
 
     async fn retract_intent(&mut self) -> Result<(), QueueError> {
+        self.sent_at = None;
         Ok(())
     }
 
     async fn finish(self, event: Event) -> Result<(), QueueError> {
+        failpoint::pass("before_finish");
         let type_name = event.event_type.name();
         let mut properties = BasicProperties::default()
             .with_delivery_mode(PERSISTENT)
@@ -260,52 +318,73 @@ impl Settle for AmqpHandle {
             .with_type(type_name.into())
             .with_app_id("plu-onboard".into())
             .with_timestamp(u64::try_from(event.time.unix_ms() / 1_000).unwrap_or(0));
-        if let Some(trace) = self.properties.headers().as_ref().and_then(|own| own.inner().get("traceparent")) {
+        if let Some(trace) = trace::current().or_else(|| self.trace()) {
             let mut carried = FieldTable::default();
-            carried.insert("traceparent".into(), trace.clone());
+            carried.insert(TRACEPARENT.into(), AMQPValue::LongString(trace.to_string().into()));
             properties = properties.with_headers(carried);
         }
-        self.publish(&self.names.events_exchange(), type_name, event.to_json().as_bytes(), properties).await?;
+        self.publish(&self.outlet.names.events_exchange(), type_name, event.to_json().as_bytes(), properties).await?;
         if is_dead(&event) {
             self.bury(&event).await?;
         }
-        self.acknowledge().await;
+        failpoint::pass("between_event_and_ack");
+        self.acknowledge();
+        failpoint::pass("after_finish");
         Ok(())
     }
 
     async fn put_back(self, history: History, delay: Duration) -> Result<(), QueueError> {
+        failpoint::pass("before_put_back");
         if delay.is_zero() && history == self.history {
             // Untouched: the broker puts it back where it was.
-            let _ = self.acker.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await;
+            self.acks.give_back(self.tag).await;
             return Ok(());
         }
         if delay.is_zero() {
-            self.publish(&self.names.jobs_exchange(), self.lane.name(), &self.body, self.copied(&history)).await?;
+            self.publish(&self.outlet.names.jobs_exchange(), self.lane.name(), &self.message.0, self.copied(&history))
+                .await?;
         } else {
-            let queue = self.names.delay_queue(self.lane, delay_step(delay));
-            self.publish("", &queue, &self.body, self.copied(&history)).await?;
+            let queue = self.outlet.names.delay_queue(self.lane, delay_step(delay));
+            self.publish("", &queue, &self.message.0, self.copied(&history)).await?;
         }
-        self.acknowledge().await;
+        failpoint::pass("between_copy_and_ack");
+        self.acknowledge();
+        failpoint::pass("after_put_back");
         Ok(())
     }
 }
 
 impl AmqpHandle {
-    /// Puts a copy among the dead letters, with the reason.
+    /// Puts a copy among the dead letters, with the reason, and with the times of its sends: whoever tries it again must know
+    /// that the user may be this job's.
     async fn bury(&self, event: &Event) -> Result<(), QueueError> {
-        let history = History { attempts: event.attempts, ..self.history };
-        let mut headers = headers::write(self.properties.headers().clone(), &history);
-        let reason = event.errors.first().map_or("UNKNOWN", |problem| problem.code.as_str());
-        headers.insert("x-plu-reason".into(), AMQPValue::LongString(reason.into()));
-        headers.insert("x-plu-lane".into(), AMQPValue::LongString(self.lane.name().into()));
-        let properties = self.properties.clone().with_headers(headers).with_delivery_mode(PERSISTENT);
-        self.publish("", &self.names.dead_queue(), &self.body, properties).await
+        let first_sent_at = self.history.first_sent_at.or(self.sent_at);
+        // The last send was before the event.
+        let last_sent_at = first_sent_at.map(|_| event.time);
+        let history = History { attempts: event.attempts, first_sent_at, last_sent_at, ..self.history };
+        let mut headers = headers::write(self.message.1.headers().clone(), &history);
+        let reason = event.errors.iter().find(|problem| is_poison(problem)).or(event.errors.first());
+        let reason = reason.map_or("UNKNOWN", |problem| problem.code.as_str());
+        headers.insert(dead::REASON.into(), AMQPValue::LongString(reason.into()));
+        headers.insert(dead::LANE.into(), AMQPValue::LongString(self.lane.name().into()));
+        headers.insert(dead::DEAD_AT.into(), AMQPValue::LongLongInt(event.time.unix_ms()));
+        let properties = self.message.1.clone().with_headers(headers).with_delivery_mode(PERSISTENT);
+        self.publish("", &self.outlet.names.dead_queue(), &self.message.0, properties).await
     }
 }
 
-/// Failed jobs, and messages that are no jobs at all: a person may want to see them.
+/// What is wrong with a message as such: its upstream has to be mended, not the data of a person.
+const POISON: [&str; 5] =
+    ["MALFORMED_JOB", "MESSAGE_TOO_LARGE", "INVALID_ID", "INVALID_IDEMPOTENCY_KEY", "UNKNOWN_FIELD"];
+
+fn is_poison(problem: &Problem) -> bool {
+    POISON.contains(&problem.code.as_str())
+}
+
+/// Failed jobs, and messages that were refused here because they are no jobs: a person has to see them.
 fn is_dead(event: &Event) -> bool {
-    event.event_type == EventType::Failed || event.errors.iter().any(|problem| problem.code == "MALFORMED_JOB")
+    let is_refused_here = event.event_type == EventType::Rejected && event.attempts == 0;
+    event.event_type == EventType::Failed || is_refused_here && event.errors.iter().any(is_poison)
 }
 
 crate::domain::private::debug_redacted!(AmqpHandle);

@@ -1,4 +1,4 @@
-//! The exchanges and queues, as data: declared at the start, verified, or printed as definitions.
+//! The exchanges and queues, as data: declared or verified by `establish`, printed by [`super::definitions`].
 //!
 //! ```text
 //! upstream ─> PREFIX.jobs (direct) ─> PREFIX.jobs.signup, PREFIX.jobs.bulk (quorum)
@@ -9,9 +9,8 @@
 
 use std::time::Duration;
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::ExchangeKind;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
-use lapin::{Channel, ExchangeKind};
 
 use crate::domain::Lane;
 
@@ -152,52 +151,6 @@ impl Topology {
         }
         Self { exchanges, queues, bindings }
     }
-
-    /// Declares everything. What is there already with the same arguments stays as it is.
-    ///
-    /// # Errors
-    /// The broker's refusal: something is there with other arguments, or the user may not declare it.
-    pub async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
-        for exchange in &self.exchanges {
-            let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-            channel
-                .exchange_declare(short(&exchange.name), exchange.kind.clone(), options, table(&exchange.arguments))
-                .await?;
-        }
-        for queue in &self.queues {
-            channel.queue_declare(short(&queue.name), QueueDeclareOptions::durable(), table(&queue.arguments)).await?;
-        }
-        for Binding { exchange, queue, routing_key } in &self.bindings {
-            channel
-                .queue_bind(
-                    short(queue),
-                    short(exchange),
-                    short(routing_key),
-                    QueueBindOptions::default(),
-                    FieldTable::default(),
-                )
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Checks that everything is there, without changing anything. Arguments can't be seen this way.
-    ///
-    /// # Errors
-    /// The broker's refusal, which names what is missing.
-    pub async fn verify(&self, channel: &Channel) -> lapin::Result<()> {
-        for exchange in &self.exchanges {
-            let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-            channel
-                .exchange_declare(short(&exchange.name), exchange.kind.clone(), options, FieldTable::default())
-                .await?;
-        }
-        for queue in &self.queues {
-            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-            channel.queue_declare(short(&queue.name), options, FieldTable::default()).await?;
-        }
-        Ok(())
-    }
 }
 
 /// The delay step for a wait: the shortest that is long enough, else the longest.
@@ -221,7 +174,7 @@ fn dead_lettering(exchange: String, routing_key: String) -> [(&'static str, Argu
     ]
 }
 
-fn table(arguments: &[(&'static str, Argument)]) -> FieldTable {
+pub(super) fn table(arguments: &[(&'static str, Argument)]) -> FieldTable {
     let mut table = FieldTable::default();
     for (name, value) in arguments {
         let value = match value {

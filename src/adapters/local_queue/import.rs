@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use sha2::{Digest, Sha256};
 
 use super::open::LocalQueueError;
-use super::{DONE, WAITING, lane_code, outcome_code};
+use super::{DONE, LAST_FINISHED, WAITING, lane_code, outcome_code};
 use crate::domain::{Event, EventType, IdempotencyKey, Job, Lane, Timestamp};
 
 /// Rows in a transaction: large enough that its commit (milliseconds) weighs little, small enough that another
@@ -34,6 +34,9 @@ pub enum Kind {
     Run,
     /// An import's, for a worker: its keys are enough.
     Import,
+    /// None of this queue's: the rows go elsewhere, and only their keys and emails are kept, to find the rows that repeat
+    /// or contradict each other.
+    Index,
 }
 
 /// What the queue knows of a batch already.
@@ -146,7 +149,7 @@ impl Importer {
                     connection.last_insert_rowid()
                 }
             };
-            let finished = connection.query_row("SELECT coalesce(max(finished), 0) FROM jobs", [], |row| row.get(0))?;
+            let finished = connection.query_row(LAST_FINISHED, [], |row| row.get(0))?;
             connection.commit()?;
             Ok(Some((id, finished)))
         };
@@ -278,7 +281,7 @@ impl Importer {
                 lane_code(lane),
                 WAITING,
                 now.unix_ms(),
-                body,
+                (self.kind != Kind::Index).then_some(body),
             ])?;
         let seq = if inserted == 1 {
             self.connection.last_insert_rowid()
@@ -316,7 +319,7 @@ impl Importer {
     }
 
     fn note_row(&mut self, place: Place, seq: i64, is_repeat: bool) -> rusqlite::Result<()> {
-        if self.kind == Kind::Import {
+        if self.kind != Kind::Run {
             return Ok(());
         }
         self.connection

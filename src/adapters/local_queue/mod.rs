@@ -3,7 +3,7 @@
 //!
 //! Any number of processes may put jobs in ([`import`]); one may work ([`lock`]). The worker's side is a thread
 //! that owns its connection and commits in groups ([`store`]); [`source`] puts the ports on top of it, and
-//! [`report`] reads what became of the rows.
+//! [`report`] reads what became of the rows; [`dead`] looks after failed jobs.
 //!
 //! **Invariants**
 //! - A job's outcome and its leaving the queue are one transaction: the job's row turns from waiting to done.
@@ -11,10 +11,13 @@
 //! - Keys are unique over waiting and finished jobs, so a finished job isn't done again.
 //! - What is in hand is not written down: a crash puts everything in hand back by itself.
 
+pub mod dead;
+pub mod depth;
 pub mod export;
 pub mod import;
 pub mod lock;
 pub mod open;
+pub mod purge;
 pub mod report;
 pub mod source;
 pub mod store;
@@ -27,6 +30,11 @@ const WAITING: i64 = 0;
 const DONE: i64 = 1;
 /// `jobs.state`: over, and kept with its message for a person to look at.
 const DEAD: i64 = 2;
+
+/// The last number that a finished job was given. Not only the jobs' own: one that was taken back from the dead has none
+/// any more, and its old one must not be given again, because the events file is past it.
+const LAST_FINISHED: &str =
+    "SELECT max((SELECT coalesce(max(finished), 0) FROM jobs), (SELECT coalesce(max(finished), 0) FROM exports))";
 
 const fn lane_code(lane: Lane) -> i64 {
     match lane {

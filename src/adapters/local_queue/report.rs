@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 
 use super::open::LocalQueueError;
 use super::outcome_of;
-use crate::domain::{Event, EventType};
+use crate::domain::{Event, EventType, Timestamp};
 
 /// Jobs or rows by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -63,6 +63,32 @@ pub fn jobs(connection: &Connection, path: &Path) -> Result<Tally, LocalQueueErr
         + (SELECT count(*) FROM jobs WHERE state = 0 AND due_ms > 0)
         FROM jobs WHERE finished IS NOT NULL";
     tally(connection, QUERY, &[]).map_err(|error| LocalQueueError::from_sqlite(path, &error))
+}
+
+/// Users that were created since then, or may have been by a request whose answer isn't known yet: by the minute of
+/// the last request, with their number.
+///
+/// Reads every job: seconds for a million. Asked for once, at the start, and only where a limit needs it.
+///
+/// # Errors
+/// [`LocalQueueError`] where the file can't be read.
+pub fn created_since(
+    connection: &Connection,
+    path: &Path,
+    since: Timestamp,
+) -> Result<Vec<(Timestamp, u64)>, LocalQueueError> {
+    let read = || -> rusqlite::Result<Vec<_>> {
+        let mut statement = connection.prepare(
+            "SELECT last_sent_ms / 60000, count(*) FROM jobs
+             WHERE last_sent_ms >= ?1 AND (state = 0 OR outcome IN (0, 3)) GROUP BY 1",
+        )?;
+        let minute = |row: &rusqlite::Row<'_>| {
+            let minute: i64 = row.get(0)?;
+            Ok((Timestamp::from_unix_ms(minute * 60_000), row.get(1)?))
+        };
+        statement.query_map([since.unix_ms()], minute)?.collect()
+    };
+    read().map_err(|error| LocalQueueError::from_sqlite(path, &error))
 }
 
 /// Rows of a batch by outcome. A row that repeats an earlier one counts as existing once that was created.
@@ -144,7 +170,7 @@ fn row_result(row: &rusqlite::Row<'_>, path: &Path) -> Result<RowResult, LocalQu
     Ok(RowResult { record, event_type, is_repeat, event })
 }
 
-/// Events that finished after the `finished`-th, in order, at most `max`. Each with its number.
+/// Events that finished after the `finished`-th, in order, at most `max`. Each with its number. Purged ones are left out.
 ///
 /// # Errors
 /// [`LocalQueueError`] where the file can't be read.
@@ -156,7 +182,9 @@ pub fn events_after(
 ) -> Result<Vec<(i64, String)>, LocalQueueError> {
     let read = || -> rusqlite::Result<Vec<(i64, String)>> {
         connection
-            .prepare_cached("SELECT finished, event FROM jobs WHERE finished > ?1 ORDER BY finished LIMIT ?2")?
+            .prepare_cached(
+                "SELECT finished, event FROM jobs WHERE finished > ?1 AND event IS NOT NULL ORDER BY finished LIMIT ?2",
+            )?
             .query_map(params![finished, i64::try_from(max).unwrap_or(i64::MAX)], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect()
     };

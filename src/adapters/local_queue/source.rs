@@ -10,6 +10,7 @@ use super::store::{Claim, Claimed, Store};
 use crate::clock::Clock;
 use crate::domain::decide::History;
 use crate::domain::{Event, Lane, Timestamp};
+use crate::failpoint;
 use crate::ports::{Delivery, JobSource, QueueError, Settle};
 
 /// Most jobs taken from the file ahead of the pipeline: bounds the memory.
@@ -63,6 +64,7 @@ impl JobSource for LocalSource {
             if let Some(Claimed { seq, body, history }) = self.ahead.pop_front() {
                 let handle = LocalHandle { seq, store: self.store.clone(), clock: self.clock };
                 let body = body.into_bytes();
+                failpoint::pass("received");
                 return Ok(Some(Delivery { lane: self.lane, body, message_id: None, history, handle }));
             }
             match self.claim().await? {
@@ -84,7 +86,10 @@ pub struct LocalHandle {
 
 impl Settle for LocalHandle {
     async fn record_intent(&mut self, now: Timestamp) -> Result<(), QueueError> {
-        self.store.intent(self.seq, now).await
+        failpoint::pass("before_intent");
+        self.store.intent(self.seq, now).await?;
+        failpoint::pass("after_intent");
+        Ok(())
     }
 
     async fn retract_intent(&mut self) -> Result<(), QueueError> {
@@ -92,10 +97,16 @@ impl Settle for LocalHandle {
     }
 
     async fn finish(self, event: Event) -> Result<(), QueueError> {
-        self.store.finish(self.seq, event).await
+        failpoint::pass("before_finish");
+        self.store.finish(self.seq, event).await?;
+        failpoint::pass("after_finish");
+        Ok(())
     }
 
     async fn put_back(self, history: History, delay: Duration) -> Result<(), QueueError> {
-        self.store.put_back(self.seq, history, self.clock.now().plus(delay)).await
+        failpoint::pass("before_put_back");
+        self.store.put_back(self.seq, history, self.clock.now().plus(delay)).await?;
+        failpoint::pass("after_put_back");
+        Ok(())
     }
 }

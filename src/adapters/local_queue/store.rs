@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
 use super::open::LocalQueueError;
-use super::{DEAD, DONE, WAITING, lane_code, outcome_code};
+use super::{DEAD, DONE, LAST_FINISHED, WAITING, lane_code, outcome_code};
 use crate::domain::decide::History;
 use crate::domain::private::debug_redacted;
 use crate::domain::{Event, EventType, Lane, Timestamp};
@@ -64,7 +64,7 @@ impl Store {
     /// [`LocalQueueError`] where the file can't be read or no thread can be started.
     pub fn start(connection: Connection, path: &Path, on_finished: OnFinished) -> Result<Self, LocalQueueError> {
         let finished: i64 = connection
-            .query_row("SELECT coalesce(max(finished), 0) FROM jobs", [], |row| row.get(0))
+            .query_row(LAST_FINISHED, [], |row| row.get(0))
             .map_err(|error| LocalQueueError::from_sqlite(path, &error))?;
         let (commands, inbox) = mpsc::channel(GROUP_MAX);
         let state = State { finished, cursors: [0; 2], in_hand: HashSet::new(), path: path.to_owned() };

@@ -422,3 +422,28 @@ async fn an_events_file_that_is_cut_while_it_is_open_begins_with_the_next_event(
     let noted: u64 = queue.connection().query_row("SELECT bytes FROM exports", [], |row| row.get(0)).unwrap();
     assert_eq!(noted, text.len() as u64);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_day_has_created_is_known_after_a_restart() {
+    let queue = Queue::new();
+    queue.import(&[&THREE[..], &[("d@example.com", "Rome"), ("e@example.com", "Rome")]].concat());
+    let store = queue.store();
+    let mut source = source(&store);
+    let minute = 60_000;
+    let existing = Outcome::Existing { service_id: None };
+    // A day ago, created, not created, answer never came; the last was never sent.
+    for (sent_at, outcome) in
+        [(minute, Some(created())), (3 * minute, Some(created())), (3 * minute, Some(existing)), (3 * minute + 1, None)]
+    {
+        let mut delivery = source.receive().await.unwrap().unwrap();
+        delivery.handle.record_intent(Timestamp::from_unix_ms(sent_at)).await.unwrap();
+        if let Some(outcome) = outcome {
+            let event = event(&delivery, outcome);
+            delivery.handle.finish(event).await.unwrap();
+        }
+    }
+    drop((source, store));
+    let since = Timestamp::from_unix_ms(2 * minute);
+    let created = report::created_since(&queue.connection(), &queue.path, since).unwrap();
+    assert_eq!(created, [(Timestamp::from_unix_ms(3 * minute), 2)]);
+}

@@ -41,6 +41,10 @@ fn reply(status: &str, headers: &str, body: &str) -> String {
 }
 
 fn client(base_url: Url) -> PluHttp {
+    counting_client(base_url, Metrics::new().unwrap())
+}
+
+fn counting_client(base_url: Url, metrics: Metrics) -> PluHttp {
     // The first test of the process installs it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = PluHttpConfig {
@@ -52,7 +56,7 @@ fn client(base_url: Url) -> PluHttp {
         page_size: 7,
         key_used: KeyUsedMarks { codes: Vec::new(), words: vec!["idempotency".to_owned()] },
     };
-    PluHttp::new(config, Clock::System).unwrap()
+    PluHttp::new(config, Clock::System, metrics).unwrap()
 }
 
 async fn create(base_url: Url) -> Answer {
@@ -189,4 +193,43 @@ fn endpoints_join_base_urls_with_and_without_a_slash() {
         let url = endpoint(&Url::parse(base).unwrap(), "v2/partner/card/users").unwrap();
         assert_eq!(url.as_str(), "https://services.getplu.com/api/v2/partner/card/users");
     }
+}
+
+#[tokio::test]
+async fn every_request_is_counted_with_its_answer_and_status() {
+    let (url, _requests) = server(|stream, request| {
+        let answer = if request.starts_with("POST") { reply("503 Busy", "", "") } else { reply("429 Slow", "", "{}") };
+        stream.write_all(answer.as_bytes()).unwrap();
+    });
+    let metrics = Metrics::new().unwrap();
+    let client = counting_client(url, metrics.clone());
+    let key = IdempotencyKey::parse("550e8400-e29b-41d4-a716-446655440000").unwrap();
+    client.create(&key, "{}").await;
+    client.page(0).await.unwrap_err();
+    client.page(50).await.unwrap_err();
+    let nobody = Url::parse("http://127.0.0.1:1/api").unwrap();
+    counting_client(nobody, metrics.clone()).create(&key, "{}").await;
+    let text = metrics.render();
+    for (labels, count) in [
+        (r#"answer="server_error",endpoint="create",status="503""#, 1),
+        (r#"answer="throttled",endpoint="list",status="429""#, 2),
+        (r#"answer="not_sent",endpoint="create",status="none""#, 1),
+    ] {
+        let line = format!("plu_onboard_api_requests_total{{{labels}}} {count}\n");
+        assert!(text.contains(&line), "{line} in {text}");
+    }
+    let seen: Vec<String> = metrics.facts.errors().into_iter().map(|error| error.code).collect();
+    assert_eq!(seen, ["NOT_SENT", "THROTTLED", "SERVER_ERROR"]);
+}
+
+#[tokio::test]
+async fn a_creation_carries_the_trace_that_its_job_came_with() {
+    let (url, requests) = server(|stream, _| stream.write_all(reply("201 Created", "", CREATED).as_bytes()).unwrap());
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let spans = Metrics::new().unwrap().spans;
+    let parent = crate::domain::TraceContext::parse(trace);
+    spans.begin(parent, || Clock::System.now()).work(create(url.clone())).await;
+    assert!(requests.recv().unwrap().contains(&format!("\r\ntraceparent: {trace}\r\n")));
+    spans.begin(None, || Clock::System.now()).work(create(url)).await;
+    assert!(!requests.recv().unwrap().contains("traceparent"));
 }

@@ -228,6 +228,32 @@ async fn control_changes_a_running_sandbox() {
 }
 
 #[tokio::test]
+async fn faults_look_over_http_as_they_do_on_a_bad_network() {
+    let rig = Rig::start(SandboxConfig::default()).await;
+    for (nth, fault) in ["drop", "cut", "drip", "html-502", "429-date", "truncated"].into_iter().enumerate() {
+        assert_eq!(rig.control(json!({"faults": [format!("{fault}=1/1")]})).await, 204);
+        let limit = std::time::Duration::from_millis(if fault == "drip" { 300 } else { 30_000 });
+        let response = rig.create(nth as u128, &body(&format!("user{nth}@example.com"))).timeout(limit).send().await;
+        match fault {
+            "drop" => assert!(response.unwrap_err().is_request()),
+            "cut" => assert!(!response.unwrap().bytes().await.unwrap_err().is_timeout()),
+            "drip" => assert!(response.unwrap().bytes().await.unwrap_err().is_timeout()),
+            "html-502" => assert_eq!(response.unwrap().headers()["content-type"], "text/html"),
+            "429-date" => {
+                let response = response.unwrap();
+                assert!(response.headers()["retry-after"].to_str().unwrap().ends_with(" GMT"));
+            }
+            _ => assert!(serde_json::from_str::<Value>(&response.unwrap().text().await.unwrap()).is_err()),
+        }
+    }
+    assert_eq!(rig.control(json!({"faults": []})).await, 204);
+    assert_eq!(answer(rig.create(99, &body("last@example.com"))).await.0, 201);
+    let stats = rig.sandbox.stats();
+    // All but the dropped and the throttled one took effect.
+    assert_eq!((stats.model.users, stats.faults_injected), (5, 6));
+}
+
+#[tokio::test]
 async fn stats_over_http_are_the_stats_in_process() {
     let rig = Rig::start(SandboxConfig::default()).await;
     answer(rig.create(1, &body("jane@example.com"))).await;

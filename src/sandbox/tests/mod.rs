@@ -1,6 +1,7 @@
 //! The sandbox from outside, by its public types: the pure model directly, then the same over HTTP.
 
 mod fixture;
+mod hostile;
 mod http;
 mod keys;
 mod list;

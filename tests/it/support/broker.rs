@@ -1,5 +1,8 @@
 //! A RabbitMQ of the tests' own: own node name, ports and data, so that it can be killed and started again.
 
+#[path = "broker/control.rs"]
+mod control;
+
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
@@ -8,10 +11,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use lapin::options::{
-    BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use plu_onboard::adapters::amqp::topology::{Names, Topology};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
@@ -39,13 +43,18 @@ pub(crate) struct Received {
 
 impl Broker {
     pub(crate) fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// With more lines for `rabbitmq.conf`.
+    pub(crate) fn start_with(more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // A port is free until somebody else takes it; all three are asked for at once, so they differ.
         let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let [port, dist_port, epmd_port] = listeners.each_ref().map(|free| free.local_addr().unwrap().port());
         drop(listeners);
         fs::write(folder.path().join("enabled_plugins"), "[].").unwrap();
-        fs::write(folder.path().join("rabbitmq.conf"), format!("listeners.tcp.1 = 127.0.0.1:{port}\n")).unwrap();
+        fs::write(folder.path().join("rabbitmq.conf"), format!("listeners.tcp.1 = 127.0.0.1:{port}\n{more}")).unwrap();
         let epmd = Command::new("epmd")
             .args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"])
             .stdout(Stdio::null())
@@ -108,11 +117,21 @@ impl Broker {
         })
     }
 
+    /// Declares everything that a worker of this prefix would.
+    pub(crate) fn declare(&self, prefix: &str) {
+        self.with_channel(async |channel| Topology::new(&Names::new(prefix)).declare(&channel).await);
+    }
+
     /// Puts jobs on a lane and waits for the broker's confirms.
     pub(crate) fn publish(&self, prefix: &str, lane: &str, bodies: &[String]) {
+        self.publish_with(prefix, lane, bodies, &BasicProperties::default());
+    }
+
+    /// The same with headers and other properties.
+    pub(crate) fn publish_with(&self, prefix: &str, lane: &str, bodies: &[String], properties: &BasicProperties) {
         self.with_channel(async |channel| {
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
-            let properties = BasicProperties::default().with_delivery_mode(2);
+            let properties = properties.clone().with_delivery_mode(2);
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
             let mut confirms = Vec::new();
             for body in bodies {
@@ -139,6 +158,28 @@ impl Broker {
         self.with_channel(async |channel| {
             Ok(channel.queue_declare(queue.into(), options, FieldTable::default()).await?.message_count())
         })
+    }
+
+    /// The headers of everything that is ready in a queue, which stays there.
+    pub(crate) fn headers(&self, queue: &str) -> Vec<FieldTable> {
+        self.with_channel(async |channel| {
+            let mut headers = Vec::new();
+            while let Some(message) = channel.basic_get(queue.into(), BasicGetOptions::default()).await? {
+                headers.push(message.properties.headers().clone().unwrap_or_default());
+            }
+            Ok(headers)
+        })
+    }
+
+    /// Takes messages and gives them back until the broker gives up on each of them.
+    pub(crate) fn return_until_dead(&self, queue: &str) {
+        self.with_channel(async |channel| {
+            while let Some(message) = channel.basic_get(queue.into(), BasicGetOptions::default()).await? {
+                let again = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+                message.acker.nack(again).await?;
+            }
+            Ok(())
+        });
     }
 
     /// Takes everything that is ready out of a queue.
@@ -169,11 +210,7 @@ impl Drop for Broker {
 fn spawn(folder: &Path, port: u16, dist_port: u16, epmd_port: u16, node: &str) -> Child {
     let file = |name: &str| folder.join(name);
     let log = fs::OpenOptions::new().create(true).append(true).open(file("out.log")).unwrap();
-    Command::new(server_script())
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .env("HOME", folder)
-        .env("RABBITMQ_NODENAME", node)
+    script("rabbitmq-server", folder, epmd_port, node)
         .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
         .env("RABBITMQ_NODE_PORT", port.to_string())
         .env("RABBITMQ_DIST_PORT", dist_port.to_string())
@@ -186,7 +223,6 @@ fn spawn(folder: &Path, port: u16, dist_port: u16, epmd_port: u16, node: &str) -
         .env("RABBITMQ_GENERATED_CONFIG_DIR", file("config"))
         .env("RABBITMQ_PID_FILE", file("pid"))
         .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1} -start_epmd false")
-        .env("ERL_EPMD_PORT", epmd_port.to_string())
         .env("ERL_EPMD_ADDRESS", "127.0.0.1")
         .process_group(0)
         .stdin(Stdio::null())
@@ -196,10 +232,22 @@ fn spawn(folder: &Path, port: u16, dist_port: u16, epmd_port: u16, node: &str) -
         .unwrap()
 }
 
+/// One of RabbitMQ's own scripts, in the environment of our node.
+fn script(name: &str, folder: &Path, epmd_port: u16, node: &str) -> Command {
+    let mut command = Command::new(installed(name));
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", folder)
+        .env("RABBITMQ_NODENAME", node)
+        .env("ERL_EPMD_PORT", epmd_port.to_string());
+    command
+}
+
 /// Debian's wrapper in /usr/sbin changes the user and can't write to our folder; this is what it wraps.
-fn server_script() -> PathBuf {
+fn installed(name: &str) -> PathBuf {
     let installed = fs::read_dir("/usr/lib/rabbitmq/lib").expect("rabbitmq-server is missing: tests/run installs it");
-    let server = installed.filter_map(Result::ok).map(|entry| entry.path().join("sbin/rabbitmq-server"));
+    let server = installed.filter_map(Result::ok).map(|entry| entry.path().join("sbin").join(name));
     server.into_iter().find(|script| script.exists()).expect("rabbitmq-server is missing: tests/run installs it")
 }
 

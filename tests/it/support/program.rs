@@ -43,6 +43,12 @@ impl Program {
         self.env(&format!("PLU_ONBOARD__{}", key.replace('.', "__").to_uppercase()), value)
     }
 
+    /// More words for its command line.
+    pub(crate) fn with(mut self, arguments: &str) -> Self {
+        self.0.args(arguments.split_whitespace());
+        self
+    }
+
     pub(crate) fn without_key(mut self) -> Self {
         self.0.env_remove("PLU_API_KEY");
         self
@@ -53,6 +59,15 @@ impl Program {
         let (lines, received) = channel();
         follow(child.stdout.take().unwrap(), Pipe::Stdout, lines.clone());
         follow(child.stderr.take().unwrap(), Pipe::Stderr, lines);
+        Running { child, lines: received, seen: Finished::default() }
+    }
+
+    /// Starts it with nobody at the other end of its standard error, as behind `2>&1 | head`.
+    pub(crate) fn start_unheard(mut self) -> Running {
+        let mut child = self.0.spawn().unwrap();
+        drop(child.stderr.take());
+        let (lines, received) = channel();
+        follow(child.stdout.take().unwrap(), Pipe::Stdout, lines);
         Running { child, lines: received, seen: Finished::default() }
     }
 
@@ -128,6 +143,14 @@ impl Running {
         self.wait()
     }
 
+    /// Waits for its end, which must be a sudden one.
+    #[cfg(feature = "failpoints")]
+    pub(crate) fn dies(mut self) -> Finished {
+        let finished = self.wait();
+        assert_eq!(finished.code, None, "it was to be killed. {finished}");
+        finished
+    }
+
     /// Waits until something has come true, while the program runs.
     pub(crate) fn until(&mut self, what: &str, mut has_come: impl FnMut() -> bool) {
         self.wait_for(what, |_| has_come());
@@ -136,6 +159,34 @@ impl Running {
     /// Waits until the program has said this, on either pipe.
     pub(crate) fn says(&mut self, text: &str) {
         self.wait_for(text, |seen| seen.contains(text));
+    }
+
+    /// Waits until the program has said this so often.
+    pub(crate) fn says_times(&mut self, text: &str, times: usize) {
+        self.wait_for(&format!("{text} ({times} times)"), |seen| seen.times(text) >= times);
+    }
+
+    /// What it has said so far.
+    pub(crate) fn said_so_far(&self) -> &Finished {
+        &self.seen
+    }
+
+    /// Waits until it says where its status page is. Returns address and port.
+    pub(crate) fn serves(&mut self) -> String {
+        let place = |seen: &Finished| {
+            let said = seen.stderr.split("status page").nth(1)?.split_once("http://")?.1;
+            said.split_once('/').map(|(address, _)| address.to_owned())
+        };
+        self.wait_for("where the status page is", |seen| place(seen).is_some());
+        place(&self.seen).unwrap()
+    }
+
+    /// How often it has said this so far.
+    pub(crate) fn count(&mut self, text: &str) -> usize {
+        while let Ok(line) = self.lines.try_recv() {
+            self.seen.add(line);
+        }
+        self.seen.stderr.matches(text).count()
     }
 
     fn wait_for(&mut self, what: &str, mut has_come: impl FnMut(&Finished) -> bool) {
@@ -195,6 +246,11 @@ impl Finished {
 
     pub(crate) fn contains(&self, text: &str) -> bool {
         self.stdout.contains(text) || self.stderr.contains(text)
+    }
+
+    /// How often this was said.
+    pub(crate) fn times(&self, text: &str) -> usize {
+        self.stdout.matches(text).count() + self.stderr.matches(text).count()
     }
 
     /// Every one of these must have been said.

@@ -1,0 +1,40 @@
+//! How fast, at what cost: the worker beside a minimal loop of lapin and reqwest and a bare HTTP client, in one
+//! interleaved run on a broker and an API stand-in of its own. Prints tables; asserts nothing.
+//!
+//! `cargo bench --bench worker` runs all; `cargo bench --bench worker -- broker memory` runs parts: `broker`,
+//! `latency`, `embedded`, `idle`, `memory`, `scale`. `ROUNDS=9` changes the number of rounds (5).
+//!
+//! The program starts itself again for each part that must be a process of its own: the stand-in, the minimal loop
+//! and the bare client.
+
+#![expect(clippy::print_stdout, reason = "tables are what it makes")]
+#![expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+
+#[expect(dead_code, clippy::unwrap_used, reason = "it is written for the tests, which use all of it")]
+#[path = "../../tests/it/support/broker.rs"]
+mod broker;
+mod jobs;
+mod minimal;
+mod parts;
+mod process;
+mod stand_in;
+mod table;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = || tokio::runtime::Runtime::new().expect("threads");
+    match words[..] {
+        ["stand-in", latency_ms] => runtime().block_on(stand_in::serve(number(latency_ms))),
+        ["minimal", amqp, api, window] => runtime().block_on(minimal::consume(amqp, api, number(window))),
+        ["bare", api, in_flight, requests] => {
+            runtime().block_on(minimal::post(api, number(in_flight), number(requests)));
+        }
+        _ => parts::run(&words),
+    }
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> T {
+    text.parse().ok().expect("a number")
+}

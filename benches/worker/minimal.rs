@@ -1,0 +1,75 @@
+//! What a programmer writes in an afternoon with the same two libraries: no validation, no key, no retry, no metrics.
+//! Consume, POST, publish with a confirm, acknowledge; many at once. And the POST alone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::StreamExt;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Connection, ConnectionProperties};
+use tokio::sync::Semaphore;
+
+use crate::jobs::message;
+
+pub(crate) async fn consume(amqp: &str, api: &str, window: u16) {
+    let consuming = Connection::connect(amqp, ConnectionProperties::default()).await.expect("a broker");
+    let publishing = Connection::connect(amqp, ConnectionProperties::default()).await.expect("a broker");
+    let channel = consuming.create_channel().await.expect("a channel");
+    let results = publishing.create_channel().await.expect("a channel");
+    results.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
+    channel.basic_qos(window, BasicQosOptions::default()).await.expect("a prefetch");
+    let mut deliveries = channel
+        .basic_consume(
+            "plu.onboarding.jobs.bulk".into(),
+            "minimal".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .expect("a consumer");
+    let client = reqwest::Client::new();
+    let url: Arc<str> = format!("{api}/v2/partner/card/users").into();
+    while let Some(Ok(delivery)) = deliveries.next().await {
+        let (client, results, url) = (client.clone(), results.clone(), Arc::clone(&url));
+        tokio::spawn(async move {
+            let request = client.post(&*url).header("content-type", "application/json").body(delivery.data);
+            let answer = request.send().await.expect("an answer").bytes().await.expect("a body");
+            results
+                .basic_publish(
+                    "plu.onboarding.events".into(),
+                    "user.created".into(),
+                    BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() },
+                    &answer,
+                    BasicProperties::default().with_delivery_mode(2),
+                )
+                .await
+                .expect("a channel")
+                .await
+                .expect("a confirm");
+            delivery.acker.ack(BasicAckOptions::default()).await.expect("an acknowledgement");
+        });
+    }
+}
+
+/// Posts so many jobs with so many on their way at once.
+pub(crate) async fn post(api: &str, in_flight: usize, requests: usize) {
+    let client = reqwest::Client::new();
+    let url: Arc<str> = format!("{api}/v2/partner/card/users").into();
+    let slots = Arc::new(Semaphore::new(in_flight));
+    let done = Arc::new(AtomicUsize::new(0));
+    for n in 0..requests {
+        let slot = Arc::clone(&slots).acquire_owned().await.expect("a slot");
+        let (client, url, done) = (client.clone(), Arc::clone(&url), Arc::clone(&done));
+        tokio::spawn(async move {
+            let request = client.post(&*url).header("content-type", "application/json").body(message(n));
+            let _ = request.send().await.expect("an answer").bytes().await.expect("a body");
+            done.fetch_add(1, Ordering::Relaxed);
+            drop(slot);
+        });
+    }
+    let _ = slots.acquire_many(u32::try_from(in_flight).expect("few")).await;
+    assert_eq!(done.load(Ordering::Relaxed), requests);
+}

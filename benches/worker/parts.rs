@@ -1,0 +1,364 @@
+//! The measurements, each on a broker of its own where it needs one.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, QueueDeclareOptions, QueuePurgeOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection, ConnectionProperties, Consumer};
+use tokio::runtime::Runtime;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::broker::Broker;
+use crate::jobs::{message, write_csv};
+use crate::process::Process;
+use crate::table::{median, percentile, row, title};
+
+const PREFIX: &str = "plu.onboarding";
+const BULK: &str = "plu.onboarding.jobs.bulk";
+const UNROUTED: &str = "plu.onboarding.events.unrouted";
+const JOBS: usize = 20_000;
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+pub(crate) fn run(words: &[&str]) {
+    let wanted = |part: &str| words.is_empty() || words.contains(&part);
+    println!("Medians of {} interleaved rounds.", rounds());
+    if wanted("broker") {
+        throughput();
+        slow_api();
+    }
+    if wanted("latency") {
+        latency();
+    }
+    if wanted("embedded") {
+        embedded();
+    }
+    if wanted("idle") {
+        idle();
+    }
+    if wanted("memory") {
+        memory();
+    }
+    if wanted("scale") {
+        scale();
+    }
+}
+
+fn rounds() -> usize {
+    std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
+}
+
+/// A broker with the worker's topology, and a channel to look at it.
+struct Field {
+    broker: Broker,
+    runtime: Runtime,
+    channel: Channel,
+    _connection: Connection,
+    folder: tempfile::TempDir,
+}
+
+impl Field {
+    fn new() -> Self {
+        let broker = Broker::start();
+        broker.declare(PREFIX);
+        let runtime = Runtime::new().expect("threads");
+        let (connection, channel) = runtime.block_on(async {
+            let connection =
+                Connection::connect(&broker.url(), ConnectionProperties::default()).await.expect("a broker");
+            let channel = connection.create_channel().await.expect("a channel");
+            (connection, channel)
+        });
+        Self { broker, runtime, channel, _connection: connection, folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn ready(&self, queue: &str) -> usize {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let state = self.runtime.block_on(self.channel.queue_declare(queue.into(), options, FieldTable::default()));
+        state.expect("a queue").message_count() as usize
+    }
+
+    fn purge(&self) {
+        for queue in [BULK, UNROUTED] {
+            let purged = self.runtime.block_on(self.channel.queue_purge(queue.into(), QueuePurgeOptions::default()));
+            purged.expect("a queue");
+        }
+    }
+
+    fn fill(&self, jobs: std::ops::Range<usize>) {
+        let jobs: Vec<usize> = jobs.collect();
+        for chunk in jobs.chunks(10_000) {
+            let bodies: Vec<String> = chunk.iter().copied().map(message).collect();
+            self.broker.publish(PREFIX, "bulk", &bodies);
+        }
+    }
+
+    fn pause(&self, duration: Duration) {
+        self.runtime.block_on(async { sleep(duration).await });
+    }
+
+    fn events(&self) -> Consumer {
+        let consumer = self.channel.basic_consume(
+            UNROUTED.into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
+        self.runtime.block_on(consumer).expect("a consumer")
+    }
+
+    /// The worker on this broker.
+    fn worker(&self, api: &str, concurrency: usize, rate: u32) -> Process {
+        let arguments =
+            format!("worker --queue {} --api-url {api} --rate {rate} --concurrency {concurrency}", self.broker.url());
+        Process::onboard(self.folder.path(), &arguments, &[])
+    }
+
+    /// Jobs per second of a consumer that has begun, from its first events to its last, and its CPU seconds for 1,000.
+    fn drained(&self, consumer: &Process, jobs: usize) -> (f64, f64) {
+        let (mut start, mut first) = (Instant::now(), 0);
+        loop {
+            let done = self.ready(UNROUTED);
+            if first == 0 && done > 0 {
+                (start, first) = (Instant::now(), done);
+            }
+            if done >= jobs {
+                let rate = (done - first) as f64 / start.elapsed().as_secs_f64();
+                return (rate, consumer.cpu_s() * 1_000.0 / done as f64);
+            }
+            self.pause(LOOK_EVERY);
+        }
+    }
+}
+
+fn stand_in(latency_ms: u64) -> (Process, String) {
+    let mut process = Process::again(&["stand-in", &latency_ms.to_string()]);
+    let url = format!("http://127.0.0.1:{}/api", process.line());
+    (process, url)
+}
+
+/// Who takes part.
+#[derive(Clone, Copy)]
+enum Loop {
+    Worker(usize),
+    Minimal(usize),
+}
+
+impl Loop {
+    fn name(self) -> String {
+        match self {
+            Self::Worker(in_flight) => format!("plu-onboard, {in_flight} in flight"),
+            Self::Minimal(in_flight) => format!("minimal loop, {in_flight} in flight"),
+        }
+    }
+
+    fn start(self, field: &Field, api: &str) -> Process {
+        match self {
+            Self::Worker(in_flight) => field.worker(api, in_flight, 0),
+            Self::Minimal(in_flight) => Process::again(&["minimal", &field.broker.url(), api, &in_flight.to_string()]),
+        }
+    }
+}
+
+fn throughput() {
+    let contestants = [Loop::Worker(64), Loop::Worker(256), Loop::Minimal(64), Loop::Minimal(256)];
+    let mut rates = vec![Vec::new(); contestants.len()];
+    let mut costs = rates.clone();
+    let mut memory = rates.clone();
+    let field = Field::new();
+    for _ in 0..rounds() {
+        for (n, contestant) in contestants.into_iter().enumerate() {
+            field.purge();
+            field.fill(0..JOBS);
+            let (_api, url) = stand_in(0);
+            let process = contestant.start(&field, &url);
+            let (rate, cost) = field.drained(&process, JOBS);
+            rates[n].push(rate);
+            costs[n].push(cost);
+            memory[n].push(process.memory_mib().0);
+        }
+    }
+    title(
+        "20,000 jobs from RabbitMQ, API at 0 ms",
+        &["loop", "jobs/s", "CPU s per 1,000", "peak MiB", "jobs/s of minimal 256", "CPU of minimal 256"],
+    );
+    let base = (median(&mut rates[3]), median(&mut costs[3]));
+    for (n, contestant) in contestants.into_iter().enumerate() {
+        let (rate, cost) = (median(&mut rates[n]), median(&mut costs[n]));
+        row(&[
+            contestant.name(),
+            format!("{rate:.0}"),
+            format!("{cost:.4}"),
+            format!("{:.1}", median(&mut memory[n])),
+            format!("{:.2}", rate / base.0),
+            format!("{:.2}", cost / base.1),
+        ]);
+    }
+}
+
+fn slow_api() {
+    const REQUESTS: usize = 10_000;
+    let field = Field::new();
+    let (mut worker, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..rounds() {
+        field.purge();
+        field.fill(0..REQUESTS);
+        let (api, url) = stand_in(20);
+        let process = field.worker(&url, 64, 0);
+        worker.push(field.drained(&process, REQUESTS).0);
+        drop(process);
+        let start = Instant::now();
+        Process::again(&["bare", &url, "64", &REQUESTS.to_string()]).wait();
+        bare.push(REQUESTS as f64 / start.elapsed().as_secs_f64());
+        drop(api);
+    }
+    title("API at 20 ms, 64 requests in flight", &["", "jobs/s", "of the bare client"]);
+    let base = median(&mut bare);
+    row(&["bare HTTP client".to_owned(), format!("{base:.0}"), "1.00".to_owned()]);
+    let rate = median(&mut worker);
+    row(&["plu-onboard".to_owned(), format!("{rate:.0}"), format!("{:.3}", rate / base)]);
+}
+
+/// Publishes jobs one at a time and measures how long each takes until its event is read.
+fn each_alone(field: &Field, events: &mut Consumer, lane: &str, first: usize, count: usize) -> Vec<f64> {
+    let mut times = Vec::with_capacity(count);
+    for n in first..first + count {
+        let id = format!("crm-{n:07}");
+        let start = Instant::now();
+        field.broker.publish(PREFIX, lane, &[message(n)]);
+        field.runtime.block_on(async {
+            loop {
+                let event = timeout(Duration::from_secs(30), events.next()).await.expect("an event in time");
+                let event = event.expect("a consumer").expect("an event");
+                let is_it = event.properties.correlation_id().as_ref().is_some_and(|own| own.as_str() == id);
+                event.ack(BasicAckOptions::default()).await.expect("an acknowledgement");
+                if is_it {
+                    break;
+                }
+            }
+        });
+        times.push(start.elapsed().as_secs_f64() * 1_000.0);
+    }
+    times
+}
+
+fn latency() {
+    const SIGNUPS: usize = 300;
+    let field = Field::new();
+    let (_api, url) = stand_in(0);
+    title("Enqueue to event, the publishing connection included", &["", "p50 ms", "p99 ms"]);
+    let mut starts = Vec::new();
+    for n in 0..rounds() {
+        let mut events = field.events();
+        field.fill(n..n + 1);
+        let start = Instant::now();
+        let worker = field.worker(&url, 64, 0);
+        let event = field.runtime.block_on(events.next()).expect("a consumer").expect("an event");
+        starts.push(start.elapsed().as_secs_f64() * 1_000.0);
+        field.runtime.block_on(event.ack(BasicAckOptions::default())).expect("an acknowledgement");
+        let tag = events.tag();
+        field.runtime.block_on(field.channel.basic_cancel(tag, Default::default())).expect("a consumer");
+        drop(worker);
+    }
+    let mut events = field.events();
+    let report = |name: &str, mut times: Vec<f64>| {
+        let p50 = percentile(&mut times, 0.5);
+        row(&[name.to_owned(), format!("{p50:.1}"), format!("{:.1}", percentile(&mut times, 0.99))]);
+    };
+    report("start of the process to the first event", starts);
+    let worker = field.worker(&url, 64, 0);
+    let _ = each_alone(&field, &mut events, "signup", 100, 20);
+    report("idle worker", each_alone(&field, &mut events, "signup", 1_000, SIGNUPS));
+    drop(worker);
+    field.purge();
+    field.fill(200_000..300_000);
+    let worker = field.worker(&url, 64, 200);
+    let _ = each_alone(&field, &mut events, "signup", 5_000, 20);
+    report("100,000 bulk jobs wait, 200 requests a second", each_alone(&field, &mut events, "signup", 10_000, SIGNUPS));
+    drop(worker);
+}
+
+fn embedded() {
+    const ROWS: usize = 100_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    write_csv(&folder.path().join("customers.csv"), ROWS);
+    let (mut runs, mut imports, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds() {
+        let (_api, url) = stand_in(0);
+        let (seconds, peak) = timed(folder.path(), &format!("run customers.csv --out run --api-url {url} --rate 0"));
+        runs.push(ROWS as f64 / seconds);
+        memory.push(peak);
+        let (seconds, _) = timed(folder.path(), "import customers.csv --queue local:import.db");
+        imports.push(ROWS as f64 / seconds);
+        std::fs::remove_dir_all(folder.path().join("run")).expect("the results");
+        for name in ["import.db", "import.db-wal", "import.db-shm"] {
+            let _ = std::fs::remove_file(folder.path().join(name));
+        }
+    }
+    title("Embedded queue, 100,000 rows, API at 0 ms", &["", "rows/s", "peak MiB"]);
+    row(&[
+        "run (import, send, result files)".to_owned(),
+        format!("{:.0}", median(&mut runs)),
+        format!("{:.1}", median(&mut memory)),
+    ]);
+    row(&["import alone".to_owned(), format!("{:.0}", median(&mut imports)), String::new()]);
+}
+
+/// Seconds and peak memory of a command that ends.
+fn timed(folder: &Path, arguments: &str) -> (f64, f64) {
+    let start = Instant::now();
+    let mut process = Process::onboard(folder, arguments, &[]);
+    let mut peak: f64 = 0.0;
+    while let Some((high, _)) = process.memory_while_running() {
+        peak = peak.max(high);
+    }
+    process.wait();
+    (start.elapsed().as_secs_f64(), peak)
+}
+
+fn idle() {
+    const WATCHED: Duration = Duration::from_secs(20);
+    let field = Field::new();
+    let (_api, url) = stand_in(0);
+    title("Idle for 20 s", &["", "% of a core", "MiB"]);
+    let local = format!("worker --queue local:idle.db --api-url {url}");
+    for (name, process) in [
+        ("worker on RabbitMQ", field.worker(&url, 64, 20)),
+        ("worker on the embedded queue", Process::onboard(field.folder.path(), &local, &[])),
+    ] {
+        field.pause(Duration::from_secs(3));
+        let before = process.cpu_s();
+        field.pause(WATCHED);
+        let share = (process.cpu_s() - before) / WATCHED.as_secs_f64() * 100.0;
+        row(&[name.to_owned(), format!("{share:.2}"), format!("{:.1}", process.memory_mib().1)]);
+    }
+}
+
+fn memory() {
+    let field = Field::new();
+    title("Peak memory of the worker after 20,000 jobs", &["queued", "peak MiB"]);
+    for queued in [20_000, 1_000_000] {
+        field.purge();
+        field.fill(0..queued);
+        let (_api, url) = stand_in(0);
+        let process = field.worker(&url, 64, 0);
+        let _ = field.drained(&process, JOBS);
+        row(&[queued.to_string(), format!("{:.1}", process.memory_mib().0)]);
+    }
+}
+
+fn scale() {
+    title("run, API at 0 ms", &["rows", "s", "s per 1,000 rows", "peak MiB"]);
+    for rows in [10_000, 100_000, 1_000_000] {
+        let folder = tempfile::tempdir().expect("a folder");
+        write_csv(&folder.path().join("customers.csv"), rows);
+        let (_api, url) = stand_in(0);
+        let (seconds, peak) = timed(folder.path(), &format!("run customers.csv --out run --api-url {url} --rate 0"));
+        row(&[
+            rows.to_string(),
+            format!("{seconds:.1}"),
+            format!("{:.4}", seconds * 1_000.0 / rows as f64),
+            format!("{peak:.1}"),
+        ]);
+    }
+}

@@ -1,0 +1,35 @@
+//! The partner as cheap as it can be: every request creates somebody, after a settable time. Prints its port.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{StatusCode, header};
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+
+pub(crate) async fn serve(latency_ms: u64) {
+    let requests = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&requests);
+    let create = move |_body: Bytes| {
+        let n = requests.fetch_add(1, Ordering::Relaxed);
+        async move {
+            if latency_ms > 0 {
+                sleep(Duration::from_millis(latency_ms)).await;
+            }
+            let answer = format!(
+                r#"{{"status":"success","message":"User created successfully","data":{{"serviceId":"acme-user-{n:015}","verificationUrl":"https://withpersona.com/verify?inquiry-id=inq_{n:024}"}}}}"#
+            );
+            (StatusCode::CREATED, [(header::CONTENT_TYPE, "application/json")], answer)
+        }
+    };
+    let router = Router::new()
+        .route("/api/v2/partner/card/users", post(create))
+        .route("/requests", get(move || async move { counted.load(Ordering::Relaxed).to_string() }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    println!("{}", listener.local_addr().expect("an address").port());
+    axum::serve(listener, router).await.expect("serving");
+}

@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""Makes deploy/secrets/ for compose.yaml: random passwords, and a place for the API key. Never overwrites a file."""
+
+import base64
+import hashlib
+import json
+import os
+import secrets
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent / "secrets"
+
+
+def password_hash(password: str) -> str:
+    """RabbitMQ's rabbit_password_hashing_sha256: four bytes of salt, then SHA-256 of salt and password."""
+    salt = os.urandom(4)
+    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+
+
+def write(name: str, text: str) -> None:
+    path = FOLDER / name
+    if path.exists():
+        print(f"kept {path}")
+        return
+    # Only the owner gets through the folder; inside, the containers' users (65532, 999, 472) have to read. Compose mounts
+    # files of secrets as they are.
+    path.write_text(text)
+    path.chmod(0o644)
+    print(f"wrote {path}")
+
+
+def main() -> None:
+    FOLDER.mkdir(mode=0o700, exist_ok=True)
+    users_file, worker_file = FOLDER / "rabbitmq-users.json", FOLDER / "worker.toml"
+    if users_file.exists() != worker_file.exists():
+        raise SystemExit(f"{users_file} and {worker_file} hold the same password: remove the one that is there")
+    password = secrets.token_urlsafe(24)
+    users = {
+        "users": [
+            {
+                "name": "plu-onboard",
+                "password_hash": password_hash(password),
+                "hashing_algorithm": "rabbit_password_hashing_sha256",
+                "tags": ["management"],
+            }
+        ],
+        "vhosts": [{"name": "/"}],
+        "permissions": [{"user": "plu-onboard", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}],
+    }
+    write("rabbitmq-users.json", json.dumps(users, indent=2) + "\n")
+    write("worker.toml", f'[queue]\nurl = "amqp://plu-onboard:{password}@rabbitmq/%2f"\n')
+    write("grafana-password", secrets.token_urlsafe(18))
+    write("plu-api-key", "put-the-key-here\n")
+
+
+if __name__ == "__main__":
+    main()

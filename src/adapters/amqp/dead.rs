@@ -1,0 +1,403 @@
+//! Looking after the dead letters on RabbitMQ, while workers work or not.
+//!
+//! Letters are consumed in batches and held until the walk is over, so that each is met once; whatever is neither put back nor
+//! deleted returns to the queue when the channel closes, also when this process is killed.
+//!
+//! Each return counts as a delivery. RabbitMQ 4 deletes a message after 20 of those, unless told otherwise, and the
+//! dead-letter queue has none of its own to catch it. So a letter that was looked at a few times is replaced by a copy, whose
+//! count begins anew, before it comes near.
+//!
+//! **Invariant:** a letter is acknowledged only after its copy, on its lane or here, was confirmed, or when it was to be deleted.
+
+use std::fmt::Write;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_core::Stream;
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Consumer};
+use sha2::{Digest, Sha256};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use super::headers;
+use super::link::{self, Link, LinkConfig};
+use super::publisher::{Message, Publisher};
+use super::refusal::explain;
+use super::topology::{Names, short};
+use crate::clock::Clock;
+use crate::domain::dead_letter::{Verdict, Walked};
+use crate::domain::decide::History;
+use crate::domain::{DeadLetter, Lane, Timestamp};
+use crate::ports::QueueError;
+use crate::telemetry::BrokerConnection;
+
+/// Why a job was given up: a code.
+pub(super) const REASON: &str = "x-plu-reason";
+/// The lane that it came from.
+pub(super) const LANE: &str = "x-plu-lane";
+/// When it was given up, in milliseconds since 1970.
+pub(super) const DEAD_AT: &str = "x-plu-dead-ms";
+/// Its id, where it can't be derived any more.
+const ID: &str = "x-plu-dead-id";
+/// How often RabbitMQ has delivered it without success.
+const DELIVERY_COUNT: &str = "x-delivery-count";
+
+/// Deliveries after which a letter is replaced by a copy.
+const DELIVERIES_MAX: i64 = 5;
+
+/// Letters that are asked for at once: bounds the memory.
+const BATCH_MAX: u16 = 1_000;
+
+/// Without a letter for so long, the queue is asked whether there are any.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Letters on their way to their lanes at once.
+const IN_FLIGHT_MAX: usize = 200;
+
+/// Longest wait for the broker to end the connection in good order.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The dead-letter queue.
+#[derive(Debug)]
+pub struct DeadQueue {
+    config: LinkConfig,
+    names: Names,
+    name: String,
+    link: Link,
+    ready: u32,
+    confirm_timeout: Duration,
+    seed: u64,
+}
+
+impl DeadQueue {
+    /// Connects, for a little longer than one attempt takes.
+    ///
+    /// # Errors
+    /// [`QueueError`] where the broker can't be reached or has no such queue; the reason was logged.
+    pub async fn open(
+        config: LinkConfig,
+        names: Names,
+        name: String,
+        confirm_timeout: Duration,
+        seed: u64,
+    ) -> Result<Self, QueueError> {
+        let mut jitter = fastrand::Rng::with_seed(seed);
+        let patience = config.connect_timeout + Duration::from_secs(2);
+        let link = timeout(patience, link::connect(&config, BrokerConnection::Consumer, &name, &mut jitter))
+            .await
+            .map_err(|_| QueueError("the broker can't be used; nothing was changed".to_owned()))?;
+        let ready = ready(&link.channel, &names).await?;
+        Ok(Self { config, names, name, link, ready, confirm_timeout, seed })
+    }
+
+    /// How many letters are there, without those that another process looks at right now.
+    pub const fn ready(&self) -> u32 {
+        self.ready
+    }
+
+    /// Shows every letter that is there now to `judge` and does as it says.
+    ///
+    /// # Errors
+    /// [`QueueError`] where the broker went away or doesn't take a job back; what was done stays done, and a letter whose
+    /// acknowledgement was lost is on its lane and here.
+    pub async fn walk(self, judge: &mut (dyn FnMut(&DeadLetter) -> Verdict + Send)) -> Result<Walked, QueueError> {
+        let walked = self.walk_all(judge).await;
+        // Closing right behind acknowledgements can lose them; this answer comes after they were seen.
+        let end = async {
+            let _ = ready(&self.link.channel, &self.names).await;
+            let _ = self.link.channel.close(200, "done".into()).await;
+            let _ = self.link.connection.close(200, "done".into()).await;
+        };
+        let _ = timeout(CLOSE_TIMEOUT, end).await;
+        walked
+    }
+
+    async fn walk_all(&self, judge: &mut (dyn FnMut(&DeadLetter) -> Verdict + Send)) -> Result<Walked, QueueError> {
+        let mut walk =
+            Walk { queue: self, judge, walked: Walked::default(), tasks: JoinSet::new(), mover: None, enough: false };
+        for round in 0.. {
+            let before = walk.walked.seen;
+            let batch = u64::from(self.ready).saturating_sub(before).min(u64::from(BATCH_MAX));
+            if batch > 0 && !walk.enough {
+                self.look_at(&mut walk, u16::try_from(batch).unwrap_or(BATCH_MAX), round).await?;
+            }
+            if walk.walked.seen == before {
+                break;
+            }
+        }
+        while !walk.tasks.is_empty() {
+            join(&mut walk.tasks).await?;
+        }
+        Ok(walk.walked)
+    }
+
+    /// Consumes so many letters, and whatever else comes until the broker has stopped sending. Got one by one, each
+    /// would take the broker a write to its disk.
+    async fn look_at(&self, walk: &mut Walk<'_>, batch: u16, round: u32) -> Result<(), QueueError> {
+        let channel = &self.link.channel;
+        let (queue, tag) = (self.names.dead_queue(), format!("{}.{round}", self.name));
+        let begin = async {
+            channel.basic_qos(batch, BasicQosOptions::default()).await?;
+            let options = BasicConsumeOptions::default();
+            channel.basic_consume(short(&queue), short(&tag), options, FieldTable::default()).await
+        };
+        let mut consumer = self.answered(begin).await?;
+        let mut met = 0;
+        let mut silent_until = Instant::now() + self.confirm_timeout;
+        while met < batch && !walk.enough {
+            match timeout(QUIET, next(&mut consumer)).await {
+                Ok(Some(delivery)) => {
+                    walk.meet(delivery.map_err(|error| broke(&explain(&error)))?).await?;
+                    met += 1;
+                    silent_until = Instant::now() + self.confirm_timeout;
+                }
+                Ok(None) => return Err(broke("the broker cancelled the consumer: was its queue deleted?")),
+                Err(_) if Instant::now() >= silent_until => return Err(broke("it delivers nothing")),
+                Err(_) => {
+                    // Somebody else was faster, or the broker is slow.
+                    let left = timeout(self.confirm_timeout, ready(channel, &self.names));
+                    if left.await.map_err(|_| broke("it doesn't answer"))?? == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+        self.answered(channel.basic_cancel(short(&tag), BasicCancelOptions::default())).await?;
+        while let Ok(Some(delivery)) = timeout(QUIET, next(&mut consumer)).await {
+            walk.meet(delivery.map_err(|error| broke(&explain(&error)))?).await?;
+        }
+        Ok(())
+    }
+
+    async fn answered<T>(&self, asked: impl Future<Output = lapin::Result<T>>) -> Result<T, QueueError> {
+        let answer = timeout(self.confirm_timeout, asked).await.map_err(|_| broke("it doesn't answer"))?;
+        answer.map_err(|error| broke(&explain(&error)))
+    }
+
+    fn mover(&self) -> Mover {
+        let name = format!("{}.publisher", self.name);
+        let publisher = Publisher::start(self.config.clone(), name, self.confirm_timeout, self.seed);
+        Mover { publisher, names: Arc::new(self.names.clone()) }
+    }
+}
+
+async fn next(consumer: &mut Consumer) -> Option<lapin::Result<Delivery>> {
+    poll_fn(|context| Pin::new(&mut *consumer).poll_next(context)).await
+}
+
+/// One look at all letters.
+struct Walk<'w> {
+    queue: &'w DeadQueue,
+    judge: &'w mut (dyn FnMut(&DeadLetter) -> Verdict + Send),
+    walked: Walked,
+    tasks: JoinSet<Result<(), QueueError>>,
+    mover: Option<Mover>,
+    /// No other is to be judged.
+    enough: bool,
+}
+
+impl Walk<'_> {
+    async fn meet(&mut self, delivery: Delivery) -> Result<(), QueueError> {
+        let letter = letter(&delivery, &self.queue.names, Clock::System.now());
+        // Counted at the start: a job that is put back and fails again is not judged again.
+        let is_judged = !self.enough && self.walked.seen < u64::from(self.queue.ready);
+        let verdict = if is_judged { (self.judge)(&letter) } else { Verdict::Keep };
+        self.enough |= verdict == Verdict::Enough;
+        self.walked.seen += u64::from(is_judged);
+        self.walked.done += u64::from(matches!(verdict, Verdict::Retry | Verdict::Drop));
+        let is_worn = integer(delivery.properties.headers().as_ref(), DELIVERY_COUNT)
+            .is_some_and(|count| count >= DELIVERIES_MAX);
+        if is_worn || matches!(verdict, Verdict::Retry | Verdict::Drop) {
+            let mover = self.mover.get_or_insert_with(|| self.queue.mover()).clone();
+            self.tasks.spawn(async move { mover.carry_out(&letter, delivery, verdict).await });
+        }
+        while self.tasks.len() >= IN_FLIGHT_MAX {
+            join(&mut self.tasks).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn join(tasks: &mut JoinSet<Result<(), QueueError>>) -> Result<(), QueueError> {
+    match tasks.join_next().await {
+        Some(joined) => joined.map_err(|error| QueueError(format!("a part of the work ended abnormally: {error}")))?,
+        None => Ok(()),
+    }
+}
+
+fn broke(why: &str) -> QueueError {
+    QueueError(format!(
+        "the broker went away ({why}); no dead letter is lost, and what was done stays done: start the command again"
+    ))
+}
+
+/// Messages that are ready. The answer comes after the broker has seen everything that was written before.
+async fn ready(channel: &Channel, names: &Names) -> Result<u32, QueueError> {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let queue = channel.queue_declare(short(&names.dead_queue()), options, FieldTable::default()).await;
+    queue.map(|queue| queue.message_count()).map_err(|error| QueueError(explain(&error)))
+}
+
+/// Puts letters where they belong.
+#[derive(Debug, Clone)]
+struct Mover {
+    publisher: Publisher,
+    names: Arc<Names>,
+}
+
+impl Mover {
+    async fn carry_out(&self, letter: &DeadLetter, delivery: Delivery, verdict: Verdict) -> Result<(), QueueError> {
+        let body = &delivery.data;
+        match verdict {
+            Verdict::Drop => {}
+            Verdict::Retry => {
+                // Nothing says where it came from: where it is in nobody's way.
+                let lane = letter.lane.unwrap_or(Lane::Bulk);
+                let properties = back_to_life(&delivery.properties, letter);
+                let exchange = self.names.jobs_exchange();
+                let message = Message { exchange: &exchange, routing_key: lane.name(), body, properties };
+                self.publisher.publish(&message).await?;
+            }
+            Verdict::Keep | Verdict::Enough => {
+                let properties = copied(&delivery.properties, letter);
+                let queue = self.names.dead_queue();
+                self.publisher.publish(&Message { exchange: "", routing_key: &queue, body, properties }).await?;
+            }
+        }
+        match delivery.acker.ack(BasicAckOptions::default()).await {
+            Ok(true) => Ok(()),
+            _ => Err(broke("a letter could not be acknowledged and may be there still")),
+        }
+    }
+}
+
+/// Why and where RabbitMQ itself gave a message up.
+struct Death {
+    reason: String,
+    queue: String,
+    at: Option<Timestamp>,
+}
+
+/// What a message of the dead-letter queue is.
+fn letter(delivery: &Delivery, names: &Names, now: Timestamp) -> DeadLetter {
+    let properties = &delivery.properties;
+    let headers = properties.headers().as_ref();
+    let reason = text(headers, REASON);
+    let death = if reason.is_none() { death(headers) } else { None };
+    let dead_at = integer(headers, DEAD_AT).map(Timestamp::from_unix_ms).or(death.as_ref().and_then(|death| death.at));
+    let lane = text(headers, LANE).and_then(|name| Lane::ALL.into_iter().find(|lane| lane.name() == name));
+    let from_queue = |death: &Death| Lane::ALL.into_iter().find(|lane| names.jobs_queue(*lane) == death.queue);
+    let message_id = properties.message_id().as_ref().map(ToString::to_string);
+    DeadLetter {
+        id: text(headers, ID).unwrap_or_else(|| id(&delivery.data, message_id.as_deref(), dead_at)),
+        // A job that the broker gives up on was in somebody's hand and may have been sent.
+        history: history(properties, death.is_some(), dead_at.unwrap_or(now), now),
+        lane: lane.or(death.as_ref().and_then(from_queue)),
+        reason: reason.or(death.map(|death| death.reason)).unwrap_or_else(|| "UNKNOWN".to_owned()),
+        dead_at,
+        message_id,
+        problems: Vec::new(),
+        body: delivery.data.clone(),
+    }
+}
+
+fn history(properties: &BasicProperties, is_by_broker: bool, dead_at: Timestamp, now: Timestamp) -> History {
+    let history = headers::read(properties, is_by_broker, now);
+    if history.first_sent_at.is_none() && history.attempts > 0 {
+        return History { first_sent_at: Some(history.enqueued_at), last_sent_at: Some(dead_at), ..history };
+    }
+    history
+}
+
+/// The newest entry of `x-death` that isn't the end of a delay.
+fn death(headers: Option<&FieldTable>) -> Option<Death> {
+    let AMQPValue::FieldArray(deaths) = headers?.inner().get("x-death")? else { return None };
+    deaths.as_slice().iter().find_map(|death| {
+        let AMQPValue::FieldTable(death) = death else { return None };
+        let reason = text(Some(death), "reason").filter(|reason| reason != "expired")?;
+        let at = match death.inner().get("time") {
+            Some(AMQPValue::Timestamp(seconds)) => i64::try_from(*seconds).ok(),
+            _ => None,
+        };
+        Some(Death {
+            reason: reason.to_uppercase(),
+            queue: text(Some(death), "queue").unwrap_or_default(),
+            at: at.map(|seconds| Timestamp::from_unix_ms(seconds.saturating_mul(1_000))),
+        })
+    })
+}
+
+/// The same for the same letter, and another for its job's next death.
+fn id(body: &[u8], message_id: Option<&str>, dead_at: Option<Timestamp>) -> String {
+    let mut hash = Sha256::new();
+    hash.update(body);
+    hash.update([0]);
+    hash.update(message_id.unwrap_or_default());
+    hash.update(dead_at.map_or(0, Timestamp::unix_ms).to_be_bytes());
+    hash.finalize()[..8].iter().fold(String::new(), |mut id, byte| {
+        let _ = write!(id, "{byte:02x}");
+        id
+    })
+}
+
+/// Headers that tell of a death, and those that RabbitMQ counts with.
+fn is_of_death(name: &ShortString) -> bool {
+    let name = name.as_str();
+    [REASON, LANE, DEAD_AT, ID, DELIVERY_COUNT, "x-death", "x-acquired-count"].contains(&name)
+        || name.starts_with("x-first-death-")
+        || name.starts_with("x-last-death-")
+}
+
+/// As a job on its lane: with the upstream's headers, fresh attempts and the times of its sends.
+fn back_to_life(properties: &BasicProperties, letter: &DeadLetter) -> BasicProperties {
+    with_headers(properties, headers::write(Some(living(properties)), &letter.fresh_history()))
+}
+
+/// As it is, with everything that is known of its death in headers that outlast copying.
+fn copied(properties: &BasicProperties, letter: &DeadLetter) -> BasicProperties {
+    let mut headers = headers::write(Some(living(properties)), &letter.history);
+    let mut put = |name: &str, text: &str| {
+        headers.insert(short(name), AMQPValue::LongString(text.into()));
+    };
+    put(REASON, &letter.reason);
+    put(ID, &letter.id);
+    if let Some(lane) = letter.lane {
+        put(LANE, lane.name());
+    }
+    if let Some(at) = letter.dead_at {
+        headers.insert(short(DEAD_AT), AMQPValue::LongLongInt(at.unix_ms()));
+    }
+    with_headers(properties, headers)
+}
+
+fn living(properties: &BasicProperties) -> FieldTable {
+    let mut living = FieldTable::default();
+    for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {
+        if !is_of_death(name) {
+            living.insert(name.clone(), value.clone());
+        }
+    }
+    living
+}
+
+fn with_headers(properties: &BasicProperties, headers: FieldTable) -> BasicProperties {
+    const PERSISTENT: u8 = 2;
+    properties.clone().with_headers(headers).with_delivery_mode(PERSISTENT)
+}
+
+fn text(headers: Option<&FieldTable>, name: &str) -> Option<String> {
+    match headers?.inner().get(name)? {
+        AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
+        AMQPValue::ShortString(text) => Some(text.to_string()),
+        _ => None,
+    }
+}
+
+fn integer(headers: Option<&FieldTable>, name: &str) -> Option<i64> {
+    headers?.inner().get(name).and_then(headers::integer)
+}

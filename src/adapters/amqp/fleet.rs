@@ -1,0 +1,69 @@
+//! Counting the workers that share a queue: every one consumes it once, and a passive declare says how many do.
+//!
+//! It goes over the consuming connection, on a channel of its own (a queue that is gone closes the channel): without
+//! that connection this worker isn't counted by the others either, and must not go on as if it were.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::Connection;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::topology::short;
+
+/// Between two counts: how late a newcomer is seen at most, if the broker answers.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Until the first count has this worker in it.
+const AT_FIRST: Duration = Duration::from_millis(20);
+
+/// Told of every count: when it was asked for, and how many there were.
+#[derive(Clone)]
+pub struct OnCount(Arc<dyn Fn(Instant, NonZeroU32) + Send + Sync>);
+
+impl OnCount {
+    /// Tells this one.
+    pub fn new(told: impl Fn(Instant, NonZeroU32) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(told))
+    }
+}
+
+impl fmt::Debug for OnCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnCount")
+    }
+}
+
+/// Counts the consumers of a queue that this connection consumes, until it is dropped or fails. Says why it failed.
+pub(super) async fn count(connection: &Connection, queue: &str, on_count: &OnCount) -> lapin::Error {
+    loop {
+        let error = match connection.create_channel().await {
+            Ok(channel) => loop {
+                let asked = Instant::now();
+                let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+                let declaring = channel.queue_declare(short(queue), options, FieldTable::default());
+                match timeout(EVERY, declaring).await {
+                    Ok(Ok(declared)) => match NonZeroU32::new(declared.consumer_count()) {
+                        Some(workers) => {
+                            (on_count.0)(asked, workers);
+                            sleep(EVERY).await;
+                        }
+                        None => sleep(AT_FIRST).await,
+                    },
+                    Ok(Err(error)) => break error,
+                    // What comes late is out of date: asked again.
+                    Err(_) => continue,
+                }
+            },
+            Err(error) => error,
+        };
+        if !connection.status().connected() {
+            return error;
+        }
+        sleep(EVERY).await;
+    }
+}

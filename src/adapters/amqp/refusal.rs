@@ -1,0 +1,147 @@
+//! What the broker refuses, in words that say what to do. Pure.
+//!
+//! lapin's own texts are not used: they may hold the URL.
+
+use std::io;
+
+use lapin::ErrorKind;
+use rustls::{AlertDescription, CertificateError};
+
+/// The broker's error in words, with the remedy where there is one.
+pub(super) fn explain(error: &lapin::Error) -> String {
+    match error.kind() {
+        ErrorKind::ProtocolError(refusal) => of_code(refusal.get_id(), refusal.get_message().as_str()),
+        ErrorKind::IOError(error) => of_io(error),
+        ErrorKind::MissingHeartbeatError => {
+            "it stopped answering heartbeats: is it frozen, or the network between cut?".to_owned()
+        }
+        ErrorKind::ParsingError(_) | ErrorKind::InvalidProtocolVersion(_) => {
+            "what answers doesn't speak AMQP 0-9-1: check the port (usually 5672 for amqp://, 5671 for amqps://)"
+                .to_owned()
+        }
+        ErrorKind::InvalidConnectionState(_) | ErrorKind::InvalidChannelState(..) => {
+            "the connection is gone".to_owned()
+        }
+        _ => "the connection failed".to_owned(),
+    }
+}
+
+fn of_code(code: u16, text: &str) -> String {
+    let advice = match code {
+        403 => "; check user, password and permissions",
+        406 if text.contains("delivery acknowledgement") => {
+            "; a job was in hand for longer than the broker's consumer_timeout; it is delivered again"
+        }
+        530 => "; check the virtual host",
+        _ => "",
+    };
+    format!("the broker refuses: {text}{advice}")
+}
+
+fn of_io(error: &io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(tls) => of_tls(tls),
+        None => match error.kind() {
+            io::ErrorKind::TimedOut => "no answer: check host, port and firewall".to_owned(),
+            kind => format!("{kind}: check host, port and TLS"),
+        },
+    }
+}
+
+fn of_tls(error: &rustls::Error) -> String {
+    use AlertDescription as Alert;
+    match error {
+        rustls::Error::InvalidCertificate(problem) => match problem {
+            // A bad signature: a CA of the same name with another key.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "its certificate comes from a CA that isn't trusted here: name that \
+                                                CA's certificate (PEM) in amqp.ca_file"
+                    .to_owned()
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "its certificate is for another host name: use that name in the queue URL".to_owned()
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "its certificate has expired: renew it, or set this machine's clock".to_owned()
+            }
+            other => format!("its certificate can't be trusted: {other}"),
+        },
+        rustls::Error::AlertReceived(Alert::CertificateRequired | Alert::HandshakeFailure) => {
+            "it asks for a client certificate: set amqp.client_cert_file and amqp.client_key_file".to_owned()
+        }
+        rustls::Error::AlertReceived(alert) => {
+            format!("it refuses TLS with {alert:?}: check amqp.client_cert_file, which it may not trust")
+        }
+        rustls::Error::InvalidMessage(_) => {
+            "what answers doesn't speak TLS: check the port (usually 5671), or use amqp://".to_owned()
+        }
+        other => format!("TLS failed: {other}"),
+    }
+}
+
+/// Two values of an argument that differ.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Difference<'t> {
+    /// Such as `x-message-ttl`.
+    pub(super) argument: &'t str,
+    /// Such as `queue plu.onboarding.dead`.
+    pub(super) thing: String,
+    /// What is there. `None`: it isn't set.
+    pub(super) has: Option<&'t str>,
+    /// What was asked for. `None`: it isn't set.
+    pub(super) wanted: Option<&'t str>,
+}
+
+/// Reads RabbitMQ's text of a 406. `None`: it says something else, or was cut off at its 255 bytes.
+pub(super) fn difference(text: &str) -> Option<Difference<'_>> {
+    let (_, rest) = text.split_once("inequivalent arg '")?;
+    let (argument, rest) = rest.split_once("' for ")?;
+    let (kind, rest) = rest.split_once(" '")?;
+    let (name, rest) = rest.split_once("' in vhost '")?;
+    let (_, rest) = rest.split_once("': received ")?;
+    let (wanted, has) = rest.split_once(" but current is ")?;
+    Some(Difference { argument, thing: format!("{kind} {name}"), has: value(has)?, wanted: value(wanted)? })
+}
+
+/// `none`, `'VALUE'` or `the value 'VALUE' of type 'TYPE'`.
+fn value(text: &str) -> Option<Option<&str>> {
+    if text == "none" {
+        return Some(None);
+    }
+    let text = match text.strip_prefix("the value ") {
+        Some(typed) => typed.rsplit_once(" of type ")?.0,
+        None => text,
+    };
+    text.strip_prefix('\'')?.strip_suffix('\'').map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_brokers_text_about_an_argument_is_read() {
+        for (values, has, wanted) in [
+            ("received '5000' but current is '4000'", Some("4000"), Some("5000")),
+            ("received the value '100' of type 'signedint' but current is none", None, Some("100")),
+            ("received none but current is the value 'reject-publish' of type 'longstr'", Some("reject-publish"), None),
+            ("received '' but current is 'x'", Some("x"), Some("")),
+        ] {
+            let text =
+                format!("PRECONDITION_FAILED - inequivalent arg 'x-a' for queue 'p.dead' in vhost '/': {values}");
+            let expected = Difference { argument: "x-a", thing: "queue p.dead".to_owned(), has, wanted };
+            assert_eq!(difference(&text), Some(expected), "{values}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_says_something_else_or_is_cut_off_is_left_as_it_is() {
+        let whole =
+            "PRECONDITION_FAILED - inequivalent arg 'x-a' for queue 'q' in vhost '/': received '5' but current is '4'";
+        for end in 0..whole.len() {
+            assert_eq!(difference(&whole[..end]), None, "{}", &whole[..end]);
+        }
+        assert_eq!(difference("PRECONDITION_FAILED - fast reply consumer does not exist"), None);
+        assert_eq!(of_code(406, "some new text"), "the broker refuses: some new text");
+    }
+}

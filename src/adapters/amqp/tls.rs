@@ -1,0 +1,41 @@
+//! Whom `amqps://` trusts, and the certificate that it shows.
+
+use std::path::Path;
+
+use lapin::tcp::{RustlsConnector, RustlsConnectorConfig};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Puts the files together. Without `ca_file` the system's certificates are trusted, with it nothing else is.
+///
+/// # Errors
+/// Which file can't be used and why. Never quotes a file.
+pub fn connector(ca_file: Option<&Path>, identity: Option<(&Path, &Path)>) -> Result<RustlsConnector, String> {
+    let trusted = match ca_file {
+        Some(file) => {
+            let mut trusted = RustlsConnectorConfig::default();
+            trusted.add_parsable_certificates(certificates(file)?);
+            trusted
+        }
+        None => RustlsConnectorConfig::new_with_native_certs().map_err(|error| {
+            format!("this system has no list of trusted certificates ({error}): install ca-certificates, or set amqp.ca_file")
+        })?,
+    };
+    let Some((cert_file, key_file)) = identity else {
+        return trusted.connector_with_no_client_auth().map_err(|error| format!("TLS can't be used: {error}"));
+    };
+    let chain = certificates(cert_file)?;
+    let key = PrivateKeyDer::from_pem_file(key_file)
+        .map_err(|error| format!("{}: there is no private key (PEM) in it: {error}", key_file.display()))?;
+    trusted
+        .connector_with_single_cert(chain, key)
+        .map_err(|error| format!("{} and {} don't belong together: {error}", cert_file.display(), key_file.display()))
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let unusable = |why: String| format!("{}: there is no certificate (PEM) in it{why}", file.display());
+    let certificates = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| unusable(format!(": {error}")))?;
+    if certificates.is_empty() { Err(unusable(String::new())) } else { Ok(certificates) }
+}

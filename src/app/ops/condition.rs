@@ -1,0 +1,211 @@
+//! How the worker is, in one word and in a sentence with what to do. The first that holds counts: what stops everything
+//! comes before what slows it down.
+//!
+//! To add a condition: a variant, its place in [`Condition::of`], and its words.
+
+use tokio::time::Instant;
+
+use crate::domain::{AccountReason, Timestamp};
+use crate::pipeline::gate::GateState;
+use crate::pipeline::pace::Held;
+use crate::telemetry::status::Standing;
+use crate::telemetry::{BrokerConnection, BrokerTrouble};
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// It was told to stop.
+    Stopping,
+    /// A connection to the broker is down.
+    Disconnected(BrokerConnection, String),
+    /// The broker has an alarm, and which.
+    BrokerAlarm(String),
+    /// The account gets no answers.
+    Paused(AccountReason),
+    /// The outcomes aren't what was planned; a person must look.
+    Halted,
+    /// The circuit breaker keeps requests back.
+    Broken,
+    /// The partner asked for patience, for so many seconds more.
+    Throttled(u64),
+    /// The lane `bulk` is held on purpose.
+    Held(Held),
+    /// There is no job to take; so many wait for their time.
+    Waiting(u64),
+    /// Jobs are on their way.
+    Working,
+}
+
+impl Condition {
+    /// What holds.
+    pub fn of(
+        is_stopping: bool,
+        broker: Option<BrokerTrouble>,
+        gate: GateState,
+        held: Option<Held>,
+        waiting: Option<u64>,
+    ) -> Self {
+        match (broker, gate) {
+            _ if is_stopping => Self::Stopping,
+            (Some(BrokerTrouble::Down(connection, why)), _) => Self::Disconnected(connection, why),
+            (Some(BrokerTrouble::Alarm(why)), _) => Self::BrokerAlarm(why),
+            (None, GateState::Paused(reason)) => Self::Paused(reason),
+            (None, GateState::Halted) => Self::Halted,
+            (None, GateState::Broken) => Self::Broken,
+            (None, GateState::Throttled(until)) => {
+                Self::Throttled(until.saturating_duration_since(Instant::now()).as_secs_f64().ceil() as u64)
+            }
+            (None, GateState::Open) => match (held, waiting) {
+                (Some(held), _) => Self::Held(held),
+                (None, Some(delayed)) => Self::Waiting(delayed),
+                (None, None) => Self::Working,
+            },
+        }
+    }
+
+    /// The state in one word.
+    pub const fn state(&self) -> &'static str {
+        match self {
+            Self::Stopping => "stopping",
+            Self::Disconnected(..) => "disconnected",
+            Self::BrokerAlarm(_) => "blocked",
+            Self::Paused(_) => "paused",
+            Self::Halted => "halted",
+            Self::Broken => "broken",
+            Self::Throttled(_) => "throttled",
+            Self::Held(_) => "held",
+            Self::Waiting(_) => "waiting",
+            Self::Working => "working",
+        }
+    }
+
+    /// Why, as a code.
+    pub const fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Disconnected(BrokerConnection::Consumer, _) => Some("broker_consumer_down"),
+            Self::Disconnected(BrokerConnection::Publisher, _) => Some("broker_publisher_down"),
+            Self::BrokerAlarm(_) => Some("broker_alarm"),
+            Self::Paused(reason) => Some(reason.code()),
+            Self::Halted => Some("halted"),
+            Self::Broken => Some("api_down_or_slow"),
+            Self::Throttled(_) => Some("rate_limited"),
+            Self::Held(held) => Some(held.code()),
+            Self::Stopping | Self::Waiting(_) | Self::Working => None,
+        }
+    }
+
+    /// Whether jobs can be worked on.
+    pub const fn is_ready(&self) -> bool {
+        matches!(self, Self::Throttled(_) | Self::Held(_) | Self::Waiting(_) | Self::Working)
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Stopping => "Stopping: what is on its way is finished, the rest stays on the queue".to_owned(),
+            Self::Disconnected(BrokerConnection::Consumer, _) => {
+                "No connection to the broker: no jobs come in".to_owned()
+            }
+            Self::Disconnected(BrokerConnection::Publisher, _) => {
+                "No connection to the broker: outcomes wait to be published".to_owned()
+            }
+            Self::BrokerAlarm(_) => "The broker has an alarm: outcomes wait to be published".to_owned(),
+            Self::Paused(reason) => format!("Paused: {}", split(*reason).0),
+            Self::Halted => "Halted: the outcomes are not what was planned".to_owned(),
+            Self::Broken => "The API is down or slow: only a few trials are sent".to_owned(),
+            Self::Throttled(_) => "The API asks for patience: going on by itself".to_owned(),
+            Self::Held(Held::Hours { local, .. }) => format!("Bulk waits until {local}: outside of the active hours"),
+            Self::Held(Held::Day { .. }) => "Bulk waits: the users of 24 hours have been created".to_owned(),
+            Self::Waiting(0) => "Waiting: the queue is empty".to_owned(),
+            Self::Waiting(_) => "Waiting: the jobs that are left are put off for later".to_owned(),
+            Self::Working => "Working".to_owned(),
+        }
+    }
+
+    fn advice(&self) -> Option<String> {
+        match self {
+            Self::Disconnected(_, why) => Some(format!("{why}. It is tried again by itself")),
+            Self::BrokerAlarm(why) => Some(format!("free memory or disk on the broker ({why}): it goes on by itself")),
+            Self::Paused(reason) => Some(split(*reason).1.to_owned()),
+            Self::Halted => Some(
+                "look at the last outcomes in the log. If they are all right, send SIGHUP to go on, or start it with --yes so \
+                 that it doesn't halt again. Signups go on meanwhile"
+                    .to_owned(),
+            ),
+            Self::Broken => Some("nothing: it goes on by itself when the API is well, and no attempt is used up".to_owned()),
+            Self::Held(held) => Some(format!(
+                "nothing: signups go on, and bulk by itself. To change it, set pace.{} and send SIGHUP",
+                held.code()
+            )),
+            Self::Throttled(seconds) => Some(format!("nothing: it goes on in {seconds} s. If this comes often, lower pace.rate")),
+            Self::Stopping | Self::Waiting(_) | Self::Working => None,
+        }
+    }
+
+    /// For people and machines.
+    pub fn standing(&self, since: Timestamp) -> Standing {
+        Standing {
+            ready: self.is_ready(),
+            state: self.state(),
+            reason: self.reason(),
+            since,
+            until: match self {
+                Self::Held(held) => Some(held.until()),
+                _ => None,
+            },
+            message: self.message(),
+            advice: self.advice(),
+        }
+    }
+}
+
+/// What a reason means, and what to do about it.
+fn split(reason: AccountReason) -> (&'static str, &'static str) {
+    let advice = reason.advice();
+    advice.split_once(": ").unwrap_or((advice, advice))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_stops_everything_comes_before_what_slows_it_down() {
+        let broken = || Some(BrokerTrouble::Down(BrokerConnection::Publisher, "it broke".to_owned()));
+        let alarm = || Some(BrokerTrouble::Alarm("low on disk".to_owned()));
+        let paused = GateState::Paused(AccountReason::WalletEmpty);
+        let held = || Some(Held::Day { until: Timestamp::from_unix_ms(0) });
+        let throttled = GateState::Throttled(Instant::now() + Duration::from_millis(2_500));
+        for (condition, state, ready) in [
+            (Condition::of(true, broken(), paused, held(), Some(0)), "stopping", false),
+            (Condition::of(false, broken(), paused, held(), Some(0)), "disconnected", false),
+            (Condition::of(false, alarm(), paused, held(), Some(0)), "blocked", false),
+            (Condition::of(false, None, paused, held(), Some(0)), "paused", false),
+            (Condition::of(false, None, GateState::Halted, held(), Some(0)), "halted", false),
+            (Condition::of(false, None, GateState::Broken, held(), Some(0)), "broken", false),
+            (Condition::of(false, None, throttled, held(), Some(0)), "throttled", true),
+            (Condition::of(false, None, GateState::Open, held(), Some(0)), "held", true),
+            (Condition::of(false, None, GateState::Open, None, Some(0)), "waiting", true),
+            (Condition::of(false, None, GateState::Open, None, None), "working", true),
+        ] {
+            assert_eq!((condition.state(), condition.is_ready()), (state, ready), "{condition:?}");
+        }
+        assert_eq!(Condition::of(false, None, throttled, None, None), Condition::Throttled(3));
+    }
+
+    #[test]
+    fn whatever_keeps_it_from_working_has_a_code_and_says_what_to_do() {
+        let since = Timestamp::from_unix_ms(0);
+        for reason in AccountReason::ALL {
+            let standing = Condition::Paused(reason).standing(since);
+            assert_eq!(standing.reason, Some(reason.code()));
+            let whole = format!("{}: {}", standing.message, standing.advice.unwrap());
+            assert_eq!(whole, format!("Paused: {}", reason.advice()));
+            assert!(!standing.ready);
+        }
+        let broken = Condition::Disconnected(BrokerConnection::Consumer, "no answer".to_owned()).standing(since);
+        assert_eq!(broken.reason, Some("broker_consumer_down"));
+        assert!(broken.advice.unwrap().starts_with("no answer"));
+    }
+}

@@ -1,0 +1,132 @@
+//! Looks at the worker from outside, for those who ask: the numbers of `/metrics`, the answer of `/readyz`, the page.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::condition::Condition;
+use crate::clock::Clock;
+use crate::domain::{EventType, Lane, Timestamp};
+use crate::pipeline::Context;
+use crate::pipeline::gate::GateState;
+use crate::pipeline::pace::Held;
+use crate::telemetry::history::{History, Sample};
+use crate::telemetry::status::{Ended, Latency, PaceShown, QueueShown, Snapshot, Standing};
+use crate::telemetry::{Depth, GateWord};
+
+/// What ends sooner isn't shown as holding bulk.
+const A_MOMENT: Duration = Duration::from_secs(10);
+
+/// See the module.
+pub(super) struct Observer<A> {
+    context: Arc<Context<A>>,
+    depth: watch::Receiver<Option<Depth>>,
+    started: Timestamp,
+    seen: Mutex<Seen>,
+}
+
+struct Seen {
+    /// State and reason, and when they were first seen.
+    standing: (&'static str, Option<&'static str>, Timestamp),
+    history: History,
+}
+
+impl<A: Send + Sync + 'static> Observer<A> {
+    pub(super) fn new(context: Arc<Context<A>>, depth: watch::Receiver<Option<Depth>>) -> Self {
+        let started = Clock::System.now();
+        let seen = Seen { standing: ("starting", None, started), history: History::default() };
+        Self { context, depth, started, seen: Mutex::new(seen) }
+    }
+
+    /// How it is, and since when.
+    pub(super) fn standing(&self) -> Standing {
+        let Context { stop, metrics, gate, .. } = &*self.context;
+        let delayed = self.depth.borrow().map_or(0, |depth| depth.delayed.iter().sum());
+        let waiting = (metrics.waiting_for_jobs.get() == 1).then_some(delayed);
+        let condition =
+            Condition::of(stop.is_cancelled(), metrics.facts.broker_trouble(), gate.state(), self.held(), waiting);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (state, reason, _) = seen.standing;
+        if (state, reason) != (condition.state(), condition.reason()) {
+            seen.standing = (condition.state(), condition.reason(), Clock::System.now());
+        }
+        condition.standing(seen.standing.2)
+    }
+
+    /// Whether bulk is held for more than a moment: requests on their way may fill a day and create nobody.
+    fn held(&self) -> Option<Held> {
+        let now = self.context.clock.now();
+        self.context.pace.held(now).filter(|held| held.until().since(now) > A_MOMENT)
+    }
+
+    /// The text of `/metrics`.
+    pub(super) fn metrics(&self) -> String {
+        let Context { metrics, gate, pace, .. } = &*self.context;
+        pace.show_now();
+        metrics.observed.set_held(self.held().map(|held| held.code()));
+        let (word, paused) = match gate.state() {
+            GateState::Open => (GateWord::Open, None),
+            GateState::Throttled(_) => (GateWord::Throttled, None),
+            GateState::Paused(reason) => (GateWord::Paused, Some(reason)),
+            GateState::Broken => (GateWord::Broken, None),
+            GateState::Halted => (GateWord::Halted, None),
+        };
+        metrics.observed.set_gate(word, paused);
+        metrics.observed.set_depth(self.depth.borrow().as_ref());
+        metrics.render()
+    }
+
+    /// Everything that the page shows. Keeps a sample for the chart.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let standing = self.standing();
+        self.context.pace.show_now();
+        let metrics = &self.context.metrics;
+        let now = Sample {
+            at: Clock::System.now(),
+            ended: EventType::ALL.map(|event_type| metrics.completed(event_type)),
+            requests: metrics.requests_sent(),
+            creations: metrics.creations(),
+        };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.history.keep(&now);
+        let history = &seen.history;
+        let (jobs_per_second, used_per_second) = history.rates(&now);
+        let quantile = |share| history.answered_within(&now, share);
+        let [created, existing, rejected, failed] = now.ended;
+        let in_flight = metrics.in_flight.get();
+        // What ended before it came to a stand says nothing about when the rest will.
+        let is_moving = standing.ready && standing.until.is_none();
+        let depth = *self.depth.borrow();
+        Snapshot {
+            version: env!("CARGO_PKG_VERSION"),
+            at: now.at,
+            started: self.started,
+            standing,
+            ended: Ended { created, existing, rejected, failed },
+            in_flight,
+            jobs_per_second,
+            pace: PaceShown { allowed_per_second: metrics.observed.pace_allowed.get(), used_per_second },
+            latency: quantile(0.5).zip(quantile(0.99)).map(|(p50_s, p99_s)| Latency { p50_s, p99_s }),
+            queue: depth.map(|depth| queue_shown(&depth, in_flight, if is_moving { jobs_per_second } else { 0.0 })),
+            errors: metrics.facts.errors(),
+            minutes: history.minutes(&now),
+        }
+    }
+}
+
+fn queue_shown(depth: &Depth, in_flight: i64, jobs_per_second: f64) -> QueueShown {
+    let delayed = depth.delayed.iter().sum::<u64>();
+    let in_hand = if depth.includes_in_hand { 0 } else { u64::try_from(in_flight).unwrap_or(0) };
+    let waiting = depth.ready.iter().sum::<u64>() + delayed + in_hand;
+    let is_moving = jobs_per_second > 0.0 && waiting > 0;
+    QueueShown {
+        signup: depth.ready[Lane::Signup as usize],
+        bulk: depth.ready[Lane::Bulk as usize],
+        delayed,
+        dead: depth.dead,
+        unrouted: depth.unrouted,
+        unaccounted: depth.rows.map(|rows| rows.difference()),
+        left_s: is_moving.then(|| (waiting as f64 / jobs_per_second).ceil() as u64),
+    }
+}

@@ -1,0 +1,341 @@
+//! The circuit breaker: whether an API that answers badly is to be left alone. Pure: time is passed in.
+//!
+//! ```text
+//! closed ── too large a share of failures in the window ──> open
+//!   ^                                                        │ open_for, doubling up to open_for_max
+//!   └── every trial is answered well ── half-open <──────────┘
+//!                                          └── one trial fails ──> open
+//! ```
+//!
+//! A failure is a request without a definite answer (timeout, lost connection, 5xx) or one that took too long. Answers
+//! about a job, the pace or the account are no failures: the API works, or the gate is closed for another reason.
+//!
+//! **Invariant:** an answer counts only towards the state in which its request left.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// When the breaker opens and closes.
+#[derive(Debug, Clone, Copy)]
+pub struct BreakerPolicy {
+    /// How far back answers count.
+    pub window: Duration,
+    /// Answers in the window below which nothing is concluded.
+    pub requests_min: u32,
+    /// Share of failures among them, from 0 to 1, from which on it opens. Over 1: never.
+    pub failure_share: f64,
+    /// An answer that took longer counts as a failure.
+    pub slow_after: Duration,
+    /// From opening to the first trials.
+    pub open_for: Duration,
+    /// Each failed trial doubles that up to this.
+    pub open_for_max: Duration,
+    /// Requests that must be answered well before it closes. At least 1.
+    pub trials: u32,
+}
+
+impl BreakerPolicy {
+    /// The defaults of the settings: an API that loses every third answer is worked with, a dead one is left alone.
+    pub const DEFAULT: Self = Self {
+        window: Duration::from_secs(30),
+        requests_min: 20,
+        failure_share: 0.7,
+        slow_after: Duration::from_secs(20),
+        open_for: Duration::from_secs(5),
+        open_for_max: Duration::from_secs(60),
+        trials: 3,
+    };
+}
+
+/// What a request was let through as; goes back with its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    /// How often the state had changed.
+    era: u64,
+    /// Whether it is one of the few that try the API while the breaker is half-open.
+    pub is_trial: bool,
+}
+
+/// What the answer to a request says about the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// Answered in time.
+    Good,
+    /// Not answered, or too late.
+    Bad,
+    /// Nothing; a trial must be repeated.
+    Unknown,
+}
+
+/// The breaker changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BreakerChanged {
+    /// It opened.
+    Opened {
+        /// Failures in the window.
+        failures: u32,
+        /// Answers in the window.
+        requests: u32,
+    },
+    /// It closed.
+    Closed,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Closed,
+    Open { until: Instant, pause: Duration },
+    HalfOpen { on_their_way: u32, good: u32, pause: Duration },
+}
+
+/// Parts of the window: it moves on by one of them at a time.
+const PARTS: usize = 10;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Part {
+    number: u64,
+    requests: u32,
+    failures: u32,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Breaker {
+    policy: BreakerPolicy,
+    origin: Instant,
+    parts: [Part; PARTS],
+    state: State,
+    era: u64,
+}
+
+impl Breaker {
+    /// A closed breaker.
+    pub fn new(policy: BreakerPolicy, now: Instant) -> Self {
+        Self { policy, origin: now, parts: [Part::default(); PARTS], state: State::Closed, era: 0 }
+    }
+
+    /// Whether it keeps requests back, but for trials.
+    pub const fn is_open(&self) -> bool {
+        !matches!(self.state, State::Closed)
+    }
+
+    /// Lets a request through, or says when to ask again (`None`: when something has changed).
+    ///
+    /// # Errors
+    /// It has to wait.
+    pub fn admit(&mut self, now: Instant) -> Result<Ticket, Option<Instant>> {
+        match &mut self.state {
+            State::Closed => Ok(Ticket { era: self.era, is_trial: false }),
+            State::Open { until, .. } if now < *until => Err(Some(*until)),
+            State::Open { pause, .. } => {
+                self.state = State::HalfOpen { on_their_way: 1, good: 0, pause: *pause };
+                self.era += 1;
+                Ok(Ticket { era: self.era, is_trial: true })
+            }
+            State::HalfOpen { on_their_way, good, .. } if *on_their_way + *good < self.policy.trials => {
+                *on_their_way += 1;
+                Ok(Ticket { era: self.era, is_trial: true })
+            }
+            State::HalfOpen { .. } => Err(None),
+        }
+    }
+
+    /// Until when nothing at all may leave, trials included.
+    pub fn closed_to_all_until(&self, now: Instant) -> Option<Instant> {
+        match self.state {
+            State::Open { until, .. } if now < until => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Whether a request that was let through may still leave.
+    pub const fn is_valid(&self, ticket: Ticket) -> bool {
+        ticket.era == self.era
+    }
+
+    /// Notes what came of a request.
+    pub fn record(&mut self, ticket: Ticket, health: Health, now: Instant) -> Option<BreakerChanged> {
+        if ticket.era != self.era {
+            return None;
+        }
+        match &mut self.state {
+            State::Closed => self.count(health, now),
+            State::Open { .. } => None,
+            State::HalfOpen { on_their_way, good, pause } => {
+                *on_their_way = on_their_way.saturating_sub(1);
+                match health {
+                    Health::Unknown => None,
+                    Health::Good if *good + 1 < self.policy.trials => {
+                        *good += 1;
+                        None
+                    }
+                    Health::Good => {
+                        self.close();
+                        Some(BreakerChanged::Closed)
+                    }
+                    Health::Bad => {
+                        let pause = (*pause * 2).min(self.policy.open_for_max);
+                        self.open(pause, now);
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    /// The API is known to work: forgets everything. Whether it was open.
+    pub fn reset(&mut self) -> bool {
+        let was_open = self.is_open();
+        if was_open {
+            self.close();
+        }
+        was_open
+    }
+
+    /// Somebody believes that it works again: trials may leave at once.
+    pub fn try_now(&mut self, now: Instant) {
+        if let State::Open { until, pause } = &mut self.state {
+            (*until, *pause) = (now, self.policy.open_for);
+        }
+    }
+
+    fn count(&mut self, health: Health, now: Instant) -> Option<BreakerChanged> {
+        if health == Health::Unknown {
+            return None;
+        }
+        let part_length = (self.policy.window / PARTS as u32).max(Duration::from_millis(1));
+        let number = (now.saturating_duration_since(self.origin).as_nanos() / part_length.as_nanos()) as u64;
+        let part = &mut self.parts[(number % PARTS as u64) as usize];
+        if part.number != number {
+            *part = Part { number, ..Part::default() };
+        }
+        part.requests += 1;
+        part.failures += u32::from(health == Health::Bad);
+        let current = self.parts.iter().filter(|part| part.number + PARTS as u64 > number);
+        let (requests, failures) = current.fold((0, 0), |(r, f), part| (r + part.requests, f + part.failures));
+        let is_dead = requests >= self.policy.requests_min
+            && f64::from(failures) >= self.policy.failure_share * f64::from(requests);
+        is_dead.then(|| {
+            self.open(self.policy.open_for, now);
+            BreakerChanged::Opened { failures, requests }
+        })
+    }
+
+    fn open(&mut self, pause: Duration, now: Instant) {
+        self.state = State::Open { until: now + pause, pause };
+        self.era += 1;
+    }
+
+    fn close(&mut self) {
+        self.state = State::Closed;
+        self.parts = [Part::default(); PARTS];
+        self.era += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: BreakerPolicy = BreakerPolicy {
+        window: Duration::from_secs(10),
+        requests_min: 4,
+        failure_share: 0.5,
+        open_for: Duration::from_secs(5),
+        open_for_max: Duration::from_secs(15),
+        trials: 2,
+        ..BreakerPolicy::DEFAULT
+    };
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A breaker that these answers met, one a second, and what the last one changed.
+    fn after(answers: &[Health]) -> (Breaker, Instant, Option<BreakerChanged>) {
+        let mut now = Instant::now();
+        let mut breaker = Breaker::new(POLICY, now);
+        let mut changed = None;
+        for health in answers {
+            now += seconds(1);
+            let ticket = breaker.admit(now).unwrap();
+            changed = breaker.record(ticket, *health, now);
+        }
+        (breaker, now, changed)
+    }
+
+    use Health::{Bad, Good};
+
+    #[tokio::test]
+    async fn it_opens_from_a_share_of_failures_on_and_not_before_there_are_enough_answers() {
+        assert_eq!(after(&[Bad, Bad, Bad]).2, None);
+        assert_eq!(after(&[Good, Bad, Good, Good, Bad]).2, None);
+        let (breaker, _, changed) = after(&[Good, Bad, Good, Bad]);
+        assert_eq!(changed, Some(BreakerChanged::Opened { failures: 2, requests: 4 }));
+        assert!(breaker.is_open());
+    }
+
+    #[tokio::test]
+    async fn what_is_older_than_the_window_does_not_count() {
+        let (mut breaker, now, _) = after(&[Bad, Bad, Bad]);
+        let later = now + seconds(11);
+        let ticket = breaker.admit(later).unwrap();
+        assert_eq!(breaker.record(ticket, Bad, later), None);
+    }
+
+    #[tokio::test]
+    async fn nothing_leaves_an_open_breaker_before_its_time_and_then_only_trials() {
+        let (mut breaker, now, _) = after(&[Bad, Bad, Bad, Bad]);
+        assert_eq!(breaker.admit(now + seconds(4)), Err(Some(now + seconds(5))));
+        let later = now + seconds(5);
+        let trials = [breaker.admit(later).unwrap(), breaker.admit(later).unwrap()];
+        assert!(trials.iter().all(|trial| trial.is_trial));
+        assert_eq!(breaker.admit(later), Err(None));
+        assert_eq!(breaker.record(trials[0], Good, later), None);
+        assert_eq!(breaker.admit(later), Err(None), "one good answer is not enough, and no third trial is needed");
+        assert_eq!(breaker.record(trials[1], Good, later), Some(BreakerChanged::Closed));
+        assert!(!breaker.admit(later).unwrap().is_trial);
+    }
+
+    #[tokio::test]
+    async fn each_failed_trial_waits_longer_up_to_a_limit() {
+        let (mut breaker, mut now, _) = after(&[Bad, Bad, Bad, Bad]);
+        now += seconds(5);
+        for pause in [10, 15, 15] {
+            let trial = breaker.admit(now).unwrap();
+            assert_eq!(breaker.record(trial, Bad, now), None, "it was open already");
+            assert_eq!(breaker.admit(now), Err(Some(now + seconds(pause))));
+            now += seconds(pause);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_trial_that_says_nothing_is_repeated() {
+        let (mut breaker, now, _) = after(&[Bad, Bad, Bad, Bad]);
+        let later = now + seconds(5);
+        let (first, _second) = (breaker.admit(later).unwrap(), breaker.admit(later).unwrap());
+        assert_eq!(breaker.record(first, Health::Unknown, later), None);
+        assert!(breaker.admit(later).unwrap().is_trial);
+    }
+
+    #[tokio::test]
+    async fn answers_to_requests_of_an_earlier_state_say_nothing() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(POLICY, now);
+        let tickets: Vec<Ticket> = (0..8).map(|_| breaker.admit(now).unwrap()).collect();
+        let opened = tickets.iter().filter_map(|ticket| breaker.record(*ticket, Bad, now)).count();
+        assert_eq!(opened, 1, "told once");
+        let later = now + seconds(5);
+        let trial = breaker.admit(later).unwrap();
+        assert_eq!(breaker.record(tickets[7], Good, later), None);
+        assert!(breaker.is_open() && breaker.is_valid(trial) && !breaker.is_valid(tickets[0]));
+    }
+
+    #[tokio::test]
+    async fn whoever_says_that_it_works_again_is_believed_enough_for_a_trial() {
+        let (mut breaker, now, _) = after(&[Bad, Bad, Bad, Bad]);
+        breaker.try_now(now);
+        assert!(breaker.admit(now).unwrap().is_trial);
+    }
+}

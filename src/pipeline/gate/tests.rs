@@ -1,0 +1,179 @@
+use super::*;
+
+const SCHEDULE: ProbeSchedule = ProbeSchedule { initial: Duration::from_secs(2), max: Duration::from_secs(7) };
+
+const BULK: Request = Request::Create(Lane::Bulk);
+
+async fn waits(gate: &Gate) -> (Pass<'_>, Duration) {
+    let start = Instant::now();
+    let pass = gate.pass(BULK).await;
+    (pass, start.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_gate_lets_one_probe_through_at_growing_intervals() {
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+    let first = gate.pass(BULK).await.refused(AccountReason::KeyRefused);
+    assert_eq!(first, Some(GateChanged::Paused(AccountReason::KeyRefused)));
+    for seconds in [2, 4, 7, 7] {
+        let (probe, waited) = waits(&gate).await;
+        assert_eq!(waited, Duration::from_secs(seconds));
+        let second = tokio::time::timeout(Duration::from_secs(3_600), gate.pass(BULK)).await;
+        assert!(second.is_err(), "two probes at once");
+        assert_eq!(probe.refused(AccountReason::KeyRefused), None);
+    }
+    let (probe, _) = waits(&gate).await;
+    assert_eq!(probe.answered(false), Some(GateChanged::Opened));
+    assert_eq!(waits(&gate).await.1, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_were_on_their_way_neither_open_nor_prolong_a_pause() {
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+    let (early, late) = (gate.pass(BULK).await, gate.pass(BULK).await);
+    let _ = gate.pass(BULK).await.refused(AccountReason::WalletEmpty);
+    assert_eq!(late.refused(AccountReason::WalletEmpty), None);
+    assert_eq!(early.answered(false), None);
+    assert_eq!(gate.state(), GateState::Paused(AccountReason::WalletEmpty));
+    assert_eq!(waits(&gate).await.1, Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_dropped_is_sent_by_the_next_in_line() {
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+    let _ = gate.pass(BULK).await.refused(AccountReason::Suspended);
+    let probe = gate.pass(BULK).await;
+    drop(probe);
+    let (probe, waited) = waits(&gate).await;
+    assert_eq!(waited, Duration::ZERO);
+    assert_eq!(probe.refused(AccountReason::Suspended), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_without_an_answer_waits_like_a_refused_one() {
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+    let _ = gate.pass(BULK).await.refused(AccountReason::KeyRefused);
+    let _ = gate.pass(BULK).await.unanswered();
+    assert_eq!(gate.state(), GateState::Paused(AccountReason::KeyRefused));
+    assert_eq!(waits(&gate).await.1, Duration::from_secs(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_advice_each_throttled_answer_in_a_row_waits_longer() {
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+    let backoff = |n: u32| Duration::from_secs(u64::from(n));
+    for seconds in [1, 2, 3] {
+        let (pass, _) = waits(&gate).await;
+        assert_eq!(gate.throttle(None, backoff), Duration::from_secs(seconds));
+        // Another request of the same moment.
+        assert_eq!(gate.throttle(None, backoff), Duration::ZERO);
+        let _ = pass.throttled();
+    }
+    let (pass, waited) = waits(&gate).await;
+    assert_eq!(waited, Duration::from_secs(3));
+    let _ = pass.answered(false);
+    assert_eq!(gate.throttle(None, backoff), Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_gate_opens_exactly_when_it_was_told() {
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+    let stale = gate.pass(BULK).await;
+    let never = |_| -> Duration { unreachable!("there is advice") };
+    gate.throttle(Some(Duration::from_secs(5)), never);
+    gate.throttle(Some(Duration::from_secs(1)), never);
+    assert!(!stale.is_valid());
+    assert_eq!(waits(&gate).await.1, Duration::from_secs(5));
+    assert_eq!(gate.state(), GateState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_person_who_says_to_go_on_is_believed_enough_for_a_probe_at_once() {
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+    let _ = gate.pass(BULK).await.refused(AccountReason::KeyRefused);
+    gate.go_on();
+    let (probe, waited) = waits(&gate).await;
+    assert_eq!(waited, Duration::ZERO);
+    // Said while a probe is on its way, which left with the old key.
+    gate.go_on();
+    assert_eq!(probe.refused(AccountReason::KeyRefused), None);
+    let (probe, waited) = waits(&gate).await;
+    assert_eq!(waited, Duration::ZERO);
+    assert_eq!(probe.refused(AccountReason::KeyRefused), None);
+    assert_eq!(waits(&gate).await.1, Duration::from_secs(4), "and the intervals begin anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_the_list_opens_nothing_but_a_lost_network() {
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+    let _ = gate.pass(BULK).await.refused(AccountReason::WalletEmpty);
+    for _ in 0..3 {
+        assert_eq!(gate.pass(Request::Read).await.page_came(), None);
+    }
+    assert_eq!(gate.state(), GateState::Paused(AccountReason::WalletEmpty));
+    assert_eq!(waits(&gate).await.1, Duration::from_secs(2), "reading is no probe");
+
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+    let _ = gate.pass(BULK).await.refused(AccountReason::Suspended);
+    assert_eq!(gate.pass(Request::Read).await.page_came(), None);
+    assert_eq!(gate.state(), GateState::Paused(AccountReason::Suspended));
+    assert_eq!(waits(&gate).await.1, Duration::ZERO, "the probe is left to a creation");
+
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+    let _ = gate.pass(BULK).await.refused(AccountReason::Unreachable);
+    assert_eq!(gate.pass(Request::Read).await.page_came(), Some(GateChanged::Opened));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_that_answers_nothing_is_left_alone_but_for_a_few_trials() {
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+    let stale = gate.pass(BULK).await;
+    let mut told = Vec::new();
+    for _ in 0..20 {
+        told.extend(gate.pass(BULK).await.unanswered());
+    }
+    assert_eq!(told, [GateChanged::Broken { failures: 20, requests: 20 }]);
+    assert_eq!(gate.state(), GateState::Broken);
+    assert!(!stale.is_valid());
+    let (trial, waited) = waits(&gate).await;
+    assert_eq!((waited, trial.is_trial()), (BreakerPolicy::DEFAULT.open_for, true));
+    let trials = [trial, gate.pass(BULK).await, gate.pass(BULK).await];
+    let fourth = tokio::time::timeout(Duration::from_secs(3_600), gate.pass(BULK)).await;
+    assert!(fourth.is_err(), "more trials than were asked for");
+    let told: Vec<_> = trials.into_iter().filter_map(|trial| trial.answered(false)).collect();
+    assert_eq!(told, [GateChanged::Mended]);
+    assert_eq!(gate.state(), GateState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_take_too_long_are_failures() {
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+    for _ in 0..20 {
+        let _ = gate.pass(BULK).await.answered(true);
+    }
+    assert_eq!(gate.state(), GateState::Broken);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_answer_in_five_lost_is_worked_with() {
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+    for n in 0..1_000 {
+        let pass = gate.pass(BULK).await;
+        let told = if n % 5 == 0 { pass.unanswered() } else { pass.answered(false) };
+        assert_eq!(told, None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_halt_holds_bulk_and_nobody_else_until_somebody_says_to_go_on() {
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+    let stale = gate.pass(BULK).await;
+    gate.halt();
+    assert!(!stale.is_valid() && gate.state() == GateState::Halted);
+    let signup = gate.pass(Request::Create(Lane::Signup)).await;
+    assert!(signup.is_valid());
+    assert!(gate.pass(Request::Read).await.is_valid());
+    assert!(tokio::time::timeout(Duration::from_secs(3_600), gate.pass(BULK)).await.is_err());
+    gate.go_on();
+    assert_eq!(waits(&gate).await.1, Duration::ZERO);
+}

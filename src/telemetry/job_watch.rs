@@ -1,0 +1,119 @@
+//! Where a job's time goes.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Metrics;
+use crate::domain::decide::History;
+use crate::domain::{EventType, Lane, Timestamp};
+
+/// A part of a job's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// On the queue.
+    Queue,
+    /// For the gate, a slot, the intent on record and a turn in the pace.
+    Pace,
+    /// For the partner's answer.
+    Api,
+    /// For the event to be recorded or confirmed.
+    Confirm,
+}
+
+impl Stage {
+    /// All of them, in their order.
+    pub const ALL: [Self; 4] = [Self::Queue, Self::Pace, Self::Api, Self::Confirm];
+
+    /// Its name in labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Pace => "pace",
+            Self::Api => "api",
+            Self::Confirm => "confirm",
+        }
+    }
+}
+
+/// Why a job went back to the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutBack {
+    /// The worker was told to stop.
+    Stopping,
+    /// It waits there for its next attempt.
+    Delayed,
+    /// It alone is answered like the whole account.
+    SetAside,
+    /// It waited for its turn for too long, or a migration may not create users now.
+    NoTurn,
+    /// The connection to the broker broke, which gives the job out again.
+    TakenBack,
+}
+
+impl PutBack {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Stopping, Self::Delayed, Self::SetAside, Self::NoTurn, Self::TakenBack];
+
+    /// Its name in labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stopping => "stopping",
+            Self::Delayed => "delayed",
+            Self::SetAside => "set_aside",
+            Self::NoTurn => "no_turn",
+            Self::TakenBack => "taken_back",
+        }
+    }
+}
+
+/// Watches one job in hand. Its parts are shown once it has ended.
+#[derive(Debug)]
+pub struct JobWatch<'m> {
+    metrics: &'m Metrics,
+    lane: Lane,
+    enqueued_at: Timestamp,
+    spent: [Duration; 4],
+    running: Option<(Stage, Instant)>,
+}
+
+impl<'m> JobWatch<'m> {
+    /// A job was taken from the queue.
+    pub fn taken(metrics: &'m Metrics, lane: Lane, history: &History, now: Timestamp) -> Self {
+        metrics.received.with_label_values(&[lane.name()]).inc();
+        let mut spent = [Duration::ZERO; 4];
+        spent[Stage::Queue as usize] = now.since(history.enqueued_at);
+        Self { metrics, lane, enqueued_at: history.enqueued_at, spent, running: None }
+    }
+
+    /// Where it waited.
+    pub const fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    /// From now on its time is spent on this; `None`: on none of them.
+    pub fn enters(&mut self, stage: Option<Stage>) {
+        let now = Instant::now();
+        if let Some((before, since)) = self.running.take() {
+            self.spent[before as usize] += now - since;
+        }
+        self.running = stage.map(|stage| (stage, now));
+    }
+
+    /// Its event is recorded or confirmed.
+    pub fn confirmed(mut self, event_type: EventType, now: Timestamp) {
+        self.enters(None);
+        let Self { metrics, lane, enqueued_at, spent, .. } = self;
+        metrics.published.with_label_values(&[event_type.name()]).inc();
+        metrics.job_duration.with_label_values(&[lane.name()]).observe(now.since(enqueued_at).as_secs_f64());
+        for stage in Stage::ALL {
+            metrics.stages.with_label_values(&[stage.name()]).observe(spent[stage as usize].as_secs_f64());
+        }
+        metrics.last_progress.set(now.unix_ms() as f64 / 1_000.0);
+    }
+
+    /// It went back to the queue.
+    pub fn put_back(self, reason: PutBack) {
+        self.metrics.put_back.with_label_values(&[reason.name()]).inc();
+    }
+}

@@ -1,0 +1,202 @@
+//! What befalls a broker and the way to it, one after the other: no job and no event is lost, nothing is acknowledged
+//! early, the worker goes on by itself, and it says each change of state once.
+
+use std::collections::BTreeSet;
+
+use crate::support::{
+    Broker, DEAD, Partner, Place, Program, Proxy, Received, Running, UNROUTED, all_events, get, jobs, quick_partner,
+    worker_at,
+};
+
+const BULK: &str = "plu.onboarding.jobs.bulk";
+
+/// Times that make a broken connection known within a few seconds.
+fn worker(url: &str, place: &Place, partner: &Partner) -> Program {
+    worker_at(url, place, partner)
+        .set("worker.concurrency", "4")
+        .set("worker.window", "16")
+        .set("amqp.heartbeat_s", "2")
+        .set("amqp.connect_timeout_s", "8")
+        .set("amqp.confirm_timeout_s", "5")
+        .with("--listen 0")
+}
+
+/// What `/readyz` says comes to be this: 503 with a state and its reason, or 200.
+fn says_unready(worker: &mut Running, address: &str, state: &str, reasons: &[&str]) {
+    worker.until(&format!("/readyz says {state}"), || {
+        let reply = get(address, "/readyz");
+        let said = reply.json();
+        reply.status == 503 && said["state"] == state && reasons.iter().any(|reason| said["reason"] == *reason)
+    });
+}
+
+fn says_ready(worker: &mut Running, address: &str) {
+    worker.until("/readyz says that it is ready", || get(address, "/readyz").status == 200);
+}
+
+/// Either connection may be told of first.
+const DOWN: [&str; 2] = ["broker_consumer_down", "broker_publisher_down"];
+
+/// Every job is done, once in effect; what came twice has the same id.
+fn nothing_is_lost(events: &[Received], broker: &Broker, partner: &Partner, jobs: u32) {
+    let ids: BTreeSet<&str> = events.iter().map(|event| event.body["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), jobs as usize);
+    let others: Vec<_> = events.iter().filter(|event| event.routing_key != "user.created").collect();
+    assert!(others.is_empty(), "{:?}", others[0].body);
+    assert_eq!(partner.stats().model.created, u64::from(jobs));
+    assert_eq!((broker.ready(BULK), broker.ready(DEAD)), (0, 0));
+}
+
+/// So many more users than now: the worker goes on.
+fn goes_on(worker: &mut Running, partner: &Partner, more: u64) {
+    let before = partner.stats().model.created;
+    worker.until("it goes on", || partner.stats().model.created >= before + more);
+}
+
+#[test]
+fn a_connection_that_is_cut_or_swallows_everything_is_made_anew() {
+    const JOBS: u32 = 400;
+    let (broker, partner, place) = (Broker::start(), quick_partner(60), Place::new());
+    let proxy = Proxy::start(broker.port());
+    let mut worker = worker(&proxy.url(), &place, &partner).start();
+    let address = worker.serves();
+    worker.says_times("connected to the broker", 2);
+    broker.publish("plu.onboarding", "bulk", &jobs(0..JOBS));
+    goes_on(&mut worker, &partner, 20);
+
+    proxy.cut();
+    worker.says_times("connected to the broker", 4);
+    assert_eq!(worker.said_so_far().times("the connection to the broker broke"), 2, "{}", worker.said_so_far());
+    goes_on(&mut worker, &partner, 20);
+
+    // The publisher misses its confirms, the consumer its heartbeats.
+    proxy.swallow(true);
+    worker.says_times("the connection to the broker broke", 4);
+    worker.says("it stopped answering heartbeats");
+    worker.says_times("no answer within 8 s", 2);
+    says_unready(&mut worker, &address, "disconnected", &DOWN);
+    proxy.swallow(false);
+    proxy.cut();
+    worker.says_times("connected to the broker", 6);
+    says_ready(&mut worker, &address);
+    goes_on(&mut worker, &partner, 20);
+
+    broker.rabbitmqctl(&["close_all_connections", "maintenance"]);
+    worker.says("maintenance");
+    worker.says_times("connected to the broker", 8);
+    let events = all_events(worker, &broker, JOBS);
+    nothing_is_lost(&events, &broker, &partner, JOBS);
+}
+
+#[test]
+fn a_frozen_broker_is_noticed_and_waited_for() {
+    const JOBS: u32 = 200;
+    let (broker, partner, place) = (Broker::start(), quick_partner(50), Place::new());
+    let mut worker = worker(&broker.url(), &place, &partner).start();
+    worker.says_times("connected to the broker", 2);
+    broker.publish("plu.onboarding", "bulk", &jobs(0..JOBS));
+    goes_on(&mut worker, &partner, 20);
+    worker.said_so_far().did_not_say(&["no answer"]);
+    let address = worker.serves();
+    says_ready(&mut worker, &address);
+    broker.freeze();
+    says_unready(&mut worker, &address, "disconnected", &DOWN);
+    worker.says_times("the connection to the broker broke", 2);
+    worker.says_times("no answer within 8 s: is it frozen?", 2);
+    says_unready(&mut worker, &address, "disconnected", &DOWN);
+    broker.thaw();
+    worker.says_times("connected to the broker", 4);
+    says_ready(&mut worker, &address);
+    let events = all_events(worker, &broker, JOBS);
+    nothing_is_lost(&events, &broker, &partner, JOBS);
+}
+
+#[test]
+fn queues_that_are_deleted_are_declared_anew_and_consumed_again() {
+    let (broker, partner, place) = (Broker::start(), quick_partner(0), Place::new());
+    let mut worker = worker(&broker.url(), &place, &partner).start();
+    worker.says_times("connected to the broker", 2);
+    broker.delete(BULK);
+    worker.says("the broker cancelled the consumer: was its queue deleted?");
+    worker.says_times("connected to the broker", 3);
+    broker.publish("plu.onboarding", "bulk", &jobs(0..10));
+    worker.until("events", || broker.ready(UNROUTED) == 10);
+    // The queue of the events: what is published next comes back, and goes out again once the queue is there.
+    broker.delete(UNROUTED);
+    broker.publish("plu.onboarding", "bulk", &jobs(10..11));
+    worker.says("no queue takes messages of exchange");
+    worker.says_times("connected to the broker", 4);
+    worker.until("the event", || broker.ready(UNROUTED) == 1);
+    // The broker closes the publisher's channel.
+    broker.delete_exchange("plu.onboarding.events");
+    broker.publish("plu.onboarding", "bulk", &jobs(11..12));
+    worker.says("no exchange 'plu.onboarding.events'");
+    worker.says_times("connected to the broker", 5);
+    worker.until("the event", || broker.ready(UNROUTED) == 2);
+    worker.signal("TERM");
+    worker.ends_with(0);
+    assert_eq!((partner.stats().model.created, broker.ready(BULK), broker.ready(DEAD)), (12, 0, 0));
+}
+
+#[test]
+fn events_that_a_full_queue_refuses_are_published_until_it_has_room() {
+    const JOBS: u32 = 14;
+    let (broker, partner, place) = (Broker::start(), quick_partner(0), Place::new());
+    let mut worker = worker(&broker.url(), &place, &partner).start();
+    worker.says_times("connected to the broker", 2);
+    let full = r#"{"max-length":3,"overflow":"reject-publish"}"#;
+    broker.rabbitmqctl(&["set_policy", "full", "unrouted$", full, "--apply-to", "queues"]);
+    broker.publish("plu.onboarding", "bulk", &jobs(0..JOBS));
+    worker.says("the broker refuses messages: is a queue full?");
+    assert!(broker.ready(UNROUTED) < JOBS);
+    worker.until("each was tried", || partner.stats().model.created == u64::from(JOBS));
+    let said = worker.said_so_far();
+    assert_eq!((said.times("the broker refuses messages"), said.times("connected to the broker")), (1, 2), "{said}");
+    // A reader makes room.
+    let events = all_events(worker, &broker, JOBS);
+    nothing_is_lost(&events, &broker, &partner, JOBS);
+}
+
+#[test]
+fn an_alarm_is_told_once_and_waited_out_and_nothing_is_acknowledged_meanwhile() {
+    // Enough that some are left at the second alarm, on a busy machine too.
+    const JOBS: u32 = 1_000;
+    let (broker, partner, place) = (Broker::start(), quick_partner(50), Place::new());
+    let mut first = worker(&broker.url(), &place, &partner).start();
+    let address = first.serves();
+    first.says_times("connected to the broker", 2);
+    broker.publish("plu.onboarding", "bulk", &jobs(0..JOBS));
+    goes_on(&mut first, &partner, 20);
+    // Everything in hand has its user, and no event can be published.
+    let is_full = || partner.stats().model.created >= u64::from(broker.ready(UNROUTED)) + 12;
+
+    broker.rabbitmqctl(&["set_vm_memory_high_watermark", "0.0000001"]);
+    first.says("the broker has an alarm (connection.blocked)");
+    says_unready(&mut first, &address, "blocked", &["broker_alarm"]);
+    let blocked = "plu_onboard_broker_blocked{connection=\"publisher\"}";
+    let gauge = || get(&address, "/metrics").body.contains(&format!("{blocked} 1\n"));
+    assert!(gauge());
+    first.until("the window is full", is_full);
+    // Longer than the limit for a confirm.
+    let before = broker.rabbitmqctl(&["list_connections", "--no-table-headers", "name"]);
+    broker.rabbitmqctl(&["eval", "timer:sleep(5000)."]);
+    assert_eq!(broker.rabbitmqctl(&["list_connections", "--no-table-headers", "name"]), before);
+    broker.rabbitmqctl(&["set_vm_memory_high_watermark", "0.6"]);
+    first.says("the broker's alarm is over");
+    says_ready(&mut first, &address);
+    assert!(!gauge());
+    goes_on(&mut first, &partner, 40);
+
+    broker.rabbitmqctl(&["set_disk_free_limit", "1000000GB"]);
+    first.says_times("the broker has an alarm (connection.blocked)", 2);
+    says_unready(&mut first, &address, "blocked", &["broker_alarm"]);
+    first.until("the window is full", is_full);
+    let said = first.kill();
+    assert_eq!(said.times("connected to the broker"), 2, "{said}");
+    said.did_not_say(&["broke; connecting anew"]);
+    broker.rabbitmqctl(&["set_disk_free_limit", "1MB"]);
+
+    let second = worker(&broker.url(), &place, &partner).start();
+    let events = all_events(second, &broker, JOBS);
+    nothing_is_lost(&events, &broker, &partner, JOBS);
+}

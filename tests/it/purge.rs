@@ -1,0 +1,202 @@
+//! When a migration is over, its data has no business on the disk any more. `purge` takes it away, to the last byte
+//! that this program wrote, loses nothing that is still needed, and leaves what keeps the same file from being sent again.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::thread;
+
+use plu_onboard::sandbox::SandboxConfig;
+
+use crate::support::{CustomerFile, Partner, Place, customers, nth};
+
+/// Every cell of a file that says something about one person: those with an @, +, space, or eight and more characters.
+fn personal_values(csv: &str) -> BTreeSet<String> {
+    let cells = csv.lines().skip(1).flat_map(|line| line.split(','));
+    cells.filter(|cell| cell.len() >= 8 && *cell != "personal use" && *cell != "custodial").map(str::to_owned).collect()
+}
+
+fn bytes_of_every_file(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(bytes_of_every_file(&path));
+        } else {
+            files.push((path.display().to_string(), fs::read(&path).unwrap()));
+        }
+    }
+    files
+}
+
+/// Which of these texts some file of the folder holds, anywhere.
+fn found(texts: &BTreeSet<String>, folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, bytes) in bytes_of_every_file(folder) {
+        // Bytes that are no UTF-8 become other characters; the texts that are looked for stay as they are.
+        let content = String::from_utf8_lossy(&bytes).to_lowercase();
+        found.extend(
+            texts.iter().filter(|text| content.contains(&text.to_lowercase())).map(|text| format!("{text} in {name}")),
+        );
+    }
+    found
+}
+
+/// What came back for each person.
+fn links(place: &Place) -> BTreeSet<String> {
+    let events = place.results("out").events();
+    let texts = events.iter().flat_map(|event| ["verificationUrl", "serviceId"].map(|name| event[name].as_str()));
+    texts.flatten().map(str::to_owned).collect()
+}
+
+#[test]
+fn after_a_purge_no_byte_about_anybody_is_left_and_the_same_file_creates_nobody() {
+    let partner = Partner::start(SandboxConfig { error_every: nth(9), ..SandboxConfig::default() });
+    let file = CustomerFile::default().with(0..400).with_invalid(400).with(401..420).text;
+    let place = Place::with("people.csv", &file);
+    let program = || {
+        let run = place.program(&format!("run people.csv --out out --rate 0 --api-url {}", partner.url()));
+        run.set("worker.backoff_initial_ms", "10")
+    };
+    program().ends_with(3);
+    let mut secrets = personal_values(&file);
+    secrets.extend(links(&place));
+    secrets.insert("p400 at example.com".to_owned());
+    assert!(secrets.len() > 2_000, "{}", secrets.len());
+    let before = found(&secrets, &place.path("out"));
+    assert!(before.len() > 4_000, "hardly anything is there to be purged: {}", before.len());
+    let created = partner.stats().model.requests.create;
+
+    let said = place.program("purge --out out --yes").ends_with(0);
+    said.said(&[
+        "deleted out/created.csv",
+        "deleted out/rejected.csv",
+        "deleted out/results.ndjson",
+        "emptied out/queue.db",
+    ]);
+    said.said(&["420 finished jobs", "kept out/summary.json", "Yours to delete: the input (people.csv)"]);
+    assert_eq!(found(&secrets, &place.path("out")), [""; 0]);
+    assert_eq!(place.results("out").tally(), [419, 0, 1, 0, 0]);
+
+    program().ends_with(0).said(&["is finished, and its results were purged at", "nothing to do"]);
+    assert!(!place.path("out/created.csv").exists());
+    assert_eq!(partner.stats().model.requests.create, created, "somebody was sent again");
+    place.program("purge --out out --yes").ends_with(0).said(&["was empty of personal data before"]);
+}
+
+#[test]
+fn after_a_purge_of_a_workers_queue_the_same_rows_are_recognised_and_new_ones_are_done() {
+    let partner = Partner::start(SandboxConfig::default());
+    let file = customers(0..60);
+    let place = Place::with("people.csv", &file);
+    let import = |name: &str| place.program(&format!("import {name} --queue local:q.db --out q-results")).ends_with(0);
+    let work_until = |events: usize| {
+        let arguments = format!("worker --queue local:q.db --rate 0 --api-url {}", partner.url());
+        let mut worker = place.program(&arguments).start();
+        worker.until("all events", || place.results("q-results").lines_so_far() == events);
+        worker.signal("TERM");
+        worker.ends_with(0);
+    };
+    import("people.csv");
+    work_until(60);
+    place.write("q-results/results.ndjson.1", "p1@example.com, rotated away");
+    place.write("q-results/notes.txt", "mine");
+    fs::rename(place.path("people.csv"), place.path("elsewhere.csv")).unwrap();
+    let said = place.program("purge --queue local:q.db --yes").ends_with(0);
+    said.said(&[
+        "deleted q-results/results.ndjson.1",
+        "not touched: q-results/notes.txt",
+        "the -rejected.csv beside each import",
+    ]);
+    let secrets = personal_values(&file);
+    fs::remove_file(place.path("elsewhere.csv")).unwrap();
+    assert_eq!(found(&secrets, place.path("q.db").parent().unwrap()), [""; 0]);
+
+    place.write("people.csv", &file);
+    import("people.csv").said(&["put on q.db: 0", "on it from before: 60"]);
+    place.write("more.csv", customers(50..70));
+    import("more.csv").said(&["put on q.db: 10", "on it from before: 10"]);
+    work_until(10);
+    let stats = partner.stats().model;
+    assert_eq!((stats.users, stats.requests.create), (70, 70), "{stats:?}");
+}
+
+#[test]
+fn nothing_is_purged_while_jobs_wait_or_somebody_works_on_them() {
+    let partner = Partner::start(SandboxConfig::default());
+    let place = Place::with("people.csv", customers(0..5));
+    place.program("import people.csv --queue local:q.db").ends_with(0);
+    let purge = |flags: &str| place.program(&format!("purge --queue local:q.db {flags}"));
+    let before = fs::read(place.path("q.db")).unwrap();
+    purge("--yes --force").ends_with(1).said(&["5 jobs are still waiting", "Nothing was deleted"]);
+    assert_eq!(fs::read(place.path("q.db")).unwrap(), before);
+    let mut worker = place.program(&format!("worker --queue local:q.db --rate 0 --api-url {}", partner.url())).start();
+    worker.until("all events", || place.results("q-results").lines_so_far() == 5);
+    purge("--yes --force").ends_with(1).said(&["is being worked on by", &format!("process {}", worker.pid())]);
+    worker.signal("TERM");
+    worker.ends_with(0);
+    assert_eq!(place.results("q-results").events().len(), 5);
+}
+
+/// A partner that has no good answer for anybody, until the test ends. Its base URL.
+fn broken_partner() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut reader = BufReader::new(stream);
+            let mut length = 0;
+            let mut line = String::new();
+            while reader.read_line(&mut line).is_ok_and(|bytes| bytes > 2) {
+                if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let _ = reader.read_exact(&mut vec![0; length]);
+            let _ =
+                reader.into_inner().write_all(b"HTTP/1.1 500 Oops\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    url
+}
+
+#[test]
+fn dead_letters_are_purged_only_when_that_is_forced() {
+    let file = customers(0..4);
+    let place = Place::with("people.csv", &file);
+    let run = place.program(&format!("run people.csv --out out --rate 0 --api-url {}", broken_partner()));
+    let run = run.set("worker.attempts_max", "1").set("worker.backoff_initial_ms", "1");
+    // The last look-up comes when the last request can't be on its way any more.
+    run.set("api.key_ttl_s", "1").set("api.clock_skew_s", "0").ends_with(3);
+    assert_eq!(place.results("out").tally(), [0, 0, 0, 4, 0]);
+    place.program("purge --out out --yes").ends_with(1).said(&["4 failed jobs are kept", "--force"]);
+    assert_eq!(place.table("out/failed.csv").rows.len(), 4);
+    place.program("purge --out out --yes --force").ends_with(0).said(&["deleted out/failed.csv"]);
+    assert_eq!(found(&personal_values(&file), &place.path("out")), [""; 0]);
+}
+
+#[test]
+fn without_yes_it_is_only_said_what_would_go() {
+    let place = Place::with("people.csv", customers(0..3));
+    place.program("run people.csv --sandbox --out out --rate 0").ends_with(0);
+    let before = bytes_of_every_file(&place.path("out")).into_iter().filter(|(name, _)| !name.ends_with(".lock"));
+    let before: Vec<_> = before.collect();
+    let said = place.program("purge --out out").ends_with(2);
+    said.said(&["would delete out/created.csv", "would empty out/queue.db", "nothing was deleted: add --yes"]);
+    let after = bytes_of_every_file(&place.path("out")).into_iter().filter(|(name, _)| !name.ends_with(".lock"));
+    assert!(after.eq(before), "something was changed");
+}
+
+#[test]
+fn a_purge_of_nothing_says_what_to_name() {
+    let place = Place::new();
+    place.program("purge --yes").ends_with(2).said(&["say what to purge: --out DIR"]);
+    place.program("purge --out none --yes").ends_with(2).said(&["there is no queue at none/queue.db"]);
+    assert!(!place.path("none").exists());
+    let said = place.program("purge --queue amqp://u:secret@h/v --yes").ends_with(2);
+    said.said(&["OPERATIONS.md"]);
+    said.did_not_say(&["secret"]);
+}

@@ -1,0 +1,120 @@
+//! What a broker's operators and misfortunes do to it.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use lapin::BasicProperties;
+use lapin::options::{
+    BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions,
+    QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+
+use super::{Broker, script};
+
+impl Broker {
+    /// Runs `rabbitmqctl`, which must succeed, and returns what it says.
+    pub(crate) fn rabbitmqctl(&self, arguments: &[&str]) -> String {
+        let output = script("rabbitmqctl", self.folder.path(), self.epmd_port, &self.node)
+            .args(["--quiet", "--node", &self.node])
+            .args(arguments)
+            .output()
+            .unwrap();
+        let said = |pipe: &[u8]| String::from_utf8_lossy(pipe).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {}{}", said(&output.stdout), said(&output.stderr));
+        said(&output.stdout)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// SIGSTOP: it keeps its connections and answers nothing.
+    pub(crate) fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let group = format!("-{}", self.server.id());
+        let status = Command::new("kill").args([&format!("-{name}"), "--", &group]).status().unwrap();
+        assert!(status.success(), "SIG{name}");
+    }
+
+    /// Whether a queue is there.
+    pub(crate) fn has_queue(&self, queue: &str) -> bool {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        self.with_channel(async |channel| {
+            Ok(channel.queue_declare(queue.into(), options, FieldTable::default()).await.is_ok())
+        })
+    }
+
+    /// Declares a durable queue.
+    pub(crate) fn declare_queue(&self, queue: &str, arguments: &[(&str, AMQPValue)]) {
+        self.with_channel(async |channel| {
+            let mut table = FieldTable::default();
+            for (name, value) in arguments {
+                table.insert((*name).into(), value.clone());
+            }
+            channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), table).await
+        });
+    }
+
+    pub(crate) fn bind(&self, queue: &str, exchange: &str, routing_key: &str) {
+        let options = QueueBindOptions::default();
+        self.with_channel(async |channel| {
+            channel.queue_bind(queue.into(), exchange.into(), routing_key.into(), options, FieldTable::default()).await
+        });
+    }
+
+    pub(crate) fn delete(&self, queue: &str) {
+        self.with_channel(async |channel| channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await);
+    }
+
+    pub(crate) fn delete_exchange(&self, exchange: &str) {
+        let options = ExchangeDeleteOptions::default();
+        self.with_channel(async |channel| channel.exchange_delete(exchange.into(), options).await);
+    }
+
+    /// Publishes one message as it is given.
+    pub(crate) fn publish_to(&self, exchange: &str, routing_key: &str, body: &[u8], properties: &BasicProperties) {
+        self.with_channel(async |channel| {
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            let options = BasicPublishOptions::default();
+            let properties = properties.clone();
+            channel.basic_publish(exchange.into(), routing_key.into(), options, body, properties).await?.await
+        });
+    }
+
+    /// Headers of the first message of a queue, which stays there. Only whole numbers.
+    pub(crate) fn peek(&self, queue: &str) -> BTreeMap<String, i64> {
+        self.with_channel(async |channel| {
+            let message = channel.basic_get(queue.into(), BasicGetOptions::default()).await?.expect("it is empty");
+            let headers = message.properties.headers().clone().unwrap_or_default();
+            message.acker.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await?;
+            let number = |value: &AMQPValue| match value {
+                AMQPValue::LongLongInt(number) => Some(*number),
+                _ => None,
+            };
+            let numbers = headers.inner().iter().filter_map(|(name, value)| Some((name.to_string(), number(value)?)));
+            Ok(numbers.collect())
+        })
+    }
+
+    /// Takes the first message of a queue and gives it back, so many times at most; says how often it came.
+    pub(crate) fn give_back(&self, queue: &str, times_max: u32) -> u32 {
+        self.with_channel(async |channel| {
+            for times in 0..times_max {
+                let Some(message) = channel.basic_get(queue.into(), BasicGetOptions::default()).await? else {
+                    return Ok(times);
+                };
+                message.acker.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await?;
+            }
+            Ok(times_max)
+        })
+    }
+}

@@ -1,0 +1,86 @@
+//! A trace that began at an upstream leads through the worker to whoever reads the event.
+
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+use serde_json::json;
+
+use crate::support::{Broker, Place, Program};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const SPAN: &str = "00f067aa0ba902b7";
+const UNROUTED: &str = "plu.onboarding.events.unrouted";
+
+/// Onboards one job that came with a trace; returns the event's `traceparent`.
+fn traced(broker: &Broker, program: Program) -> String {
+    let mut worker = program.start();
+    worker.says("connected to the broker");
+    let job = json!({"user": {
+        "firstName": "Ann", "lastName": "Lee", "email": "p1@example.com", "phoneNumber": "+14155550132",
+        "accountPurpose": "personal use", "ipAddress": "203.0.113.42", "isTermsOfServiceAccepted": true,
+        "program": "custodial", "address": "1 Main Street", "city": "Springfield", "region": "IL",
+        "postalCode": "62701", "countryCode": "US",
+    }});
+    let mut headers = FieldTable::default();
+    headers.insert("traceparent".into(), AMQPValue::LongString(format!("00-{TRACE}-{SPAN}-01").into()));
+    let properties = BasicProperties::default().with_headers(headers);
+    broker.publish_with("plu.onboarding", "signup", &[job.to_string()], &properties);
+    worker.until("the event is there", || broker.ready(UNROUTED) == 1);
+    worker.signal("TERM");
+    worker.ends_with(0);
+    let event = broker.drain(UNROUTED).remove(0);
+    match event.properties.headers().as_ref().unwrap().inner().get("traceparent") {
+        Some(AMQPValue::LongString(text)) => text.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn worker(place: &Place, broker: &Broker) -> Program {
+    place.program(&format!("worker --sandbox --queue {}", broker.url()))
+}
+
+#[test]
+fn an_event_carries_the_trace_of_its_job() {
+    let (broker, place) = (Broker::start(), Place::new());
+    assert_eq!(traced(&broker, worker(&place, &broker)), format!("00-{TRACE}-{SPAN}-01"));
+}
+
+#[cfg(feature = "otlp")]
+#[test]
+fn a_collector_gets_the_job_and_its_request_as_parts_of_the_callers_trace() {
+    use std::io::{BufRead, BufReader, Read, Write};
+
+    let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = collector.local_addr().unwrap();
+    let received = std::thread::spawn(move || {
+        let mut spans = Vec::new();
+        while spans.len() < 2 {
+            let (stream, _) = collector.accept().unwrap();
+            let mut reader = BufReader::new(stream);
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                reader.read_line(&mut head).unwrap();
+            }
+            assert!(head.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{head}");
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            let mut body = vec![0; length.parse().unwrap()];
+            reader.read_exact(&mut body).unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+            reader.get_mut().write_all(answer).unwrap();
+            let traces: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            spans.extend(traces["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap().clone());
+        }
+        spans
+    });
+    let (broker, place) = (Broker::start(), Place::new());
+    let program = worker(&place, &broker).env("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://{address}"));
+    let parent = traced(&broker, program);
+    let spans = received.join().unwrap();
+    let named = |name: &str| spans.iter().find(|span| span["name"] == name).unwrap();
+    let (job, request) = (named("onboard"), named("create user"));
+    assert_eq!((&job["traceId"], &job["parentSpanId"]), (&TRACE.into(), &SPAN.into()));
+    assert_eq!((&request["traceId"], &request["parentSpanId"]), (&TRACE.into(), &job["spanId"]));
+    assert_eq!(parent, format!("00-{TRACE}-{}-01", job["spanId"].as_str().unwrap()));
+    assert!(job["startTimeUnixNano"].as_str().unwrap().len() == 19, "{job}");
+    let status = json!({"key": "http.response.status_code", "value": {"stringValue": "201"}});
+    assert!(request["attributes"].as_array().unwrap().contains(&status), "{request}");
+}

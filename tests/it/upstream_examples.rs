@@ -1,0 +1,123 @@
+//! Upstreams are written in other languages: the examples that they begin with must work as they stand.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use plu_onboard::domain::IdempotencyKey;
+
+use crate::support::{self, Broker, DEAD, Place, UNROUTED, quick_partner, worker_at};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Runs a command that must succeed.
+#[track_caller]
+fn run(command: &mut Command) -> String {
+    let output: Output = command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; tests/run installs what is missing"));
+    let said = |pipe: &[u8]| String::from_utf8_lossy(pipe).into_owned();
+    assert!(output.status.success(), "{command:?}:\n{}{}", said(&output.stdout), said(&output.stderr));
+    said(&output.stdout)
+}
+
+/// A folder under `target` in which `install` has put the packages of `manifest`; made anew when that changes.
+fn installed(language: &str, manifest: &str, install: impl FnOnce(&Path)) -> PathBuf {
+    let manifest = fs::read(root().join("examples").join(language).join(manifest)).unwrap();
+    let version = IdempotencyKey::of_canonical(&String::from_utf8_lossy(&manifest)).to_string();
+    let cache = root().join("target/examples").join(format!("{language}-{version}"));
+    if !cache.join("complete").exists() {
+        let _ = fs::remove_dir_all(&cache);
+        fs::create_dir_all(&cache).unwrap();
+        install(&cache);
+        fs::write(cache.join("complete"), "").unwrap();
+    }
+    cache
+}
+
+fn python() -> PathBuf {
+    let cache = installed("python", "requirements.txt", |cache| {
+        run(Command::new("python3").args(["-m", "venv"]).arg(cache.join("venv")));
+        let requirements = root().join("examples/python/requirements.txt");
+        run(Command::new(cache.join("venv/bin/pip")).args(["install", "--quiet", "-r"]).arg(requirements));
+    });
+    cache.join("venv/bin/python")
+}
+
+/// A copy of the Node examples beside their packages, which Node looks for there.
+fn node_folder() -> PathBuf {
+    let cache = installed("node", "package.json", |cache| {
+        fs::copy(root().join("examples/node/package.json"), cache.join("package.json")).unwrap();
+        run(Command::new("npm")
+            .args(["install", "--silent", "--no-audit", "--no-fund", "--no-package-lock"])
+            .current_dir(cache));
+    });
+    for name in ["publish-job.js", "read-events.js"] {
+        fs::copy(root().join("examples/node").join(name), cache.join(name)).unwrap();
+    }
+    cache
+}
+
+/// Publishes a job, has it done, and reads its event twice: a repeat is recognised.
+fn goes_through(command: impl Fn(&str) -> Command, [publish, read]: [&str; 2]) {
+    let (broker, partner, place) = (Broker::start(), quick_partner(0), Place::with("job.json", support::job(1)));
+    let example = |name: &str, arguments: &[&str]| {
+        let mut command = command(name);
+        command
+            .args(arguments)
+            .env("AMQP_URL", broker.url())
+            .env("EVENTS_QUEUE", "crm.events")
+            .current_dir(place.path(""));
+        command
+    };
+    let mut worker = worker_at(&broker.url(), &place, &partner).start();
+    worker.says_times("connected to the broker", 2);
+    // Before the job, so that the reader's queue is there for its event.
+    broker.declare_queue("crm.events", &[("x-queue-type", lapin::types::AMQPValue::LongString("quorum".into()))]);
+    broker.bind("crm.events", "plu.onboarding.events", "user.#");
+    let job = place.path("job.json");
+    run(&mut example(publish, &[job.to_str().unwrap(), "signup"]));
+    worker.until("its event", || broker.ready("crm.events") == 1);
+    // As after a confirm that was lost.
+    let event = broker.drain("crm.events").remove(0);
+    for _ in 0..2 {
+        let body = event.body.to_string();
+        broker.publish_to("plu.onboarding.events", &event.routing_key, body.as_bytes(), &event.properties);
+    }
+    let said = run(&mut example(read, &["2"]));
+    let lines: Vec<&str> = said.lines().map(str::trim).collect();
+    assert_eq!(lines, ["user.created crm-1", "user.created crm-1 (repeat)"]);
+    assert_eq!((broker.ready("crm.events"), broker.ready(UNROUTED), broker.ready(DEAD)), (0, 0, 0));
+    assert_eq!(partner.stats().model.created, 1);
+    // A lane that isn't there is told.
+    let mut astray = example(publish, &[job.to_str().unwrap(), "nowhere"]);
+    let status = astray.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    assert!(!status.success(), "a job without a queue was published without a word");
+    worker.signal("TERM");
+    worker.ends_with(0);
+}
+
+#[test]
+fn the_python_examples_publish_a_job_and_read_its_event() {
+    let python = python();
+    let command = |name: &str| {
+        let mut command = Command::new(&python);
+        command.arg(root().join("examples/python").join(name));
+        command
+    };
+    goes_through(command, ["publish_job.py", "read_events.py"]);
+}
+
+#[test]
+fn the_node_examples_publish_a_job_and_read_its_event() {
+    let folder = node_folder();
+    let command = |name: &str| {
+        let mut command = Command::new("node");
+        command.arg(folder.join(name));
+        command
+    };
+    goes_through(command, ["publish-job.js", "read-events.js"]);
+}
