@@ -48,6 +48,12 @@ impl Broker {
 
     /// With more lines for `rabbitmq.conf`.
     pub(crate) fn start_with(more: &str) -> Self {
+        // Somebody else may take a port between our asking for it and the node's listening.
+        let tried = || Self::try_start(more);
+        tried().or_else(|_| tried()).unwrap_or_else(|log| panic!("the broker ended at its start, twice:\n{log}"))
+    }
+
+    fn try_start(more: &str) -> Result<Self, String> {
         let folder = tempfile::tempdir().unwrap();
         // A port is free until somebody else takes it; all three are asked for at once, so they differ.
         let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
@@ -64,9 +70,9 @@ impl Broker {
         let node = format!("plu-test-{port}@localhost");
         let server = spawn(folder.path(), port, dist_port, epmd_port, &node);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let broker = Self { folder, port, dist_port, epmd_port, node, epmd, server, runtime };
-        broker.wait_until_up();
-        broker
+        let mut broker = Self { folder, port, dist_port, epmd_port, node, epmd, server, runtime };
+        broker.wait_until_up()?;
+        Ok(broker)
     }
 
     /// For `--queue`.
@@ -84,15 +90,20 @@ impl Broker {
     pub(crate) fn restart(&mut self) {
         let Self { folder, port, dist_port, epmd_port, node, .. } = self;
         self.server = spawn(folder.path(), *port, *dist_port, *epmd_port, node);
-        self.wait_until_up();
+        assert!(self.wait_until_up().is_ok(), "the broker did not start again:\n{}", self.log());
     }
 
-    fn wait_until_up(&self) {
+    /// Its log where the node ends instead.
+    fn wait_until_up(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + START_MAX;
         while self.runtime.block_on(self.try_channel()).is_none() {
             assert!(Instant::now() < deadline, "the broker did not start:\n{}", self.log());
+            if self.server.try_wait().unwrap().is_some() {
+                return Err(self.log());
+            }
             std::thread::yield_now();
         }
+        Ok(())
     }
 
     fn log(&self) -> String {
@@ -236,6 +247,7 @@ fn spawn(folder: &Path, port: u16, dist_port: u16, epmd_port: u16, node: &str) -
 fn script(name: &str, folder: &Path, epmd_port: u16, node: &str) -> Command {
     let mut command = Command::new(installed(name));
     command
+        .current_dir(folder)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("HOME", folder)

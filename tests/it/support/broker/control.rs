@@ -25,6 +25,15 @@ impl Broker {
         said(&output.stdout)
     }
 
+    /// Both connections of every worker, by their ports, and no others: the one that looks at queues comes when it's needed.
+    pub(crate) fn worker_connections(&self) -> Vec<String> {
+        let said = self.rabbitmqctl(&["list_connections", "--no-table-headers", "name", "client_properties"]);
+        let ours = |line: &&str| line.contains("plu-onboard.worker") && !line.contains(".monitor");
+        let mut names: Vec<_> = said.lines().filter(ours).filter_map(|line| line.split('\t').next()).collect();
+        names.sort_unstable();
+        names.into_iter().map(str::to_owned).collect()
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
