@@ -10,8 +10,10 @@ use serde_json::json;
 pub(crate) enum Kind {
     /// The only one of its email: created.
     Alone,
-    /// One of those with this person's email: one of them is created, whichever comes first.
+    /// One of those with this person's email and name: at least one of them is created, whichever comes first.
     Shared(u32),
+    /// One of two people with this person's email: the one who comes first is created, the other exists.
+    Rival(u32),
     /// Rejected.
     Invalid,
 }
@@ -24,9 +26,10 @@ impl Jobs {
         let job = |n: u32| {
             // The jobs 0 to 3 of a hundred have a second one.
             let (kind, person, name) = match n % 100 {
-                0..=3 => (Kind::Shared(n), n, "Ann"),
+                0..=2 => (Kind::Shared(n), n, "Ann"),
+                3 => (Kind::Rival(n), n, "Ann"),
                 94..=96 => (Kind::Shared(n - 94), n - 94, "Ann"),
-                97 => (Kind::Shared(n - 94), n - 94, "Eve"),
+                97 => (Kind::Rival(n - 94), n - 94, "Eve"),
                 98 | 99 => (Kind::Invalid, n, "Ann"),
                 _ => (Kind::Alone, n, "Ann"),
             };
@@ -60,7 +63,7 @@ impl Jobs {
         for (_, kind) in self.kinds() {
             match kind {
                 Kind::Alone => alone += 1,
-                Kind::Shared(person) => people.push(person),
+                Kind::Shared(person) | Kind::Rival(person) => people.push(person),
                 Kind::Invalid => {}
             }
         }

@@ -16,7 +16,7 @@ use url::Url;
 use crate::clock::Clock;
 use crate::domain::answer::{KeyUsedMarks, Reply, UnknownReason, classify, retry_after};
 use crate::domain::decide::FoundUser;
-use crate::domain::{AccountReason, Answer, IdempotencyKey, Timestamp};
+use crate::domain::{AccountReason, Answer, IdempotencyKey, NameMark, Timestamp};
 use crate::failpoint;
 use crate::ports::{ListError, Page, PartnerApi, UserList};
 use crate::telemetry::{ApiAnswered, IntoLabel, Metrics, PageRead};
@@ -273,6 +273,8 @@ struct ListData {
 struct ListedUser {
     service_id: String,
     email: String,
+    first_name: Option<String>,
+    last_name: Option<String>,
     created_at: Option<String>,
 }
 
@@ -281,14 +283,16 @@ struct Pagination {
     total: u64,
 }
 
-fn page(body: &[u8]) -> Result<Page, ListError> {
+/// Reads a page of the user list.
+pub(crate) fn page(body: &[u8]) -> Result<Page, ListError> {
     let ListBody { data } = serde_json::from_slice(body).map_err(|_| ListError::Failed("unreadable_answer"))?;
     let users = data
         .users
         .into_iter()
         .map(|user| {
             let created_at = user.created_at.as_deref().and_then(Timestamp::parse);
-            (user.email, FoundUser { service_id: user.service_id, created_at })
+            let name = user.first_name.zip(user.last_name).and_then(|(first, last)| NameMark::of(&first, &last));
+            (user.email, FoundUser { service_id: user.service_id, created_at, name })
         })
         .collect();
     Ok(Page { users, total: data.pagination.total })

@@ -13,7 +13,7 @@
 //! | throttled | wait as told; no attempt |
 //! | about the account | pause; no attempt |
 //!
-//! | look-up after | user found, ours | found, older than the job | not found | can't look |
+//! | look-up after | user found, ours | found, somebody else | not found | can't look |
 //! | --- | --- | --- | --- | --- |
 //! | key already used | created (recovered) | existing | send again once the key has expired | look again later |
 //! | user exists, sent before | created (recovered) | existing | look again later | look again later |
@@ -23,7 +23,7 @@
 
 use std::time::Duration;
 
-use super::{AccountReason, Answer, Outcome, Problem, Timestamp};
+use super::{AccountReason, Answer, NameMark, Outcome, Problem, Timestamp};
 
 /// What a job went through before the answer at hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,10 +127,25 @@ pub enum LookUpReason {
 pub enum Found {
     /// A user with this email.
     User(FoundUser),
+    /// A user with this email and with another name than the job's: somebody else created them.
+    Stranger(FoundUser),
     /// The whole list was read and it isn't there.
     Nobody,
     /// The list could not be read.
     Unavailable,
+}
+
+impl Found {
+    /// As a job for somebody of this name sees it.
+    #[must_use]
+    pub fn seen_by(self, name: Option<NameMark>) -> Self {
+        match self {
+            Self::User(user) if user.name.zip(name).is_some_and(|(theirs, ours)| theirs != ours) => {
+                Self::Stranger(user)
+            }
+            found => found,
+        }
+    }
 }
 
 /// A user in the partner's list.
@@ -140,6 +155,8 @@ pub struct FoundUser {
     pub service_id: String,
     /// `None` where the list doesn't say or can't be read.
     pub created_at: Option<Timestamp>,
+    /// `None` where the list doesn't say, or it proves nothing.
+    pub name: Option<NameMark>,
 }
 
 /// What a job is due for.
@@ -207,12 +224,12 @@ fn without_answer(history: &History, now: Timestamp, limits: &Limits) -> Step {
 #[expect(missing_docs, reason = "the names are the table's rows and columns")]
 pub enum Row {
     KeyUsedOurs,
-    KeyUsedOlder,
+    KeyUsedOther,
     KeyUsedNobody,
     KeyUsedUnavailable,
     KeyUsedUsedUp,
     ExistsSentOurs,
-    ExistsSentOlder,
+    ExistsSentOther,
     ExistsSentNobody,
     ExistsSentUnavailable,
     ExistsSentUsedUp,
@@ -221,7 +238,7 @@ pub enum Row {
     ExistsNewUnavailable,
     ExistsNewUsedUp,
     GivingUpOurs,
-    GivingUpOlder,
+    GivingUpOther,
     GivingUpNobody,
     GivingUpUnavailable,
 }
@@ -230,12 +247,12 @@ impl Row {
     /// Every cell.
     pub const ALL: [Self; 18] = [
         Self::KeyUsedOurs,
-        Self::KeyUsedOlder,
+        Self::KeyUsedOther,
         Self::KeyUsedNobody,
         Self::KeyUsedUnavailable,
         Self::KeyUsedUsedUp,
         Self::ExistsSentOurs,
-        Self::ExistsSentOlder,
+        Self::ExistsSentOther,
         Self::ExistsSentNobody,
         Self::ExistsSentUnavailable,
         Self::ExistsSentUsedUp,
@@ -244,7 +261,7 @@ impl Row {
         Self::ExistsNewUnavailable,
         Self::ExistsNewUsedUp,
         Self::GivingUpOurs,
-        Self::GivingUpOlder,
+        Self::GivingUpOther,
         Self::GivingUpNobody,
         Self::GivingUpUnavailable,
     ];
@@ -253,12 +270,12 @@ impl Row {
     pub const fn code(self) -> &'static str {
         match self {
             Self::KeyUsedOurs => "key_used_ours",
-            Self::KeyUsedOlder => "key_used_older",
+            Self::KeyUsedOther => "key_used_other",
             Self::KeyUsedNobody => "key_used_nobody",
             Self::KeyUsedUnavailable => "key_used_unavailable",
             Self::KeyUsedUsedUp => "key_used_used_up",
             Self::ExistsSentOurs => "exists_sent_ours",
-            Self::ExistsSentOlder => "exists_sent_older",
+            Self::ExistsSentOther => "exists_sent_other",
             Self::ExistsSentNobody => "exists_sent_nobody",
             Self::ExistsSentUnavailable => "exists_sent_unavailable",
             Self::ExistsSentUsedUp => "exists_sent_used_up",
@@ -267,7 +284,7 @@ impl Row {
             Self::ExistsNewUnavailable => "exists_new_unavailable",
             Self::ExistsNewUsedUp => "exists_new_used_up",
             Self::GivingUpOurs => "giving_up_ours",
-            Self::GivingUpOlder => "giving_up_older",
+            Self::GivingUpOther => "giving_up_other",
             Self::GivingUpNobody => "giving_up_nobody",
             Self::GivingUpUnavailable => "giving_up_unavailable",
         }
@@ -290,22 +307,22 @@ pub fn row(
     let is_used_up = is_used_up(history, now, limits);
     let ours = |user| is_ours(user, reason, before, history, now, limits);
     match (reason, found) {
-        (LookUpReason::UserExists, Found::User(_)) if !sent_before => Row::ExistsNewFound,
+        (LookUpReason::UserExists, Found::User(_) | Found::Stranger(_)) if !sent_before => Row::ExistsNewFound,
         (LookUpReason::UserExists, Found::Nobody) if !sent_before => Row::ExistsNewNobody,
         (LookUpReason::UserExists, Found::Unavailable) if !sent_before && is_used_up => Row::ExistsNewUsedUp,
         (LookUpReason::UserExists, Found::Unavailable) if !sent_before => Row::ExistsNewUnavailable,
         (LookUpReason::UserExists, Found::User(user)) if ours(user) => Row::ExistsSentOurs,
-        (LookUpReason::UserExists, Found::User(_)) => Row::ExistsSentOlder,
+        (LookUpReason::UserExists, Found::User(_) | Found::Stranger(_)) => Row::ExistsSentOther,
         (LookUpReason::UserExists, _) if is_used_up => Row::ExistsSentUsedUp,
         (LookUpReason::UserExists, Found::Nobody) => Row::ExistsSentNobody,
         (LookUpReason::UserExists, Found::Unavailable) => Row::ExistsSentUnavailable,
         (LookUpReason::KeyUsed, Found::User(user)) if ours(user) => Row::KeyUsedOurs,
-        (LookUpReason::KeyUsed, Found::User(_)) => Row::KeyUsedOlder,
+        (LookUpReason::KeyUsed, Found::User(_) | Found::Stranger(_)) => Row::KeyUsedOther,
         (LookUpReason::KeyUsed, _) if is_used_up => Row::KeyUsedUsedUp,
         (LookUpReason::KeyUsed, Found::Nobody) => Row::KeyUsedNobody,
         (LookUpReason::KeyUsed, Found::Unavailable) => Row::KeyUsedUnavailable,
         (LookUpReason::GivingUp, Found::User(user)) if ours(user) => Row::GivingUpOurs,
-        (LookUpReason::GivingUp, Found::User(_)) => Row::GivingUpOlder,
+        (LookUpReason::GivingUp, Found::User(_) | Found::Stranger(_)) => Row::GivingUpOther,
         (LookUpReason::GivingUp, Found::Nobody) => Row::GivingUpNobody,
         (LookUpReason::GivingUp, Found::Unavailable) => Row::GivingUpUnavailable,
     }
@@ -322,7 +339,7 @@ pub fn after_look_up(
 ) -> Step {
     let row = row(reason, &found, before, history, now, limits);
     let service_id = match found {
-        Found::User(user) => Some(user.service_id),
+        Found::User(user) | Found::Stranger(user) => Some(user.service_id),
         Found::Nobody | Found::Unavailable => None,
     };
     match row {
@@ -331,9 +348,9 @@ pub fn after_look_up(
             verification_url: None,
             recovered: true,
         }),
-        Row::KeyUsedOlder
-        | Row::ExistsSentOlder
-        | Row::GivingUpOlder
+        Row::KeyUsedOther
+        | Row::ExistsSentOther
+        | Row::GivingUpOther
         | Row::ExistsNewFound
         | Row::ExistsNewNobody
         | Row::ExistsNewUsedUp => Step::Finish(Outcome::Existing { service_id }),
@@ -441,7 +458,7 @@ mod tests {
     }
 
     fn user(created_second: Option<i64>) -> Found {
-        Found::User(FoundUser { service_id: "acme-user-1".to_owned(), created_at: created_second.map(at) })
+        Found::User(FoundUser { service_id: "acme-user-1".to_owned(), created_at: created_second.map(at), name: None })
     }
 
     fn recovered() -> Step {
@@ -467,6 +484,22 @@ mod tests {
         assert_eq!(look_up(LookUpReason::KeyUsed, &[0, 60], user(None)), recovered());
         // The partner's clock lags behind ours, within the tolerance.
         assert_eq!(look_up(LookUpReason::KeyUsed, &[0, 60], user(Some(-29))), recovered());
+    }
+
+    #[test]
+    fn a_user_of_another_name_is_nobody_whom_this_job_created() {
+        let (ann, eve) = (NameMark::of("Ann", "Lee"), NameMark::of("Eve", "Lee"));
+        let found = |name| {
+            let user = FoundUser { service_id: "acme-user-1".to_owned(), created_at: Some(at(1)), name };
+            Found::User(user).seen_by(ann)
+        };
+        for reason in [LookUpReason::KeyUsed, LookUpReason::UserExists, LookUpReason::GivingUp] {
+            assert_eq!(look_up(reason, &[0, 60], found(eve)), existing(Some("acme-user-1")), "{reason:?}");
+            // A name that can't be compared proves nothing.
+            for name in [ann, None] {
+                assert_eq!(look_up(reason, &[0, 60], found(name)), recovered(), "{reason:?}");
+            }
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! A job: the message that asks for one user to be created.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue as RawJson;
 use serde_json::{Map, Value};
 
 use super::private::debug_redacted;
-use super::{IdempotencyKey, Problem, RawUser, User, Warning, validate};
+use super::{IdempotencyKey, NameMark, Problem, RawUser, User, Warning, validate};
 
 /// Longest `jobId` and `batchId`, in bytes: both travel as AMQP short strings.
 pub const ID_BYTES_MAX: usize = 255;
@@ -103,6 +105,21 @@ pub struct InvalidJob {
 }
 
 impl Job {
+    /// The name in the body, for telling its user from another with the same email. Read anew each time: only jobs whose
+    /// answer was lost need it.
+    pub fn name_mark(&self) -> Option<NameMark> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Name<'a> {
+            #[serde(borrow)]
+            first_name: Cow<'a, str>,
+            #[serde(borrow)]
+            last_name: Cow<'a, str>,
+        }
+        let name: Name<'_> = serde_json::from_str(&self.body).ok()?;
+        NameMark::of(&name.first_name, &name.last_name)
+    }
+
     /// Reads and validates a message body.
     ///
     /// # Errors

@@ -287,6 +287,7 @@ where
         () = context.stop.cancelled() => return None,
         found = context.look_up.find(&job.email) => found,
     };
+    let found = found.seen_by(job.name_mark());
     let (now, limits) = (context.clock.now(), &context.policy.limits);
     Decided { row: row(reason, &found, before, history, now, limits), key: job.key.uuid() }.emit();
     Some(after_look_up(reason, found, before, history, now, limits))

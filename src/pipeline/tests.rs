@@ -111,7 +111,7 @@ fn lost() -> Answer {
 
 fn users(emails: &[&str], total: u64, created_at: Timestamp) -> Result<Page, ListError> {
     let user = |email: &&str| {
-        let found = FoundUser { service_id: format!("id-of-{email}"), created_at: Some(created_at) };
+        let found = FoundUser { service_id: format!("id-of-{email}"), created_at: Some(created_at), name: None };
         (email.to_uppercase(), found)
     };
     Ok(Page { users: emails.iter().map(user).collect(), total })

@@ -55,12 +55,12 @@ pub const ROWS: [&str; 26] = [
     "account",
     "not_sent",
     "key_used_ours",
-    "key_used_older",
+    "key_used_other",
     "key_used_nobody",
     "key_used_unavailable",
     "key_used_used_up",
     "exists_sent_ours",
-    "exists_sent_older",
+    "exists_sent_other",
     "exists_sent_nobody",
     "exists_sent_unavailable",
     "exists_sent_used_up",
@@ -69,7 +69,7 @@ pub const ROWS: [&str; 26] = [
     "exists_new_unavailable",
     "exists_new_used_up",
     "giving_up_ours",
-    "giving_up_older",
+    "giving_up_other",
     "giving_up_nobody",
     "giving_up_unavailable",
 ];
@@ -99,7 +99,7 @@ pub fn infeasible(fault: &str, row: &str) -> Option<&'static str> {
         ("before", "created") => Some("the email is taken"),
         ("before" | "twin" | "rival", "refused") => Some("nobody whom the partner refuses has an email in common"),
         ("replay", row) if row.starts_with("key_used") => Some("who replays refuses no key"),
-        ("no-created-at", row) if row.ends_with("_older") => Some("without an age nobody is older"),
+        ("no-created-at", row) if row.ends_with("_other") => Some("without an age only a name tells somebody else"),
         ("odd-400", row) if row.starts_with("exists_new") => Some("a job that was never sent ends with it"),
         (fault, row) if row.starts_with("exists_new") && COUNTS_AS_SENT.contains(&fault) => {
             Some("the job counts as sent")

@@ -6,16 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
-use serde::Deserialize;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::record::Record;
+use crate::adapters::plu_http;
 use crate::clock::Clock;
 use crate::domain::answer::{KeyUsedMarks, Reply, UnknownReason, classify, retry_after};
-use crate::domain::decide::FoundUser;
-use crate::domain::{AccountReason, Answer, IdempotencyKey, Timestamp};
+use crate::domain::{AccountReason, Answer, IdempotencyKey};
 use crate::ports::{ListError, Page, PartnerApi, UserList};
 use crate::sandbox::{self, CreateRequest, DRIP, FaultKind, Hostile, ListRequest, ModelConfig, Wire};
 
@@ -195,30 +194,6 @@ impl PartnerApi for Network {
     }
 }
 
-#[derive(Deserialize)]
-struct ListBody {
-    data: ListData,
-}
-
-#[derive(Deserialize)]
-struct ListData {
-    users: Vec<ListedUser>,
-    pagination: ListPagination,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ListedUser {
-    service_id: String,
-    email: String,
-    created_at: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct ListPagination {
-    total: u64,
-}
-
 impl UserList for Network {
     async fn page(&self, skip: u64) -> Result<Page, ListError> {
         let record = &self.0.record;
@@ -238,15 +213,7 @@ impl UserList for Network {
         });
         let Ok(reply) = exchanged.await else { return Err(ListError::Failed("no_answer")) };
         match reply.status {
-            200 => {
-                let ListBody { data } =
-                    serde_json::from_str(&reply.body).map_err(|_| ListError::Failed("unreadable_answer"))?;
-                let user = |user: ListedUser| {
-                    let created_at = user.created_at.as_deref().and_then(Timestamp::parse);
-                    (user.email, FoundUser { service_id: user.service_id, created_at })
-                };
-                Ok(Page { users: data.users.into_iter().map(user).collect(), total: data.pagination.total })
-            }
+            200 => plu_http::page(reply.body.as_bytes()),
             429 => {
                 let advice = reply.retry_after.and_then(|text| retry_after(&text, self.0.clock.now()));
                 Err(ListError::Throttled(advice))

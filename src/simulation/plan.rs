@@ -18,7 +18,8 @@ pub(super) enum Kind {
     Before,
     /// The same user as an earlier job, in the same words, so with the same key.
     Twin,
-    /// The same email as an earlier job in other letters, with another address, so with another key.
+    /// The same email as an earlier job in other letters, with another address and sometimes another name, so with
+    /// another key.
     Rival,
     /// Refused here.
     Invalid,
@@ -33,6 +34,7 @@ pub(super) struct JobPlan {
     pub(super) kind: Kind,
     pub(super) lane: Lane,
     pub(super) email: String,
+    pub(super) first_name: &'static str,
     pub(super) body: String,
     /// When it is put on the queue.
     pub(super) at: Duration,
@@ -264,8 +266,9 @@ fn jobs(dice: &mut Dice, is_broker: bool, is_crowded: bool) -> Vec<JobPlan> {
             _ => (email, "1 Main Street".to_owned()),
         };
         let id = format!("job-{n}");
-        let body = body(&id, kind, &email, &address);
-        jobs.push(JobPlan { id, kind, lane, email: email.to_lowercase(), body, at, is_dated });
+        let first_name = if kind == Kind::Rival && n % 2 == 0 { "Eve" } else { "Ann" };
+        let body = body(&id, kind, first_name, &email, &address);
+        jobs.push(JobPlan { id, kind, lane, email: email.to_lowercase(), first_name, body, at, is_dated });
     }
     dice.0.shuffle(&mut jobs);
     // An earlier job of the same user need not come earlier.
@@ -273,11 +276,11 @@ fn jobs(dice: &mut Dice, is_broker: bool, is_crowded: bool) -> Vec<JobPlan> {
     jobs
 }
 
-fn body(id: &str, kind: Kind, email: &str, address: &str) -> String {
+fn body(id: &str, kind: Kind, first_name: &str, email: &str, address: &str) -> String {
     let last_name = if kind == Kind::Refused { "DoeBlacklisted" } else { "Doe" };
     let city = if kind == Kind::Invalid { "" } else { "Springfield" };
     json!({"jobId": id, "user": {
-        "firstName": "Ann", "lastName": last_name, "email": email, "phoneNumber": "+14155550132",
+        "firstName": first_name, "lastName": last_name, "email": email, "phoneNumber": "+14155550132",
         "accountPurpose": "personal use", "ipAddress": "203.0.113.42", "isTermsOfServiceAccepted": true,
         "program": "custodial", "address": address, "city": city, "region": "IL", "postalCode": "62701",
         "countryCode": "US",

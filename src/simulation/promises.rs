@@ -98,11 +98,17 @@ impl<'w> Case<'w> {
             return Some(format!("has {count} events"));
         }
         // A failed job whose acknowledgement was lost is tried once more and may fare better. With the same email
-        // about twice, a job that comes again can find the other's user.
+        // about twice under one name, a job that comes again can find the other's user.
         let others = self.events.iter().filter(|event| event.event_type != EventType::Failed);
         let ids: BTreeSet<Uuid> = others.map(|event| event.id).collect();
-        (ids.len() > 1 && self.is_alone && !self.was_refused_oddly && self.knows_age())
+        (ids.len() > 1 && self.has_a_name_of_its_own() && !self.was_refused_oddly && self.knows_age())
             .then(|| format!("has {} different outcomes", ids.len()))
+    }
+
+    /// Whether its name is its own among the jobs with its email.
+    fn has_a_name_of_its_own(&self) -> bool {
+        let namesakes = self.evidence.plan.jobs.iter().filter(|other| other.email == self.job.email);
+        namesakes.filter(|other| other.first_name == self.job.first_name).count() == 1
     }
 
     /// Without its age a user can't be told from our own.
@@ -147,6 +153,9 @@ impl<'w> Case<'w> {
         }
         let id = self.user.as_ref().map(|user| user.service_id.as_str());
         match event.event_type {
+            EventType::Created if self.user.as_ref().is_some_and(|user| user.first_name != self.job.first_name) => {
+                Some("claims a user of another name".to_owned())
+            }
             EventType::Created if event.service_id.as_deref() != id => Some("created somebody else".to_owned()),
             EventType::Created if event.recovered && event.verification_url.is_some() => {
                 Some("is recovered and has a link".to_owned())

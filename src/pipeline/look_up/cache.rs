@@ -12,8 +12,8 @@ use tempfile::SpooledTempFile;
 use tokio::time::Instant;
 
 use super::Digest;
-use crate::domain::Timestamp;
 use crate::domain::decide::FoundUser;
+use crate::domain::{NameMark, Timestamp};
 
 /// Most users that are remembered; further ones are looked up. Bounds memory, at 8 bytes each.
 const USERS_MAX: usize = 2_000_000;
@@ -112,6 +112,7 @@ impl Cache {
         self.index.push(Entry { hash: digest.half(), place });
         self.pending.extend(digest.0);
         self.pending.extend(user.created_at.map_or(NO_TIME, Timestamp::unix_ms).to_le_bytes());
+        self.pending.extend(NameMark::to_bits(user.name).to_le_bytes());
         self.pending.push(id.len() as u8);
         self.pending.extend(id);
         self.pending.resize(self.pending.len().next_multiple_of(ALIGNMENT), 0);
@@ -144,13 +145,14 @@ impl Cache {
     }
 
     fn read(&mut self, place: u32) -> io::Result<(Digest, FoundUser)> {
-        let (mut digest, mut created_at, mut length) = ([0; 16], [0; 8], [0; 1]);
+        let (mut digest, mut created_at, mut name, mut length) = ([0; 16], [0; 8], [0; 8], [0; 1]);
         self.records.seek(SeekFrom::Start(u64::from(place) * ALIGNMENT as u64))?;
         let mut record = Vec::with_capacity(64);
-        (&mut self.records).take(25 + ID_BYTES_MAX as u64).read_to_end(&mut record)?;
+        (&mut self.records).take(33 + ID_BYTES_MAX as u64).read_to_end(&mut record)?;
         let mut record = record.as_slice();
         record.read_exact(&mut digest)?;
         record.read_exact(&mut created_at)?;
+        record.read_exact(&mut name)?;
         record.read_exact(&mut length)?;
         let mut id = vec![0; usize::from(length[0])];
         record.read_exact(&mut id)?;
@@ -158,6 +160,7 @@ impl Cache {
         let user = FoundUser {
             service_id: String::from_utf8(id).map_err(io::Error::other)?,
             created_at: (created_at != NO_TIME).then(|| Timestamp::from_unix_ms(created_at)),
+            name: NameMark::from_bits(u64::from_le_bytes(name)),
         };
         Ok((Digest(digest), user))
     }
@@ -169,7 +172,8 @@ mod tests {
 
     fn user(n: u32) -> FoundUser {
         let created_at = n.is_multiple_of(2).then(|| Timestamp::from_unix_ms(i64::from(n)));
-        FoundUser { service_id: format!("acme-user-{n:018}"), created_at }
+        let name = NameMark::of(if n.is_multiple_of(3) { "Ann" } else { "*" }, "Lee");
+        FoundUser { service_id: format!("acme-user-{n:018}"), created_at, name }
     }
 
     fn digest(n: u32) -> Digest {

@@ -55,7 +55,7 @@ impl UserList for List {
 }
 
 fn user(n: u64) -> (String, FoundUser) {
-    (email(n).to_uppercase(), FoundUser { service_id: format!("acme-user-{n}"), created_at: None })
+    (email(n).to_uppercase(), FoundUser { service_id: format!("acme-user-{n}"), created_at: None, name: None })
 }
 
 fn email(n: u64) -> String {
