@@ -145,7 +145,12 @@ impl<S: JobSource> JobSource for FaultySource<S> {
             sleep_until(ready_at).await;
         }
         self.life.unless_dead().await;
-        let received = self.inner.receive().await?;
+        let received = tokio::select! {
+            biased;
+            // Who dies while it waits on one lane takes nothing from the other either.
+            () = self.life.0.dead.cancelled() => std::future::pending().await,
+            received = self.inner.receive() => received?,
+        };
         self.ready_at = None;
         // From here on nothing may be awaited but death: the job is in hand.
         self.life.step_at_once("received").await;

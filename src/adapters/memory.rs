@@ -4,7 +4,7 @@
 //! new sources is a worker's death and rebirth. It has the memory of the embedded queue, which records intents, or
 //! that of RabbitMQ ([`MemoryQueue::like_a_broker`]), where a `redelivered` flag and headers are all there is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +43,7 @@ struct State {
     /// Acknowledgements that get lost.
     lost_acks: Option<Dice>,
     acks_lost: Vec<Vec<u8>>,
+    copied: BTreeSet<Vec<u8>>,
     events: Vec<Event>,
     dead: Vec<Event>,
 }
@@ -193,6 +194,12 @@ impl MemoryQueue {
         std::mem::take(&mut self.lock().acks_lost)
     }
 
+    /// The bodies of the jobs that were put back as a copy while the acknowledgement of the original was lost, so that
+    /// they were on the queue twice.
+    pub fn copied(&self) -> BTreeSet<Vec<u8>> {
+        self.lock().copied.clone()
+    }
+
     /// The events of finished jobs, in order.
     pub fn events(&self) -> Vec<Event> {
         self.lock().events.clone()
@@ -223,8 +230,8 @@ impl State {
         self.lives.get(&worker).copied().unwrap_or(0)
     }
 
-    /// Takes a job off the queue, unless the acknowledgement is lost: then it comes again.
-    fn acknowledge(&mut self, position: u64) {
+    /// Takes a job off the queue, unless the acknowledgement is lost: then it comes again. Says whether it does.
+    fn acknowledge(&mut self, position: u64) -> bool {
         let is_lost = self.lost_acks.as_mut().is_some_and(|dice| dice.rng.f64() < dice.share);
         if let Some(mut waiting) = self.waiting.remove(&position)
             && is_lost
@@ -234,6 +241,7 @@ impl State {
             waiting.redelivered = true;
             self.append(waiting);
         }
+        is_lost
     }
 }
 
@@ -396,8 +404,8 @@ impl Settle for MemoryHandle {
             waiting.due = Instant::now() + delay;
             waiting.holder = None;
             state.append(waiting);
-            if is_ours {
-                state.acknowledge(self.id);
+            if !is_ours || state.acknowledge(self.id) {
+                state.copied.insert(self.original.body.clone());
             }
         })
     }

@@ -71,11 +71,6 @@ impl History {
     pub const fn was_told_existing(&self) -> bool {
         self.first_sent_at.is_none() && self.last_sent_at.is_some()
     }
-
-    /// Whether an earlier request than the last may have created the user.
-    fn is_repeated(&self) -> bool {
-        self.first_sent_at.is_some() && self.first_sent_at != self.last_sent_at
-    }
 }
 
 /// The bounds of a job's life and of the partner's behaviour.
@@ -187,14 +182,14 @@ pub fn is_trial_charged(history: &History, now: Timestamp, limits: &Limits) -> b
     history.was_told_existing() || age(history, now) >= limits.give_up_after
 }
 
-/// Decides on the answer to a request. `history` includes the request.
-pub fn after_answer(answer: Answer, history: &History, now: Timestamp, limits: &Limits) -> Step {
+/// Decides on the answer to a request. `before`: without it; `history`: with it.
+pub fn after_answer(answer: Answer, before: &History, history: &History, now: Timestamp, limits: &Limits) -> Step {
     match answer {
         Answer::Created { service_id, verification_url } => {
             Step::Finish(Outcome::Created { service_id, verification_url, recovered: false })
         }
         // Perhaps of something on the way, and an earlier request may have created the user: it proves nothing.
-        Answer::Rejected { .. } if !answer.is_recognised() && history.is_repeated() => {
+        Answer::Rejected { .. } if !answer.is_recognised() && before.first_sent_at.is_some() => {
             without_answer(history, now, limits)
         }
         Answer::Rejected { code, text, status } => {
@@ -452,6 +447,12 @@ mod tests {
         (before, history)
     }
 
+    /// The decision on an answer to the last of a job's requests.
+    fn answered(answer: Answer, history: &History, now: Timestamp, limits: &Limits) -> Step {
+        let before = if history.attempts > 1 { *history } else { History::new(T0) };
+        after_answer(answer, &before, history, now, limits)
+    }
+
     fn look_up(reason: LookUpReason, sends: &[i64], found: Found) -> Step {
         let (before, history) = sent_at(sends);
         after_look_up(reason, found, &before, &history, at(*sends.last().unwrap()), &LIMITS)
@@ -581,13 +582,17 @@ mod tests {
     fn a_refusal_that_can_not_be_read_proves_nothing_about_an_earlier_request() {
         let odd = || Answer::Rejected { status: 400, code: "HTTP_400".to_owned(), text: String::new() };
         let (_, first) = sent_at(&[0]);
-        assert!(matches!(after_answer(odd(), &first, at(0), &LIMITS), Step::Finish(Outcome::Rejected(_))));
+        assert!(matches!(answered(odd(), &first, at(0), &LIMITS), Step::Finish(Outcome::Rejected(_))));
         let (_, second) = sent_at(&[0, 60]);
-        assert_eq!(after_answer(odd(), &second, at(60), &LIMITS), Step::Retry);
+        assert_eq!(answered(odd(), &second, at(60), &LIMITS), Step::Retry);
         let (_, last) = sent_at(&[0, 60, 120]);
-        assert_eq!(after_answer(odd(), &last, at(120), &LIMITS), Step::LookUpAfter(Duration::from_secs(90)));
+        assert_eq!(answered(odd(), &last, at(120), &LIMITS), Step::LookUpAfter(Duration::from_secs(90)));
+        // Redelivered within the millisecond in which it was enqueued.
+        let redelivered = History { first_sent_at: Some(T0), ..History::new(T0) };
+        let again = History { attempts: 1, ..redelivered.with_send(T0) };
+        assert_eq!(after_answer(odd(), &redelivered, &again, T0, &LIMITS), Step::Retry);
         let told = Answer::Rejected { status: 400, code: "USER_BLACKLISTED".to_owned(), text: String::new() };
-        assert!(matches!(after_answer(told, &second, at(60), &LIMITS), Step::Finish(Outcome::Rejected(_))));
+        assert!(matches!(answered(told, &second, at(60), &LIMITS), Step::Finish(Outcome::Rejected(_))));
     }
 
     #[test]
@@ -603,10 +608,10 @@ mod tests {
         let (_, history) = sent_at(&[0, 1, 2]);
         let lost = Answer::Unknown(super::super::answer::UnknownReason::Timeout);
         // Until the last request can't be on its way any more: a minute, and the clocks' difference.
-        assert_eq!(after_answer(lost.clone(), &history, at(2), &LIMITS), Step::LookUpAfter(Duration::from_secs(90)));
-        assert_eq!(after_answer(lost.clone(), &history, at(92), &LIMITS), Step::LookUp(LookUpReason::GivingUp));
+        assert_eq!(answered(lost.clone(), &history, at(2), &LIMITS), Step::LookUpAfter(Duration::from_secs(90)));
+        assert_eq!(answered(lost.clone(), &history, at(92), &LIMITS), Step::LookUp(LookUpReason::GivingUp));
         let (_, early) = sent_at(&[0, 1]);
-        assert_eq!(after_answer(lost, &early, at(2), &LIMITS), Step::Retry);
+        assert_eq!(answered(lost, &early, at(2), &LIMITS), Step::Retry);
 
         let sends = &[0, 1, 2];
         assert_eq!(look_up(LookUpReason::GivingUp, sends, user(Some(1))), recovered());
@@ -647,7 +652,7 @@ mod tests {
             verification_url: Some("https://v.example/1".to_owned()),
         };
         let Step::Finish(Outcome::Created { verification_url, recovered, .. }) =
-            after_answer(replayed, &history, at(60), &replays)
+            answered(replayed, &history, at(60), &replays)
         else {
             unreachable!("it is a creation")
         };
@@ -690,19 +695,19 @@ mod tests {
         for sends in [&[0][..], &[0, 60]] {
             let (_, history) = sent_at(sends);
             let created = Answer::Created { service_id: "acme-user-1".to_owned(), verification_url: None };
-            let step = after_answer(created, &history, at(60), &LIMITS);
+            let step = answered(created, &history, at(60), &LIMITS);
             assert!(matches!(step, Step::Finish(Outcome::Created { recovered: false, .. })), "{step:?}");
             let refused = Answer::Rejected { status: 400, code: "USER_BLACKLISTED".to_owned(), text: String::new() };
-            let step = after_answer(refused, &history, at(60), &LIMITS);
+            let step = answered(refused, &history, at(60), &LIMITS);
             assert!(
                 matches!(&step, Step::Finish(Outcome::Rejected(problems)) if problems[0].code == "USER_BLACKLISTED")
             );
             assert_eq!(
-                after_answer(Answer::KeyAlreadyUsed, &history, at(60), &LIMITS),
+                answered(Answer::KeyAlreadyUsed, &history, at(60), &LIMITS),
                 Step::LookUp(LookUpReason::KeyUsed)
             );
             assert_eq!(
-                after_answer(Answer::AlreadyThere, &history, at(60), &LIMITS),
+                answered(Answer::AlreadyThere, &history, at(60), &LIMITS),
                 Step::LookUp(LookUpReason::UserExists)
             );
         }
@@ -723,10 +728,10 @@ mod tests {
         let lost = || Answer::Unknown(super::super::answer::UnknownReason::Timeout);
         let limits = Limits { attempts_max: 8, ..LIMITS };
         let (_, twice) = sent_at(&[0, 1]);
-        assert_eq!(after_answer(lost(), &twice, at(200_000), &limits), Step::Retry);
+        assert_eq!(answered(lost(), &twice, at(200_000), &limits), Step::Retry);
         let (_, thrice) = sent_at(&[0, 1, 2]);
-        assert_eq!(after_answer(lost(), &thrice, at(3), &limits), Step::Retry);
-        assert_eq!(after_answer(lost(), &thrice, at(200_000), &limits), Step::LookUp(LookUpReason::GivingUp));
+        assert_eq!(answered(lost(), &thrice, at(3), &limits), Step::Retry);
+        assert_eq!(answered(lost(), &thrice, at(200_000), &limits), Step::LookUp(LookUpReason::GivingUp));
     }
 
     #[test]
@@ -734,10 +739,10 @@ mod tests {
         let (_, history) = sent_at(&[0, 1, 2, 3, 4]);
         let wait = Some(Duration::from_secs(7));
         let throttled = Answer::Throttled { retry_after: wait };
-        assert_eq!(after_answer(throttled, &history, at(4), &LIMITS), Step::Throttle(wait));
+        assert_eq!(answered(throttled, &history, at(4), &LIMITS), Step::Throttle(wait));
         let revoked = Answer::Account(AccountReason::KeyRefused);
-        assert_eq!(after_answer(revoked, &history, at(4), &LIMITS), Step::Pause(AccountReason::KeyRefused));
+        assert_eq!(answered(revoked, &history, at(4), &LIMITS), Step::Pause(AccountReason::KeyRefused));
         let not_sent = Answer::NotSent("connect");
-        assert_eq!(after_answer(not_sent, &history, at(4), &LIMITS), Step::Pause(AccountReason::Unreachable));
+        assert_eq!(answered(not_sent, &history, at(4), &LIMITS), Step::Pause(AccountReason::Unreachable));
     }
 }

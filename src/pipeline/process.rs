@@ -252,7 +252,7 @@ where
     let is_free = is_lost && pass.is_trial() && !is_trial_charged(&hand.history, now, limits);
     hand.history.attempts += u32::from(!is_free);
     hand.history = hand.history.learning(&answer, before, limits);
-    let step = if is_free { Step::Retry } else { after_answer(answer, &hand.history, now, limits) };
+    let step = if is_free { Step::Retry } else { after_answer(answer, before, &hand.history, now, limits) };
     let transition = match &step {
         Step::Pause(reason) => pass.refused(*reason),
         Step::Throttle(advice) => {
@@ -400,7 +400,6 @@ fn set_aside<A, H>(context: &Context<A>, hand: &mut InHand<'_, H>, reason: Accou
         return Next::PutBack { history: hand.history, delay: SET_ASIDE, reason: PutBack::SetAside };
     }
     let may_have_been_created = hand.history.first_sent_at.is_some();
-    hand.history.attempts += 1;
     let message = format!(
         "answered again and again like trouble with the whole account ({}), while other jobs were answered well: \
          something about this row is disliked, perhaps by a firewall on the way",

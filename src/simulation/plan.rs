@@ -119,7 +119,7 @@ impl Plan {
             is_broker,
             workers,
             sick_list: 0.0,
-            quirks: quirks(&mut dice),
+            quirks: quirks(&mut dice, workers),
             faults: if is_calm { Vec::new() } else { faults(&mut dice) },
             calm_after,
             is_calm,
@@ -206,7 +206,7 @@ fn tuned(mut policy: Policy, dice: &mut Dice, seed: u64) -> Policy {
     policy
 }
 
-fn quirks(dice: &mut Dice) -> Vec<String> {
+fn quirks(dice: &mut Dice, workers: u32) -> Vec<String> {
     let mut quirks = Vec::new();
     if dice.chance(0.5) {
         // Within the tolerance of a minute.
@@ -216,10 +216,14 @@ fn quirks(dice: &mut Dice) -> Vec<String> {
         quirks.push("created-at=missing".to_owned());
     }
     quirks.push(format!("list-order={}", dice.pick(&["newest", "oldest", "shuffled"])));
-    if dice.chance(0.25) {
-        quirks.push(format!("list-grows={}", dice.0.u32(1..3)));
+    let grows = if dice.chance(0.25) { dice.0.u32(1..3) } else { 0 };
+    if grows > 0 {
+        quirks.push(format!("list-grows={grows}"));
     }
-    quirks.push(format!("list-limit={}", dice.pick(&[3, 10, 50])));
+    let limit = dice.pick(&[3, 10, 50]);
+    // Nobody comes to the end of a list that grows by a page while a page is read.
+    let limit = if grows * workers < limit { limit } else { 10 };
+    quirks.push(format!("list-limit={limit}"));
     quirks.push(format!("key-reuse={}", dice.pick(&[400, 409])));
     quirks
 }

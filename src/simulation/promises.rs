@@ -17,6 +17,8 @@ pub(super) struct Evidence<'w> {
     pub(super) dead: usize,
     pub(super) waiting: usize,
     pub(super) in_hand_max: usize,
+    /// The bodies of the jobs that were on the queue twice.
+    pub(super) copied: BTreeSet<Vec<u8>>,
     pub(super) keys: &'w BTreeMap<Vec<u8>, Uuid>,
     pub(super) is_over: bool,
 }
@@ -97,12 +99,20 @@ impl<'w> Case<'w> {
         if !self.evidence.plan.is_broker && count > 1 {
             return Some(format!("has {count} events"));
         }
+        // Of a copy that was put back before anything of it was sent, nobody knows what the other one does.
+        if self.is_copied() {
+            return None;
+        }
         // A failed job whose acknowledgement was lost is tried once more and may fare better. With the same email
         // about twice under one name, a job that comes again can find the other's user.
         let others = self.events.iter().filter(|event| event.event_type != EventType::Failed);
         let ids: BTreeSet<Uuid> = others.map(|event| event.id).collect();
         (ids.len() > 1 && self.has_a_name_of_its_own() && !self.was_refused_oddly && self.knows_age())
             .then(|| format!("has {} different outcomes", ids.len()))
+    }
+
+    fn is_copied(&self) -> bool {
+        self.evidence.copied.contains(self.job.body.as_bytes())
     }
 
     /// Whether its name is its own among the jobs with its email.
@@ -122,7 +132,7 @@ impl<'w> Case<'w> {
         // Refused oddly before anything could create its user.
         let rejected = rejected && !self.was_refused_oddly;
         let wrong = match self.job.kind {
-            Kind::New if self.is_alone => existing || rejected,
+            Kind::New if self.is_alone => (existing && !self.is_copied()) || rejected,
             Kind::Before => (created && self.knows_age()) || rejected,
             Kind::Invalid => created || existing || self.has(EventType::Failed),
             Kind::Refused => created || existing || self.user.is_some(),
@@ -169,6 +179,8 @@ impl<'w> Case<'w> {
             EventType::Existing if event.service_id.is_some() && event.service_id.as_deref() != id => {
                 Some("exists as somebody else".to_owned())
             }
+            // Whoever was only ever refused like the whole account has created nobody.
+            EventType::Failed if event.errors.iter().any(|problem| problem.code == "SINGLED_OUT") => None,
             EventType::Failed if !event.may_have_been_created => Some("failed without saying what may be".to_owned()),
             _ => None,
         }

@@ -113,6 +113,7 @@ pub async fn simulate(seed: u64, is_verbose: bool) -> Run {
         dead: world.queue.dead(),
         waiting: world.queue.waiting().len(),
         in_hand_max: world.queue.in_hand_max(),
+        copied: world.queue.copied(),
         keys: &world.keys,
         is_over,
     };
