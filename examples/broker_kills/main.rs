@@ -18,7 +18,9 @@ mod reader;
 mod report;
 
 use std::fs::File;
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -26,6 +28,8 @@ use clap::Parser as _;
 use plu_onboard::sandbox::{Sandbox, SandboxConfig};
 use plu_onboard::{app, cli};
 use tokio::runtime::Runtime;
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
 use broker::Broker;
@@ -40,6 +44,9 @@ const SETTLED: Duration = Duration::from_secs(6);
 const PATIENCE: Duration = Duration::from_secs(600);
 
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// Whether somebody has had enough of it. Then it ends in good order, so that no broker stays behind.
+static STOPPED: AtomicBool = AtomicBool::new(false);
 
 /// What is asked for.
 struct Plan {
@@ -56,6 +63,15 @@ fn main() -> anyhow::Result<ExitCode> {
         return Ok(runtime.block_on(app::main(cli::Cli::parse())));
     }
     let plan = plan(&arguments)?;
+    runtime.spawn(async {
+        let mut told = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _ = told.recv() => {}
+            interrupted = ctrl_c() => interrupted?,
+        }
+        STOPPED.store(true, Ordering::Relaxed);
+        std::io::Result::Ok(())
+    });
     prove(&plan, &runtime)
 }
 
@@ -87,20 +103,37 @@ fn prove(plan: &Plan, runtime: &Runtime) -> anyhow::Result<ExitCode> {
     }
     pause(runtime, SETTLED);
 
-    let folder = tempfile::tempdir().context("no temporary folder")?;
-    let log = folder.path().join("worker.log");
+    let log = tempfile::NamedTempFile::new().context("no temporary file")?.into_temp_path();
+    let is_kept = work(plan, runtime, &jobs, &partner, &mut broker, &reader, &log);
+    if !is_kept.as_ref().is_ok_and(|is_kept| *is_kept) {
+        println!("the worker's log:\n{}", std::fs::read_to_string(&log).unwrap_or_default());
+    }
+    Ok(if is_kept? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Lets a worker work and the kills come. Says whether every promise was kept.
+fn work(
+    plan: &Plan,
+    runtime: &Runtime,
+    jobs: &jobs::Jobs,
+    partner: &Sandbox,
+    broker: &mut Broker,
+    reader: &Reader,
+    log: &Path,
+) -> anyhow::Result<bool> {
     let began = Instant::now();
-    let mut worker = Worker::start(&broker, &partner.base_url(), &log)?;
+    let mut worker = Worker::start(broker, &partner.base_url(), log)?;
     let kills = kills(plan);
     let mut returns = Vec::new();
     for (number, kill) in (1..).zip(&kills) {
         // Spread evenly over the jobs, the last one well before the end.
         let at = jobs.distinct() * number / (kills.len() as u64 + 1);
         until(runtime, || Ok(worker.is_running()? && partner.stats().model.created >= at))?;
+        println!("{:>7.1} s  {at} users: {} killed", began.elapsed().as_secs_f64(), kill.name());
         match kill {
             Kill::Worker => {
                 worker.kill();
-                worker = Worker::start(&broker, &partner.base_url(), &log)?;
+                worker = Worker::start(broker, &partner.base_url(), log)?;
             }
             Kill::Broker => {
                 broker.kill();
@@ -123,17 +156,21 @@ fn prove(plan: &Plan, runtime: &Runtime) -> anyhow::Result<ExitCode> {
         left: [".jobs.signup", ".jobs.bulk", ".dead", ".events.unrouted"]
             .map(|queue| (queue, broker.ready(&format!("{PREFIX}{queue}")))),
     };
-    let is_kept = report::print(plan, &jobs, &findings, &returns, took);
-    if is_kept {
-        return Ok(ExitCode::SUCCESS);
-    }
-    println!("{}", std::fs::read_to_string(&log).unwrap_or_default());
-    Ok(ExitCode::FAILURE)
+    Ok(report::print(plan, jobs, &findings, &returns, took))
 }
 
 enum Kill {
     Broker,
     Worker,
+}
+
+impl Kill {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::Worker => "worker",
+        }
+    }
 }
 
 /// Both kinds by turns, for as long as there are both.
@@ -150,6 +187,7 @@ fn until(runtime: &Runtime, mut has_come: impl FnMut() -> anyhow::Result<bool>) 
     let deadline = Instant::now() + PATIENCE;
     while !has_come()? {
         ensure!(Instant::now() < deadline, "it doesn't go on");
+        ensure!(!STOPPED.load(Ordering::Relaxed), "stopped");
         pause(runtime, LOOK_EVERY);
     }
     Ok(())
@@ -164,7 +202,7 @@ fn pause(runtime: &Runtime, pause: Duration) {
 struct Worker(Child);
 
 impl Worker {
-    fn start(broker: &Broker, api_url: &str, log: &std::path::Path) -> anyhow::Result<Self> {
+    fn start(broker: &Broker, api_url: &str, log: &Path) -> anyhow::Result<Self> {
         let log = File::options().create(true).append(true).open(log).context("the worker's log")?;
         let child = Command::new(std::env::current_exe().context("the path of this program")?)
             .args(["worker", "--queue", &broker.url(), "--api-url", api_url, "--rate", "0"])

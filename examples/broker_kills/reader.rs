@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Connection, ConnectionProperties};
+use lapin::{Connection, ConnectionProperties, Consumer};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -82,14 +82,18 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn read(url: &str, seen: &Mutex<Seen>) -> anyhow::Result<()> {
-    let connecting = Connection::connect(url, ConnectionProperties::default());
-    let connection = timeout(CONNECT_MAX, connecting).await??;
+async fn consume(url: &str) -> lapin::Result<(Connection, Consumer)> {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     channel.basic_qos(500, BasicQosOptions::default()).await?;
-    let consuming =
-        channel.basic_consume(QUEUE.into(), "proof".into(), BasicConsumeOptions::default(), FieldTable::default());
-    let mut deliveries = timeout(CONNECT_MAX, consuming).await??;
+    let options = BasicConsumeOptions::default();
+    let deliveries = channel.basic_consume(QUEUE.into(), "proof".into(), options, FieldTable::default()).await?;
+    Ok((connection, deliveries))
+}
+
+async fn read(url: &str, seen: &Mutex<Seen>) -> anyhow::Result<()> {
+    // A broker that dies in the middle of this never answers.
+    let (_connection, mut deliveries) = timeout(CONNECT_MAX, consume(url)).await??;
     while let Some(delivery) = deliveries.next().await {
         let delivery = delivery?;
         let event: serde_json::Value = serde_json::from_slice(&delivery.data).context("an event that is no JSON")?;

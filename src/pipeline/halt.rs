@@ -131,14 +131,16 @@ impl Halt {
         self.notice.subscribe()
     }
 
-    /// Notes an outcome. `is_repeat`: another run sent the same row a moment ago, which counts like a user who was there.
+    /// Notes an outcome. `is_repeat`: the same row was sent a moment ago and nobody here knows of it. For a run that is
+    /// another run, and counts like a user who was there; a worker gets such jobs from a broker that was killed and forgot
+    /// whom it had given them to.
     /// What is new about it is also told to [`Self::notices`].
     pub fn record(&self, lane: Lane, event: &Event, is_repeat: bool) -> Option<Notice> {
         let is_spared = self.policy.when_halted == WhenHalted::HoldBulk && lane == Lane::Signup;
         if event.attempts == 0 || is_spared {
             return None;
         }
-        let seen = if is_repeat {
+        let seen = if is_repeat && self.policy.when_halted == WhenHalted::Stop {
             Seen { outcome: EventType::Existing, cluster: Some(REPEAT.to_owned()) }
         } else {
             Seen { outcome: event.event_type, cluster: cluster(event) }
@@ -287,6 +289,12 @@ mod tests {
             unreachable!("all four were there")
         };
         assert_eq!(mix.to_string(), "4 existing (1 x created minutes ago by another run)");
+    }
+
+    #[test]
+    fn a_worker_whose_broker_forgot_what_it_had_given_out_goes_on() {
+        let halt = Halt::new(HaltPolicy { when_halted: WhenHalted::HoldBulk, ..POLICY });
+        assert!((0..10).all(|_| halt.record(Lane::Bulk, &created(), true).is_none()));
     }
 
     #[test]
