@@ -189,6 +189,13 @@ fn a_row_that_may_be_a_repeat_says_that_it_may_have_been_sent() {
     let text = fs::read_to_string(path).unwrap();
     fs::write(path, text.lines().next().unwrap().to_owned() + "\n").unwrap();
     broker.drain(BULK);
+    // A start that is stopped before it has put anything on makes nothing of that known.
+    broker.freeze();
+    let mut stopped = import(&place, &broker, "people.csv").set("amqp.connect_timeout_s", "1").start();
+    stopped.says("no answer within 1 s: is it frozen?");
+    stopped.signal("INT");
+    stopped.ends_with(1).said(&["0 rows were put on the queue by this start, and"]);
+    broker.thaw();
     import(&place, &broker, "people.csv").ends_with(0).said(&["up to 3 of them may be on it twice"]);
     for message in broker.drain(BULK) {
         let headers = message.properties.headers().as_ref().unwrap().inner();
