@@ -111,7 +111,7 @@ pub fn consume(
                 let _ = link.connection.close(200, "done".into()).await;
                 return;
             }
-            let broken = BrokerLink::Broken { name: "consumer", reason: &reason };
+            let broken = BrokerLink::Broken { name: &config.name, reason: &reason };
             broken.emit(BrokerConnection::Consumer, &config.link.metrics);
         }
     });
