@@ -287,7 +287,6 @@ fn rows_that_a_full_lane_refuses_are_sent_again_until_it_has_taken_every_one_onc
     let said = importing.ends_with(0);
     said.said(&["put on plu.onboarding.jobs.bulk: 3,000"]);
     said.did_not_say(&["broke; connecting anew", "twice"]);
-    assert_eq!(said.times("the broker refuses rows"), 1, "{said}");
     assert!(times.values().all(|times| *times == 1), "a row that was refused came twice");
     assert_eq!(broker.ready(BULK), 0);
 }
