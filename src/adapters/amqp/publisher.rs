@@ -11,11 +11,11 @@ use std::time::Duration;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::link::{self, LinkConfig, Notice};
+use super::link::{self, LinkConfig, Notice, Pauses};
 use super::refusal::explain;
 use super::topology::short;
 use crate::ports::QueueError;
@@ -202,12 +202,14 @@ async fn keep(
     closing: CancellationToken,
 ) {
     let mut jitter = fastrand::Rng::with_seed(seed);
+    let mut pauses = Pauses::default();
     for life in 1.. {
         let link = tokio::select! {
             biased;
             () = closing.cancelled() => return,
             link = link::connect(&config, BrokerConnection::Publisher, &name, &mut jitter) => link,
         };
+        let began = Instant::now();
         let mut notices = link.notices();
         let confirming = link.channel.confirm_select(ConfirmSelectOptions::default());
         let is_ready = matches!(timeout(config.connect_timeout, confirming).await, Ok(Ok(())));
@@ -240,6 +242,12 @@ async fn keep(
         live.send_replace(None);
         // What waits for the end of the alarm goes on, and finds its channel gone.
         flow.send_if_modified(|flow| std::mem::take(&mut flow.is_blocked));
+        drop(link);
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => return,
+            () = pauses.after(began.elapsed()) => {}
+        }
     }
 }
 
