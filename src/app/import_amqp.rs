@@ -254,7 +254,8 @@ impl ImportTask<'_> {
     /// What may be on the queue twice.
     fn twice(&self, produced: &Produced) -> Option<String> {
         let earlier = if self.may_repeat_since.is_some() { produced.mark.rows.min(UNSAVED_MAX) } else { 0 };
-        let rows = earlier + produced.repeated;
+        // A row that was sent three times counts twice among the repeated.
+        let rows = (earlier + produced.repeated).min(produced.mark.rows);
         (rows > 0).then(|| {
             format!(
                 "up to {} of them may be on it twice, because their confirm was lost; that is harmless: a repeat has the same \
