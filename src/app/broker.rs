@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lapin::uri::{AMQPScheme, AMQPUri};
-use url::Url;
+use url::{Host, Url};
 
 use super::error::AppError;
 use crate::adapters::amqp::link::{LinkConfig, read_password};
@@ -62,7 +62,13 @@ pub fn vhost(broker: &Url) -> Result<String, AppError> {
 }
 
 fn parse(broker: &Url) -> Result<AMQPUri, AppError> {
-    broker.as_str().parse().map_err(|error| AppError::Usage(format!("the queue URL can't be used: {error}")))
+    let mut uri: AMQPUri =
+        broker.as_str().parse().map_err(|error| AppError::Usage(format!("the queue URL can't be used: {error}")))?;
+    // lapin's own parser takes an IPv6 address for no host, and then goes to localhost.
+    if let Some(Host::Ipv6(address)) = broker.host() {
+        uri.authority.host = address.to_string();
+    }
+    Ok(uri)
 }
 
 fn given(file: &Path) -> Option<&Path> {
@@ -73,4 +79,22 @@ fn given(file: &Path) -> Option<&Path> {
 pub fn client_name(part: &str) -> String {
     let host = std::env::var("HOSTNAME").or_else(|_| std::fs::read_to_string("/etc/hostname")).unwrap_or_default();
     format!("plu-onboard.{part}@{}.{}", host.trim(), std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_broker_is_the_one_that_the_url_names() {
+        for (url, host, port, vhost) in [
+            ("amqp://rabbit.example", "rabbit.example", 5672, "/"),
+            ("amqps://u:p%40s%2Fs@rabbit.example/a%2Fb", "rabbit.example", 5671, "a/b"),
+            ("amqp://u:p@192.0.2.7:5673", "192.0.2.7", 5673, "/"),
+            ("amqp://u:p@[2001:db8::5]:5673/cards", "2001:db8::5", 5673, "cards"),
+        ] {
+            let uri = parse(&url.parse().unwrap()).unwrap();
+            assert_eq!((&*uri.authority.host, uri.authority.port, &*uri.vhost), (host, port, vhost), "{url}");
+        }
+    }
 }

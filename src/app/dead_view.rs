@@ -1,12 +1,13 @@
 //! Dead letters for a person, or as JSON. Nothing personal is shown unless asked for: of the user only which fields there
 //! are. Whatever came with a message is printed without control characters, which could rewrite the terminal.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use super::summary::grouped;
-use crate::domain::{DeadLetter, Field, Lane, Timestamp};
+use crate::domain::{DeadLetter, Field, Job, Lane, Problem, Timestamp};
 
 /// Most reasons that are counted apart.
 const REASONS_MAX: usize = 100;
@@ -114,7 +115,7 @@ pub(super) fn one_as_json(letter: &DeadLetter, reveals: bool) -> String {
     let message = Message::read(&letter.body);
     value["batchId"] = json!(message.batch_id);
     value["source"] = json!(message.source);
-    value["errors"] = json!(letter.problems);
+    value["errors"] = json!(*problems(letter, reveals));
     value["message"] = message.content(reveals);
     format!("{value:#}\n")
 }
@@ -127,8 +128,9 @@ pub(super) fn one_as_text(letter: &DeadLetter, reveals: bool) -> String {
     let mut put = |name: &str, value: &str| text += &format!("{name:<12}{}\n", printable(value));
     put("id", &letter.id);
     put("reason", &letter.reason);
-    for problem in &letter.problems {
-        put("", &format!("{}: {}", problem.code, problem.message));
+    for Problem { field, code, message } in problems(letter, reveals).iter() {
+        let field = field.as_ref().map_or_else(String::new, |field| format!("{field}: "));
+        put("", &format!("{field}{code}: {message}"));
     }
     put("dead since", &time(letter.dead_at));
     put("lane", letter.lane.map_or("-", Lane::name));
@@ -148,6 +150,15 @@ pub(super) fn one_as_text(letter: &DeadLetter, reveals: bool) -> String {
         text += "Personal data is hidden: --reveal shows it.\n";
     }
     text
+}
+
+/// What is wrong with it. RabbitMQ keeps a code only; what is wrong with a message that is no job can be found out anew, and
+/// may quote names of members that somebody made up.
+fn problems(letter: &DeadLetter, reveals: bool) -> Cow<'_, [Problem]> {
+    match Job::parse(&letter.body) {
+        Err(invalid) if reveals && letter.problems.is_empty() => Cow::Owned(invalid.problems),
+        _ => Cow::Borrowed(&letter.problems),
+    }
 }
 
 /// A message, as much of it as can be read.
@@ -233,6 +244,13 @@ mod tests {
         }
         let shown = one_as_text(&letter(BODY), false);
         assert!(shown.contains(r#""email": "[hidden]""#) && shown.contains("crm-1"), "{shown}");
+    }
+
+    #[test]
+    fn who_may_see_the_message_sees_what_is_wrong_with_it_too() {
+        let shown = one_as_text(&letter(BODY), true);
+        assert!(shown.contains("Jane's dog: UNKNOWN_FIELD: "), "{shown}");
+        assert!(one_as_json(&letter(BODY), true).contains("UNKNOWN_FIELD"));
     }
 
     #[test]

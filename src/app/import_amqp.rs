@@ -168,7 +168,8 @@ impl ImportTask<'_> {
                 Ok(finished(&counts))
             }
             _ => {
-                checkpoint.confirmed(produced.mark.record, produced.unconfirmed == 0)?;
+                let is_clean = produced.unconfirmed == 0 && !self.may_still_repeat(produced.mark.rows);
+                checkpoint.confirmed(produced.mark.record, is_clean)?;
                 self.progress.say(&self.stopped(&produced, path));
                 Ok(Finished::NotAtAll)
             }
@@ -239,22 +240,29 @@ impl ImportTask<'_> {
             before = grouped(read.before),
             repeated = grouped(repeated),
             rejected = grouped(rejected),
-            twice = self.twice(produced.mark.rows, produced.repeated),
+            twice = self.twice(produced).map_or_else(String::new, |twice| format!("  {twice}\n")),
             url = self.settings.queue.url,
         )
     }
 
+    /// Whether rows that this start, having put on so many, has not come to may be on the queue from a start that was
+    /// killed.
+    fn may_still_repeat(&self, put: u64) -> bool {
+        self.may_repeat_since.is_some() && put < UNSAVED_MAX
+    }
+
     /// What may be on the queue twice.
-    fn twice(&self, put: u64, repeated: u64) -> String {
-        let earlier = if self.may_repeat_since.is_some() { put.min(UNSAVED_MAX) } else { 0 };
-        match earlier + repeated {
-            0 => String::new(),
-            rows => format!(
-                "  up to {} of them may be on it twice, because their confirm was lost; that is harmless: a repeat has the same \
-                 key, so nobody is created twice\n",
+    fn twice(&self, produced: &Produced) -> Option<String> {
+        let earlier = if self.may_repeat_since.is_some() { produced.mark.rows.min(UNSAVED_MAX) } else { 0 };
+        // A row that was sent three times counts twice among the repeated.
+        let rows = (earlier + produced.repeated).min(produced.mark.rows);
+        (rows > 0).then(|| {
+            format!(
+                "up to {} of them may be on it twice, because their confirm was lost; that is harmless: a repeat has the same \
+                 key, so nobody is created twice",
                 grouped(rows)
-            ),
-        }
+            )
+        })
     }
 
     fn stopped(&self, produced: &Produced, path: &Path) -> String {
@@ -265,9 +273,10 @@ impl ImportTask<'_> {
                 grouped(rows as u64)
             ),
         };
+        let twice = self.twice(produced).map_or_else(String::new, |twice| format!(" ({twice})"));
         format!(
-            "stopped. {} rows were put on the queue by this start, and every row up to number {} is confirmed.{open} How far it \
-             got is in {}. Go on with:\n  {}",
+            "stopped. {} rows were put on the queue by this start{twice}, and every row up to number {} is confirmed.{open} How \
+             far it got is in {}. Go on with:\n  {}",
             grouped(produced.mark.rows),
             grouped(produced.mark.record),
             path.display(),

@@ -194,7 +194,7 @@ impl QueueEmpty {
     pub fn emit(self, metrics: &Metrics) {
         metrics.waiting_for_jobs.set(i64::from(self.0));
         match self {
-            Self(true) => info!("the queue is empty: waiting for jobs"),
+            Self(true) => info!("no job is due: waiting for jobs"),
             Self(false) => info!("jobs came in: going on"),
         }
     }

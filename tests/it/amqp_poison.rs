@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lapin::BasicProperties;
-use lapin::types::{AMQPValue, ShortString};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use plu_onboard::sandbox::{Control, SandboxConfig};
 use serde_json::{Value, json};
 
@@ -61,6 +61,29 @@ fn a_poison_message_is_rejected_and_dead_at_once_with_its_reason_and_the_others_
     assert_eq!(rejected.count(), all as usize - 1);
     assert_eq!(broker.ready(BULK), 0);
     assert_eq!(partner.stats().model.created, 1);
+}
+
+#[test]
+fn what_an_upstream_meant_for_its_own_publish_is_not_done_again_with_a_copy() {
+    let (broker, partner, place) = (Broker::start(), quick_partner(0), Place::new());
+    broker.rabbitmqctl(&["add_user", "plu", "plu"]);
+    broker.rabbitmqctl(&["set_permissions", "plu", ".*", ".*", ".*"]);
+    let mut worker = worker_at(&broker.url().replace("guest:guest", "plu:plu"), &place, &partner).start();
+    worker.says_times("connected to the broker", 2);
+    let mut headers = FieldTable::default();
+    headers.insert("CC".into(), AMQPValue::FieldArray(vec![AMQPValue::LongString(DEAD.into())].into()));
+    // The broker has checked this user, and refuses it from anybody else.
+    let properties = BasicProperties::default().with_user_id("guest".into()).with_expiration("60000".into());
+    let properties = properties.with_message_id("m-1".into()).with_headers(headers);
+    broker.publish_to("plu.onboarding.jobs", "bulk", b"not a job", &properties);
+    worker.until("the dead letter", || broker.ready(DEAD) == 1);
+    worker.signal("TERM");
+    worker.ends_with(0).did_not_say(&["the connection to the broker broke"]);
+    let letter = broker.drain(DEAD).remove(0).properties;
+    assert_eq!(letter.message_id().as_ref().map(ToString::to_string).as_deref(), Some("m-1"));
+    assert_eq!((letter.user_id(), letter.expiration()), (&None, &None));
+    assert!(!letter.headers().as_ref().unwrap().contains_key("CC"));
+    assert_eq!(broker.ready(BULK), 0);
 }
 
 #[test]

@@ -189,6 +189,13 @@ fn a_row_that_may_be_a_repeat_says_that_it_may_have_been_sent() {
     let text = fs::read_to_string(path).unwrap();
     fs::write(path, text.lines().next().unwrap().to_owned() + "\n").unwrap();
     broker.drain(BULK);
+    // A start that is stopped before it has put anything on makes nothing of that known.
+    broker.freeze();
+    let mut stopped = import(&place, &broker, "people.csv").set("amqp.connect_timeout_s", "1").start();
+    stopped.says("no answer within 1 s: is it frozen?");
+    stopped.signal("INT");
+    stopped.ends_with(1).said(&["0 rows were put on the queue by this start, and"]);
+    broker.thaw();
     import(&place, &broker, "people.csv").ends_with(0).said(&["up to 3 of them may be on it twice"]);
     for message in broker.drain(BULK) {
         let headers = message.properties.headers().as_ref().unwrap().inner();
@@ -255,4 +262,31 @@ fn a_broker_that_freezes_during_an_import_is_given_up_and_waited_for() {
     let emails = emails(&broker, BULK);
     assert_eq!(emails.len(), 6_000);
     assert!(emails.values().all(|times| *times <= 2));
+}
+
+#[test]
+fn rows_that_a_full_lane_refuses_are_sent_again_until_it_has_taken_every_one_once() {
+    const ROWS: usize = 3_000;
+    let (broker, place) = (Broker::start(), Place::with("people.csv", customers(0..3_000)));
+    broker.declare("plu.onboarding");
+    // Refusing instead of dropping is among the arguments of the queue.
+    broker.rabbitmqctl(&["set_policy", "full", "jobs.bulk$", r#"{"max-length":100}"#, "--apply-to", "queues"]);
+    let mut importing = import(&place, &broker, "people.csv").start();
+    importing.says("the broker refuses rows: is the queue full?");
+    assert!((broker.ready(BULK) as usize) < ROWS);
+    // A reader makes room. RabbitMQ takes somewhat more than the limit, so the import can end before the last is read.
+    let (mut times, deadline) = (HashMap::new(), Instant::now() + Duration::from_secs(120));
+    while times.len() < ROWS {
+        assert!(Instant::now() < deadline, "{} of {ROWS} rows came. {}", times.len(), importing.said_so_far());
+        for message in broker.drain(BULK) {
+            let headers = message.properties.headers().as_ref().unwrap().inner();
+            assert!(!headers.contains_key("x-plu-first-sent-ms"), "what was refused is not on the queue: {headers:?}");
+            *times.entry(message.body["user"]["email"].as_str().unwrap().to_owned()).or_insert(0) += 1;
+        }
+    }
+    let said = importing.ends_with(0);
+    said.said(&["put on plu.onboarding.jobs.bulk: 3,000"]);
+    said.did_not_say(&["broke; connecting anew", "twice"]);
+    assert!(times.values().all(|times| *times == 1), "a row that was refused came twice");
+    assert_eq!(broker.ready(BULK), 0);
 }

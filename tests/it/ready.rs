@@ -89,7 +89,7 @@ fn nothing_can_be_changed_and_live_views_are_limited() {
 
 #[test]
 fn an_empty_queue_is_told_once_until_jobs_come_in() {
-    const EMPTY: &str = "the queue is empty: waiting for jobs";
+    const EMPTY: &str = "no job is due: waiting for jobs";
     let place = Place::with("people.csv", customers(0..3));
     let mut worker = place.program("worker --sandbox --queue local:q.db --out out --listen 0").start();
     let address = worker.serves();

@@ -355,7 +355,7 @@ fn is_of_death(name: &ShortString) -> bool {
 
 /// As a job on its lane: with the upstream's headers, fresh attempts and the times of its sends.
 fn back_to_life(properties: &BasicProperties, letter: &DeadLetter) -> BasicProperties {
-    with_headers(properties, headers::write(Some(living(properties)), &letter.fresh_history()))
+    headers::for_copy(properties, &headers::write(Some(living(properties)), &letter.fresh_history()))
 }
 
 /// As it is, with everything that is known of its death in headers that outlast copying.
@@ -372,7 +372,7 @@ fn copied(properties: &BasicProperties, letter: &DeadLetter) -> BasicProperties 
     if let Some(at) = letter.dead_at {
         headers.insert(short(DEAD_AT), AMQPValue::LongLongInt(at.unix_ms()));
     }
-    with_headers(properties, headers)
+    headers::for_copy(properties, &headers)
 }
 
 fn living(properties: &BasicProperties) -> FieldTable {
@@ -383,11 +383,6 @@ fn living(properties: &BasicProperties) -> FieldTable {
         }
     }
     living
-}
-
-fn with_headers(properties: &BasicProperties, headers: FieldTable) -> BasicProperties {
-    const PERSISTENT: u8 = 2;
-    properties.clone().with_headers(headers).with_delivery_mode(PERSISTENT)
 }
 
 fn text(headers: Option<&FieldTable>, name: &str) -> Option<String> {

@@ -113,13 +113,16 @@ impl Part<'_> {
 struct Problems {
     missing: Vec<String>,
     different: Vec<String>,
-    /// A refusal that concerns everything, such as a missing permission, is told once.
+    /// What the user has no permission for, and RabbitMQ's word on the first of them.
+    forbidden: Vec<String>,
+    forbidden_word: String,
+    /// A refusal that concerns everything is told once.
     other: BTreeSet<String>,
 }
 
 impl Problems {
     fn is_empty(&self) -> bool {
-        self.missing.is_empty() && self.different.is_empty() && self.other.is_empty()
+        self.missing.is_empty() && self.different.is_empty() && self.forbidden.is_empty() && self.other.is_empty()
     }
 
     fn add(&mut self, part: &Part<'_>, error: &lapin::Error) {
@@ -130,12 +133,15 @@ impl Problems {
             (404, _) if text.contains("no queue") || text.contains("no exchange") => self.missing.push(part.name()),
             (406, Some(difference)) => {
                 let Difference { argument, thing, has, wanted } = difference;
-                let has = has.unwrap_or("not set");
-                let wanted = wanted.map_or("must not be set".to_owned(), |value| format!("has to be {value}"));
+                let has = has.map_or("not set", shown);
+                let wanted = wanted.map_or("must not be set".to_owned(), |value| format!("has to be {}", shown(value)));
                 self.different.push(format!("{thing}: {argument} is {has} and {wanted}"));
             }
             (403, _) => {
-                self.other.insert(format!("{} ({})", explain(error), part.name()));
+                if self.forbidden.is_empty() {
+                    text.clone_into(&mut self.forbidden_word);
+                }
+                self.forbidden.push(part.name());
             }
             _ => {
                 self.other.insert(explain(error));
@@ -155,12 +161,26 @@ impl Problems {
                           to verify, to use it as it is";
             sentences.push(format!("declared otherwise: {}: {remedy}", named(self.different.iter(), "; ")));
         }
+        if !self.forbidden.is_empty() {
+            let remedy = if declares {
+                "give it that permission; or have the broker's operators import what `plu-onboard topology` prints, and set \
+                 amqp.topology to verify"
+            } else {
+                "give it that permission"
+            };
+            let (names, word) = (named(self.forbidden.iter(), ", "), &self.forbidden_word);
+            sentences.push(format!("the user has no permission for {names} ({word}): {remedy}"));
+        }
         if !self.other.is_empty() {
-            let remedy = if declares { "; where declaring is not allowed, set amqp.topology to verify" } else { "" };
-            sentences.push(format!("{}{remedy}", named(self.other.iter(), "; ")));
+            sentences.push(named(self.other.iter(), "; "));
         }
         sentences.join(". ")
     }
+}
+
+/// The default exchange has an empty name.
+const fn shown(value: &str) -> &str {
+    if value.is_empty() { "an empty text" } else { value }
 }
 
 fn named<'n>(names: impl ExactSizeIterator<Item = &'n String>, separator: &str) -> String {

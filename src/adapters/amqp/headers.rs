@@ -56,6 +56,39 @@ pub fn write(headers: Option<FieldTable>, history: &History) -> FieldTable {
     headers
 }
 
+/// Properties for a copy of a message, with other headers. What the upstream meant for its own publish is left out: the broker
+/// closes the channel of whoever publishes under another's `user_id`; with its `expiration` a copy would vanish from the
+/// dead letters, and with its `CC` it would multiply.
+pub(super) fn for_copy(properties: &BasicProperties, headers: &FieldTable) -> BasicProperties {
+    const PERSISTENT: u8 = 2;
+    let mut kept = FieldTable::default();
+    for (name, value) in headers.inner() {
+        if !["CC", "BCC"].contains(&name.as_str()) {
+            kept.insert(name.clone(), value.clone());
+        }
+    }
+    let copy = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(kept);
+    let copy = with(copy, properties.content_type(), BasicProperties::with_content_type);
+    let copy = with(copy, properties.content_encoding(), BasicProperties::with_content_encoding);
+    let copy = with(copy, properties.priority(), BasicProperties::with_priority);
+    let copy = with(copy, properties.correlation_id(), BasicProperties::with_correlation_id);
+    let copy = with(copy, properties.message_id(), BasicProperties::with_message_id);
+    let copy = with(copy, properties.timestamp(), BasicProperties::with_timestamp);
+    let copy = with(copy, properties.kind(), BasicProperties::with_type);
+    with(copy, properties.app_id(), BasicProperties::with_app_id)
+}
+
+fn with<T: Clone>(
+    copy: BasicProperties,
+    value: &Option<T>,
+    put: fn(BasicProperties, T) -> BasicProperties,
+) -> BasicProperties {
+    match value {
+        Some(value) => put(copy, value.clone()),
+        None => copy,
+    }
+}
+
 /// Whatever width of integer a client library chose.
 pub(super) fn integer(value: &AMQPValue) -> Option<i64> {
     match value {

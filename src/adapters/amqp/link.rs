@@ -65,6 +65,32 @@ pub(super) struct Link {
 /// First and longest pause between two attempts to connect.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
+/// A connection that lived shorter broke for a reason that the next one may meet as well.
+const SHORT_LIFE: Duration = Duration::from_secs(5);
+
+/// The pauses between connections: none after a long life, and growing ones where each breaks at once, because of a message that
+/// the broker closes the channel for, or a missing permission.
+#[derive(Debug)]
+pub(super) struct Pauses(Duration);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(RETRY.0)
+    }
+}
+
+impl Pauses {
+    /// Waits as long as is right after such a life.
+    pub(super) async fn after(&mut self, life: Duration) {
+        if life >= SHORT_LIFE {
+            *self = Self::default();
+            return;
+        }
+        sleep(self.0).await;
+        self.0 = (self.0 * 2).min(RETRY.1);
+    }
+}
+
 /// Reasons that are remembered as told: one mistake may show itself in two or three ways by turns.
 const TOLD_MAX: usize = 8;
 
@@ -173,5 +199,24 @@ impl Notices {
                 None => return Notice::Gone("the connection is gone".to_owned()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_that_break_at_once_are_made_anew_more_and_more_slowly() {
+        let mut pauses = Pauses::default();
+        let mut waited = Vec::new();
+        for life_ms in [60_000, 10, 10, 10, 10, 10, 10, 10, 60_000, 10] {
+            let start = Instant::now();
+            pauses.after(Duration::from_millis(life_ms)).await;
+            waited.push(start.elapsed().as_millis());
+        }
+        assert_eq!(waited, [0, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 0, 200]);
     }
 }

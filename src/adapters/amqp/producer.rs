@@ -21,7 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::headers;
-use super::link::{self, LinkConfig};
+use super::link::{self, LinkConfig, Pauses};
 use super::publisher::{Message, try_publish};
 use super::refusal::explain;
 use super::topology::Names;
@@ -140,6 +140,7 @@ pub async fn produce(
 ) -> Result<Produced, QueueError> {
     let mut jitter = fastrand::Rng::with_seed(config.seed);
     let name = config.name.clone();
+    let mut pauses = Pauses::default();
     let mut sending = Sending::new(config, rows, saved);
     loop {
         let link = tokio::select! {
@@ -147,6 +148,7 @@ pub async fn produce(
             () = stop.cancelled() => return Ok(sending.produced(false)),
             connected = link::connect(&sending.config.link, BrokerConnection::Publisher, &name, &mut jitter) => connected,
         };
+        let began = Instant::now();
         let confirms = link.channel.confirm_select(ConfirmSelectOptions::default());
         let end = match timeout(sending.config.confirm_timeout, confirms).await {
             Ok(Ok(())) => sending.session(&link.connection, &link.channel, confirmed, stop).await?,
@@ -157,6 +159,12 @@ pub async fn produce(
             End::Broken(reason) => {
                 BrokerLink::Broken { name: &name, reason: &reason }
                     .emit(BrokerConnection::Publisher, &sending.config.link.metrics);
+                drop(link);
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Ok(sending.produced(false)),
+                    () = pauses.after(began.elapsed()) => {}
+                }
             }
             End::Done | End::Stopped => {
                 // Everything is confirmed, or waiting was in vain: a broker that is frozen must not hold up the end.

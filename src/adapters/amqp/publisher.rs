@@ -11,11 +11,11 @@ use std::time::Duration;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::link::{self, LinkConfig, Notice};
+use super::link::{self, LinkConfig, Notice, Pauses};
 use super::refusal::explain;
 use super::topology::short;
 use crate::ports::QueueError;
@@ -59,6 +59,8 @@ pub struct Publisher {
 /// The lives that are over, so that each is told of once.
 #[derive(Debug)]
 struct Broken {
+    /// Shown in the broker's list of connections, and in log lines.
+    name: String,
     lives: watch::Sender<u64>,
     /// The last life in which the broker was told to refuse messages.
     refusing: AtomicU64,
@@ -73,19 +75,16 @@ impl Broken {
             is_news
         });
         if is_news {
-            BrokerLink::Broken { name: NAME, reason }.emit(BrokerConnection::Publisher, &self.metrics);
+            BrokerLink::Broken { name: &self.name, reason }.emit(BrokerConnection::Publisher, &self.metrics);
         }
     }
 
     fn tell_refusing(&self, life: u64, routing_key: &str) {
         if self.refusing.fetch_max(life, Ordering::Relaxed) < life {
-            BrokerLink::Refusing { name: NAME, routing_key }.emit(BrokerConnection::Publisher, &self.metrics);
+            BrokerLink::Refusing { name: &self.name, routing_key }.emit(BrokerConnection::Publisher, &self.metrics);
         }
     }
 }
-
-/// In log lines.
-const NAME: &str = "publisher";
 
 /// A message to be published.
 #[derive(Debug)]
@@ -103,7 +102,7 @@ impl Publisher {
         let (live, current) = watch::channel(None);
         let (flow_sender, flow) = watch::channel(Flow::default());
         let (lives, _) = watch::channel(0);
-        let broken = Arc::new(Broken { lives, refusing: AtomicU64::new(0), metrics });
+        let broken = Arc::new(Broken { name: name.clone(), lives, refusing: AtomicU64::new(0), metrics });
         // Weak: the keeper ends with the last publisher.
         let (told, over) = (broken.lives.subscribe(), Arc::downgrade(&broken));
         let closing = CancellationToken::new();
@@ -203,12 +202,14 @@ async fn keep(
     closing: CancellationToken,
 ) {
     let mut jitter = fastrand::Rng::with_seed(seed);
+    let mut pauses = Pauses::default();
     for life in 1.. {
         let link = tokio::select! {
             biased;
             () = closing.cancelled() => return,
             link = link::connect(&config, BrokerConnection::Publisher, &name, &mut jitter) => link,
         };
+        let began = Instant::now();
         let mut notices = link.notices();
         let confirming = link.channel.confirm_select(ConfirmSelectOptions::default());
         let is_ready = matches!(timeout(config.connect_timeout, confirming).await, Ok(Ok(())));
@@ -224,8 +225,8 @@ async fn keep(
                 }
                 over = async { told.wait_for(|broken| *broken >= life).await.is_ok() } => break over,
                 notice = notices.next(), if is_ready => match (notice, broken.upgrade()) {
-                    (Notice::Blocked(reason), _) => set_blocked(&flow, Some(&reason), &config.metrics),
-                    (Notice::Unblocked, _) => set_blocked(&flow, None, &config.metrics),
+                    (Notice::Blocked(reason), _) => set_blocked(&flow, &name, Some(&reason), &config.metrics),
+                    (Notice::Unblocked, _) => set_blocked(&flow, &name, None, &config.metrics),
                     (Notice::Gone(reason), Some(broken)) => broken.tell(life, &reason),
                     (Notice::Gone(_), None) => break false,
                 },
@@ -241,10 +242,16 @@ async fn keep(
         live.send_replace(None);
         // What waits for the end of the alarm goes on, and finds its channel gone.
         flow.send_if_modified(|flow| std::mem::take(&mut flow.is_blocked));
+        drop(link);
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => return,
+            () = pauses.after(began.elapsed()) => {}
+        }
     }
 }
 
-fn set_blocked(flow: &watch::Sender<Flow>, alarm: Option<&str>, metrics: &Metrics) {
+fn set_blocked(flow: &watch::Sender<Flow>, name: &str, alarm: Option<&str>, metrics: &Metrics) {
     let part = BrokerConnection::Publisher;
     let is_news = flow.send_if_modified(|flow| {
         let is_news = flow.is_blocked != alarm.is_some();
@@ -252,8 +259,8 @@ fn set_blocked(flow: &watch::Sender<Flow>, alarm: Option<&str>, metrics: &Metric
         is_news
     });
     match alarm {
-        Some(reason) if is_news => BrokerLink::Blocked { name: NAME, reason }.emit(part, metrics),
-        None if is_news => BrokerLink::Unblocked { name: NAME }.emit(part, metrics),
+        Some(reason) if is_news => BrokerLink::Blocked { name, reason }.emit(part, metrics),
+        None if is_news => BrokerLink::Unblocked { name }.emit(part, metrics),
         _ => {}
     }
 }

@@ -35,7 +35,8 @@ fn of_code(code: u16, text: &str) -> String {
         530 => "; check the virtual host",
         _ => "",
     };
-    format!("the broker refuses: {text}{advice}")
+    // Some of RabbitMQ's texts are whole sentences.
+    format!("the broker refuses: {}{advice}", text.trim_end_matches('.'))
 }
 
 fn of_io(error: &io::Error) -> String {
@@ -43,6 +44,10 @@ fn of_io(error: &io::Error) -> String {
         Some(tls) => of_tls(tls),
         None => match error.kind() {
             io::ErrorKind::TimedOut => "no answer: check host, port and firewall".to_owned(),
+            // The standard library has a text for it, and no kind.
+            _ if error.to_string().starts_with("failed to lookup address") => {
+                "its host name can't be resolved: check the name and this machine's DNS".to_owned()
+            }
             kind => format!("{kind}: check host, port and TLS"),
         },
     }
@@ -132,6 +137,21 @@ mod tests {
             let expected = Difference { argument: "x-a", thing: "queue p.dead".to_owned(), has, wanted };
             assert_eq!(difference(&text), Some(expected), "{values}");
         }
+    }
+
+    #[test]
+    fn a_refusal_reads_as_one_sentence_with_its_remedy() {
+        let text = "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile.";
+        let said = of_code(403, text);
+        assert!(said.ends_with("see the broker logfile; check user, password and permissions"), "{said}");
+        let vhost = of_code(530, "NOT_ALLOWED - vhost nowhere not found");
+        assert_eq!(vhost, "the broker refuses: NOT_ALLOWED - vhost nowhere not found; check the virtual host");
+    }
+
+    #[test]
+    fn a_name_that_is_no_host_is_told_as_such() {
+        let error = std::net::ToSocketAddrs::to_socket_addrs("no host:5672").unwrap_err();
+        assert!(of_io(&error).starts_with("its host name can't be resolved"), "{error}: {}", of_io(&error));
     }
 
     #[test]

@@ -11,13 +11,13 @@ use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, Consumer};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::acks::Acks;
 use super::fleet::{self, OnCount};
-use super::link::{self, LinkConfig};
+use super::link::{self, LinkConfig, Pauses};
 use super::publisher::{Message, Publisher};
 use super::refusal::explain;
 use super::topology::{Names, delay_step, short};
@@ -87,12 +87,14 @@ pub fn consume(
     let closed = closing.clone();
     let keeper = tokio::spawn(async move {
         let mut jitter = fastrand::Rng::with_seed(config.seed);
+        let mut pauses = Pauses::default();
         while !stop.is_cancelled() {
             let link = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 link = link::connect(&config.link, BrokerConnection::Consumer, &config.name, &mut jitter) => link,
             };
+            let began = Instant::now();
             let acks = Acks::new(link.channel.clone());
             let reason = tokio::select! {
                 biased;
@@ -111,8 +113,14 @@ pub fn consume(
                 let _ = link.connection.close(200, "done".into()).await;
                 return;
             }
-            let broken = BrokerLink::Broken { name: "consumer", reason: &reason };
+            let broken = BrokerLink::Broken { name: &config.name, reason: &reason };
             broken.emit(BrokerConnection::Consumer, &config.link.metrics);
+            drop(link);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = pauses.after(began.elapsed()) => {}
+            }
         }
     });
     (Consuming { _keeper: AbortOnDropHandle::new(keeper), closing }, signup_source, bulk_source)
@@ -273,7 +281,7 @@ impl AmqpHandle {
     /// The message as it came, with the history so far.
     fn copied(&self, history: &History) -> BasicProperties {
         let headers = headers::write(self.message.1.headers().clone(), history);
-        self.message.1.clone().with_headers(headers).with_delivery_mode(PERSISTENT)
+        headers::for_copy(&self.message.1, &headers)
     }
 }
 
@@ -368,7 +376,7 @@ impl AmqpHandle {
         headers.insert(dead::REASON.into(), AMQPValue::LongString(reason.into()));
         headers.insert(dead::LANE.into(), AMQPValue::LongString(self.lane.name().into()));
         headers.insert(dead::DEAD_AT.into(), AMQPValue::LongLongInt(event.time.unix_ms()));
-        let properties = self.message.1.clone().with_headers(headers).with_delivery_mode(PERSISTENT);
+        let properties = headers::for_copy(&self.message.1, &headers);
         self.publish("", &self.outlet.names.dead_queue(), &self.message.0, properties).await
     }
 }
