@@ -288,19 +288,19 @@ pub struct SandboxArgs {
     #[arg(long)]
     pub allow_remote: bool,
     /// Seconds for which an idempotency key is remembered [setting: sandbox.key_ttl_s].
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub key_ttl: Option<String>,
     /// Milliseconds until an answer [setting: sandbox.latency_ms].
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     pub latency_ms: Option<String>,
     /// Requests per second over which the answer is 429; 0 means no limit [setting: sandbox.rate_limit].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub rate_limit: Option<String>,
     /// What goes wrong with the simulated API, such as lost=5%,401=10s..30s; can be repeated [setting: sandbox.faults].
     #[arg(long, value_name = "NAME=WHEN", value_delimiter = ',')]
     pub fault: Vec<String>,
     /// Seed of ids and chance: the same seed, the same behaviour [setting: sandbox.seed].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<String>,
 }
 
@@ -403,7 +403,7 @@ pub struct ApiArgs {
 #[derive(Debug, Args)]
 pub struct PaceArgs {
     /// Most requests per second; 0 means no limit [setting: pace.rate].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub rate: Option<String>,
 }
 
@@ -411,7 +411,7 @@ pub struct PaceArgs {
 #[derive(Debug, Args)]
 pub struct ConcurrencyArgs {
     /// Most requests on their way at once [setting: worker.concurrency].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub concurrency: Option<String>,
 }
 

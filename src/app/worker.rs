@@ -64,10 +64,11 @@ async fn on_local_queue(
 ) -> Result<Ended, AppError> {
     let folder = arguments.out.out.clone().unwrap_or_else(|| default_folder(queue));
     let open = || open(queue, IfMissing::Create, Purpose::Work, settings.queue.size_mib_max);
-    if !queue.exists() {
+    let is_new = !queue.exists();
+    let connection = open()?;
+    if is_new {
         tracing::warn!(queue = %queue.display(), "there was no such queue: made an empty one; is the path right?");
     }
-    let connection = open()?;
     let lock = WorkerLock::acquire(queue, Clock::System.now())?;
     claim_target(&connection, queue, &partner::target(settings, arguments.service.sandbox))?;
     let partner = partner::connect(settings, arguments.service.sandbox, halting(arguments), stop.clone()).await?;

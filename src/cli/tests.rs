@@ -79,6 +79,22 @@ fn every_flag_that_stands_for_a_setting_sets_it() {
 }
 
 #[test]
+fn a_number_below_zero_is_refused_by_its_setting_rather_than_taken_for_a_flag() {
+    for (line, key) in [
+        ("run f.csv --rate -1", "pace.rate"),
+        ("worker --concurrency -1", "worker.concurrency"),
+        ("sandbox --key-ttl -1", "sandbox.key_ttl_s"),
+        ("sandbox --latency-ms -1", "sandbox.latency_ms"),
+        ("sandbox --rate-limit -1", "sandbox.rate_limit"),
+        ("sandbox --seed -1", "sandbox.seed"),
+    ] {
+        let overrides = Overrides::from(&parse(line).unwrap().command);
+        let wrong = Settings::load(None, std::iter::empty(), &overrides).unwrap_err().to_string();
+        assert!(wrong.contains(&format!("{key} is -1 (allowed: ")), "{line}: {wrong}");
+    }
+}
+
+#[test]
 fn usage_errors_exit_with_2() {
     for line in [
         "run",

@@ -165,7 +165,7 @@ impl FaultPlan {
     /// Reads a list. Empty entries are skipped, so that an empty variable is an empty list.
     ///
     /// # Errors
-    /// What is wrong, with the entry, in words that follow "is" or stand alone.
+    /// What is wrong, with the entry, to follow the name of the setting in a sentence.
     pub fn parse<T: AsRef<str>>(entries: &[T]) -> Result<Self, String> {
         let mut plan = Self::default();
         let entries = entries.iter().map(|entry| entry.as_ref().trim()).filter(|entry| !entry.is_empty());
@@ -173,7 +173,7 @@ impl FaultPlan {
             if nth == ENTRIES_MAX {
                 return Err(format!("has more than {ENTRIES_MAX} faults"));
             }
-            plan.add(entry).map_err(|wrong| format!("holds {entry:?}: {wrong}"))?;
+            plan.add(entry).map_err(|wrong| format!("holds {entry:?}, {wrong}"))?;
             plan.texts.push(entry.to_owned());
         }
         Ok(plan)
@@ -186,7 +186,7 @@ impl FaultPlan {
 
     fn add(&mut self, entry: &str) -> Result<(), String> {
         let Some((name, value)) = entry.split_once('=') else {
-            return Err("write NAME=WHEN, such as lost=5%".to_owned());
+            return Err("which lacks a \"=\": write NAME=WHEN, such as lost=5%".to_owned());
         };
         let (name, value) = (name.trim(), value.trim());
         if let Some(kind) = FaultKind::ALL.into_iter().find(|kind| kind.name() == name) {
@@ -239,8 +239,11 @@ impl fmt::Display for FaultPlan {
 
 impl When {
     fn parse(text: &str) -> Result<Self, String> {
-        let wrong =
-            || "write a share (5% or 0.5%), every n-th (1/20), requests (100..120) or seconds (10s..30s)".to_owned();
+        let wrong = || {
+            "which doesn't say when: write a share (5% or 0.5%), every n-th (1/20), requests (100..120) or seconds \
+             (10s..30s)"
+                .to_owned()
+        };
         if let Some(percent) = text.strip_suffix('%') {
             let percent: f64 = percent.trim().parse().map_err(|_| wrong())?;
             return if (0.0..=100.0).contains(&percent) { Ok(Self::Share(percent / 100.0)) } else { Err(wrong()) };
@@ -255,57 +258,82 @@ impl When {
                     let seconds = text.parse::<f64>().ok().and_then(|number| Duration::try_from_secs_f64(number).ok());
                     seconds.ok_or_else(wrong)
                 };
-                Ok(Self::Time(seconds(from)?..seconds(to)?))
+                some(seconds(from)?..seconds(to)?).map(Self::Time)
             }
             (None, None) => {
                 let number = |text: &str| text.parse::<u64>().map_err(|_| wrong());
-                Ok(Self::Requests(number(from)?..number(to)?))
+                some(number(from)?..number(to)?).map(Self::Requests)
             }
             _ => Err(wrong()),
         }
     }
 }
 
+/// A range that holds something: the other way round it would make a rehearsal in which nothing goes wrong.
+fn some<T: PartialOrd>(range: Range<T>) -> Result<Range<T>, String> {
+    if range.is_empty() {
+        return Err("which is never: write the earlier end first, and a later one after it".to_owned());
+    }
+    Ok(range)
+}
+
 impl Quirk {
     fn parse(name: &str, value: &str) -> Result<Self, String> {
         let number = |text: &str| text.parse::<u32>().ok();
-        let parsed = match name {
-            "key-reuse" => match value {
-                "400" => Some(Self::KeyReuse(KeyReuse::Refused400)),
-                "409" => Some(Self::KeyReuse(KeyReuse::Refused409)),
-                "replay" => Some(Self::KeyReuse(KeyReuse::Replayed)),
-                _ => return Err("write 400, 409 or replay".to_owned()),
-            },
-            "key-used-code" => code(value).map(Self::KeyUsedCode),
-            "dup-user-code" => code(value).map(Self::DupUserCode),
-            "clock-skew" => {
-                let seconds = value.trim_end_matches('s').parse::<i64>().ok();
-                seconds.filter(|seconds| seconds.abs() <= 86_400).map(Self::ClockSkew)
+        let seconds = |text: &str| text.strip_suffix('s').unwrap_or(text).parse::<i64>().ok();
+        let (parsed, form) = match name {
+            "key-reuse" => {
+                let reuse = match value {
+                    "400" => Some(KeyReuse::Refused400),
+                    "409" => Some(KeyReuse::Refused409),
+                    "replay" => Some(KeyReuse::Replayed),
+                    _ => None,
+                };
+                (reuse.map(Self::KeyReuse), "400, 409 or replay")
             }
-            "created-at" => match value {
-                "missing" => Some(Self::CreatedAt(false)),
-                "shown" => Some(Self::CreatedAt(true)),
-                _ => return Err("write missing or shown".to_owned()),
-            },
-            "list-order" => match value {
-                "newest" => Some(Self::ListOrder(ListOrder::NewestFirst)),
-                "oldest" => Some(Self::ListOrder(ListOrder::OldestFirst)),
-                "shuffled" => Some(Self::ListOrder(ListOrder::Shuffled)),
-                _ => return Err("write newest, oldest or shuffled".to_owned()),
-            },
-            "list-limit" => number(value).filter(|users| *users > 0).map(Self::ListLimit),
-            "list-grows" => number(value).filter(|users| *users <= 100).map(Self::ListGrows),
+            "key-used-code" => (code(value).map(Self::KeyUsedCode), CODE_FORM),
+            "dup-user-code" => (code(value).map(Self::DupUserCode), CODE_FORM),
+            "clock-skew" => {
+                let skew = seconds(value).filter(|seconds| (-DAY_S..=DAY_S).contains(seconds));
+                (skew.map(Self::ClockSkew), "seconds, at most a day's, such as 90s or -90s")
+            }
+            "created-at" => {
+                let shown = match value {
+                    "missing" => Some(false),
+                    "shown" => Some(true),
+                    _ => None,
+                };
+                (shown.map(Self::CreatedAt), "missing or shown")
+            }
+            "list-order" => {
+                let order = match value {
+                    "newest" => Some(ListOrder::NewestFirst),
+                    "oldest" => Some(ListOrder::OldestFirst),
+                    "shuffled" => Some(ListOrder::Shuffled),
+                    _ => None,
+                };
+                (order.map(Self::ListOrder), "newest, oldest or shuffled")
+            }
+            "list-limit" => {
+                (number(value).filter(|users| *users > 0).map(Self::ListLimit), "a number of users from 1 on")
+            }
+            "list-grows" => {
+                (number(value).filter(|users| *users <= 100).map(Self::ListGrows), "a number of users up to 100")
+            }
             "list-lag" => {
-                let seconds = value.trim_end_matches('s').parse::<u64>().ok();
-                seconds.filter(|seconds| *seconds <= 86_400).map(Self::ListLag)
+                let lag =
+                    seconds(value).filter(|seconds| *seconds <= DAY_S).and_then(|seconds| seconds.try_into().ok());
+                (lag.map(Self::ListLag), "seconds, at most a day's, such as 30s")
             }
             _ => return Err(unknown(name)),
         };
-        parsed.ok_or_else(|| {
-            "can't be read: a code is capital letters, a skew or lag is seconds, users are a number".to_owned()
-        })
+        parsed.ok_or_else(|| format!("but {name} is {form}"))
     }
 }
+
+const CODE_FORM: &str = "a code of 1 to 64 capital letters, digits and _";
+
+const DAY_S: i64 = 86_400;
 
 fn code(text: &str) -> Option<String> {
     let is_fit = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
@@ -319,10 +347,9 @@ fn unknown(name: &str) -> String {
     let names = || FaultKind::ALL.into_iter().map(FaultKind::name).chain(QUIRKS);
     let likeness = |known: &&str| strsim::normalized_damerau_levenshtein(known, &name.to_lowercase());
     let nearest = names().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    match nearest.filter(|nearest| likeness(nearest) >= LIKENESS_MIN) {
-        Some(nearest) => format!("is no fault; did you mean {nearest}?"),
-        None => format!("is no fault; there are {}", names().collect::<Vec<_>>().join(", ")),
-    }
+    let guess = nearest.filter(|nearest| likeness(nearest) >= LIKENESS_MIN);
+    let guess = guess.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default();
+    format!("but no fault is called {name:?}{guess} (there are {})", names().collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]
@@ -353,18 +380,27 @@ mod tests {
     #[test]
     fn what_can_not_be_read_is_refused_with_a_suggestion_or_the_form() {
         for (entry, expected) in [
-            ("lst=5%", "did you mean lost?"),
+            (
+                "los=5%",
+                r#"holds "los=5%", but no fault is called "los"; did you mean lost? (there are drop, lost, cut, "#,
+            ),
             ("eror-after=5%", "did you mean error-after?"),
             ("key-resue=replay", "did you mean key-reuse?"),
-            ("whatever=1%", "there are drop, lost, "),
-            ("lost", "write NAME=WHEN"),
+            ("whatever=1%", r#", but no fault is called "whatever" (there are drop, lost, "#),
+            ("lost", r#"holds "lost", which lacks a "=": write NAME=WHEN"#),
             ("lost=5", "write a share"),
             ("lost=101%", "write a share"),
             ("lost=1/0", "write a share"),
             ("401=10s..20", "write a share"),
-            ("key-reuse=410", "write 400, 409 or replay"),
-            ("list-limit=0", "can't be read"),
-            ("dup-user-code=dup user", "can't be read"),
+            ("401=20s..10s", "which is never"),
+            ("lost=7..7", "which is never"),
+            ("key-reuse=410", r#"holds "key-reuse=410", but key-reuse is 400, 409 or replay"#),
+            ("created-at=gone", "but created-at is missing or shown"),
+            ("clock-skew=90000s", "but clock-skew is seconds, at most a day's"),
+            ("clock-skew=9ss", "but clock-skew is seconds"),
+            ("list-lag=-1s", "but list-lag is seconds"),
+            ("list-limit=0", "but list-limit is a number of users from 1 on"),
+            ("dup-user-code=dup user", "but dup-user-code is a code of 1 to 64 capital letters"),
         ] {
             let wrong = FaultPlan::parse(&[entry]).unwrap_err();
             assert!(wrong.contains(expected) && wrong.contains(entry), "{entry}: {wrong}");

@@ -466,7 +466,8 @@ impl IntoLabel for PageRead {
             Self::Read => "read",
             Self::Throttled => "throttled",
             Self::Account(reason) => reason.code(),
-            Self::Failed => "failed",
+            // Not "failed", which is an outcome: nobody's job failed by it.
+            Self::Failed => "list_not_read",
         }
     }
 }
@@ -564,5 +565,17 @@ impl FleetCounted {
     /// Log line.
     pub fn emit(self) {
         info!(workers = self.workers, "the pace is shared by the workers on this queue");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_class_of_an_answer_reads_like_the_outcome_of_a_job() {
+        for read in [PageRead::Read, PageRead::Throttled, PageRead::Failed] {
+            assert!(!["existing", "rejected", "failed"].contains(&read.label()), "{read:?}");
+        }
     }
 }

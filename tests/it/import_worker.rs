@@ -118,6 +118,14 @@ fn a_worker_goes_on_while_a_large_file_comes_in() {
 }
 
 #[test]
+fn a_worker_does_not_claim_to_have_made_a_queue_that_it_could_not_make() {
+    let place = Place::with("people.csv", customers(0..1));
+    let ended = place.program("worker --sandbox --queue local:nowhere/q.db").ends_with(1);
+    ended.said(&["there is no folder nowhere: make it, or give another path"]);
+    assert!(!ended.stderr.contains("made an empty one"), "{}", ended.stderr);
+}
+
+#[test]
 fn a_second_worker_on_the_queue_is_told_who_the_first_is() {
     let partner = partner();
     let place = Place::with("people.csv", customers(0..3));

@@ -186,11 +186,16 @@ fn create(path: &Path) -> Result<(), LocalQueueError> {
     let io = |error: std::io::Error| LocalQueueError::Io {
         path: path.to_owned(),
         why: format!(
-            "no file can be made in the folder {}: {error}; make the folder, or give another path",
+            "no file can be made in the folder {}: {error}; let this user write there, or give another path",
             folder.display()
         ),
     };
     let sqlite = |error: rusqlite::Error| LocalQueueError::from_sqlite(path, &error);
+    if !folder.exists() {
+        // The system would name the passing file in it, which nobody asked for.
+        let why = format!("there is no folder {}: make it, or give another path", folder.display());
+        return Err(LocalQueueError::Io { path: path.to_owned(), why });
+    }
     // Readable by its owner only, as is what SQLite puts beside it.
     let file = tempfile::Builder::new().prefix(".queue-").suffix(".new").tempfile_in(folder).map_err(io)?;
     let file = file.into_temp_path();
@@ -310,6 +315,15 @@ mod tests {
         }
         drop(connection);
         open(&path, IfMissing::Fail, Purpose::Work, 64).unwrap();
+    }
+
+    #[test]
+    fn a_queue_in_a_folder_that_is_not_there_is_refused_without_a_word_about_passing_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("nowhere/queue.db");
+        let message = open(&path, IfMissing::Create, Purpose::Work, 64).unwrap_err().to_string();
+        let expected = format!("there is no folder {}: make it", path.parent().unwrap().display());
+        assert!(message.contains(&expected) && !message.contains(".new"), "{message}");
     }
 
     #[test]
