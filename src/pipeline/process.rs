@@ -111,7 +111,8 @@ where
             Next::PutBack { history, delay, reason } => (history, delay, reason),
             Next::Wait { reason, delay } => {
                 let InHand { history, job, .. } = &hand;
-                RetryScheduled { reason, delay, attempts: history.attempts, key: job.key.uuid() }
+                let id = job.identity.job_id.as_deref();
+                RetryScheduled { reason, delay, attempts: history.attempts, job: id, key: job.key.uuid() }
                     .emit(&context.metrics);
                 let is_short = delay <= context.policy.wait_in_hand_max || context.halt.is_canary_on_its_way();
                 if is_short && wait(context, delay).await.is_continue() {

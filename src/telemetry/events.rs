@@ -149,6 +149,8 @@ pub struct RetryScheduled<'a> {
     pub delay: Duration,
     /// Attempts so far.
     pub attempts: u32,
+    /// The upstream's reference.
+    pub job: Option<&'a str>,
     /// The job.
     pub key: &'a uuid::Uuid,
 }
@@ -158,7 +160,7 @@ impl RetryScheduled<'_> {
     pub fn emit(self, metrics: &Metrics) {
         metrics.retries.with_label_values(&[self.reason]).inc();
         info!(
-            key = %self.key, reason = self.reason, delay_ms = self.delay.as_millis(), attempts = self.attempts,
+            job = self.job, key = %self.key, reason = self.reason, delay_ms = self.delay.as_millis(), attempts = self.attempts,
             "will be tried again"
         );
     }
