@@ -16,6 +16,11 @@ use crate::ports::{Delivery, JobSource, QueueError, Settle};
 /// Most jobs taken from the file ahead of the pipeline: bounds the memory.
 const AHEAD_MAX: usize = 256;
 
+/// After so many looks at an empty lane in a row it is looked at less often, down to a fifth: looking is what an idle worker's
+/// time goes into.
+const LOOKS_AT_FULL_PACE: u32 = 20;
+const PAUSES_MAX: u32 = 5;
+
 /// What a source does when the lane is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenEmpty {
@@ -32,6 +37,8 @@ pub struct LocalSource {
     lane: Lane,
     when_empty: WhenEmpty,
     poll: Duration,
+    /// Looks in a row that found nothing to do.
+    in_vain: u32,
     clock: Clock,
     /// A claim that was asked for. It is kept here, not in the future of `receive`, because that may be dropped
     /// while the store is already handing jobs out.
@@ -40,9 +47,10 @@ pub struct LocalSource {
 }
 
 impl LocalSource {
-    /// A source for a lane. `poll`: how often an empty lane is looked at for jobs that another process put in.
+    /// A source for a lane. `poll`: how often an empty lane is looked at for jobs that another process put in; a fifth as often
+    /// where nothing came for long.
     pub fn new(store: Store, lane: Lane, when_empty: WhenEmpty, poll: Duration, clock: Clock) -> Self {
-        Self { store, lane, when_empty, poll, clock, asked: None, ahead: VecDeque::new() }
+        Self { store, lane, when_empty, poll, in_vain: 0, clock, asked: None, ahead: VecDeque::new() }
     }
 
     async fn claim(&mut self) -> Result<Claim, QueueError> {
@@ -68,9 +76,15 @@ impl JobSource for LocalSource {
                 return Ok(Some(Delivery { lane: self.lane, body, message_id: None, history, handle }));
             }
             match self.claim().await? {
-                Claim::Jobs(jobs) => self.ahead.extend(jobs),
+                Claim::Jobs(jobs) => {
+                    self.in_vain = 0;
+                    self.ahead.extend(jobs);
+                }
                 Claim::Drained if self.when_empty == WhenEmpty::End => return Ok(None),
-                Claim::Drained | Claim::Later => sleep(self.poll).await,
+                Claim::Drained | Claim::Later => {
+                    self.in_vain = self.in_vain.saturating_add(1);
+                    sleep(self.poll * (1 + self.in_vain / LOOKS_AT_FULL_PACE).min(PAUSES_MAX)).await;
+                }
             }
         }
     }
