@@ -42,6 +42,8 @@ pub struct Partner {
 pub struct Halting {
     /// What halting does.
     pub when_halted: WhenHalted,
+    /// Whether the queue may forget that a job was given out.
+    pub queue_forgets: bool,
     /// How many rows go first and alone. 0: none.
     pub canary: usize,
     /// They are as planned, whatever they are.
@@ -50,10 +52,11 @@ pub struct Halting {
 
 impl Halting {
     fn apply(self, policy: Policy) -> Policy {
-        let Self { when_halted, canary, yes } = self;
+        let Self { when_halted, queue_forgets, canary, yes } = self;
         let never = |share| if yes { 1.0 } else { share };
         let halt = HaltPolicy {
             when_halted,
+            queue_forgets,
             canary,
             rejected_share: never(policy.halt.rejected_share),
             existing_share: never(policy.halt.existing_share),

@@ -291,7 +291,7 @@ async fn onboard(
 ) -> Result<Worked, AppError> {
     let service = &arguments.service;
     let canary = arguments.canary.map_or(0, |rows| rows as usize);
-    let halting = Halting { when_halted: WhenHalted::Stop, canary, yes: service.yes };
+    let halting = Halting { when_halted: WhenHalted::Stop, queue_forgets: false, canary, yes: service.yes };
     let partner = partner::connect(&run.settings, service.sandbox, halting, stop.clone()).await?;
     let context = partner.context;
     partner::remember_day(&run.settings, &context, &run.open(Purpose::Work)?, &run.queue)?;

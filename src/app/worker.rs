@@ -71,7 +71,8 @@ async fn on_local_queue(
     }
     let lock = WorkerLock::acquire(queue, Clock::System.now())?;
     claim_target(&connection, queue, &partner::target(settings, arguments.service.sandbox))?;
-    let partner = partner::connect(settings, arguments.service.sandbox, halting(arguments), stop.clone()).await?;
+    let partner =
+        partner::connect(settings, arguments.service.sandbox, halting(arguments, false), stop.clone()).await?;
     partner::remember_day(settings, &partner.context, &connection, queue)?;
     results::create_private_folder(&folder)?;
     let events_file = folder.join("results.ndjson");
@@ -105,7 +106,7 @@ async fn on_broker(
     broker: &Url,
     stop: CancellationToken,
 ) -> Result<Ended, AppError> {
-    let partner = partner::connect(settings, arguments.service.sandbox, halting(arguments), stop.clone()).await?;
+    let partner = partner::connect(settings, arguments.service.sandbox, halting(arguments, true), stop.clone()).await?;
     let names = Names::new(&settings.amqp.prefix);
     let link = broker::link(settings, broker, &names, &partner.context.metrics)?;
     let policy = partner.context.policy;
@@ -132,8 +133,8 @@ async fn on_broker(
     Ok(ended?)
 }
 
-fn halting(arguments: &WorkerArgs) -> Halting {
-    Halting { when_halted: WhenHalted::HoldBulk, canary: 0, yes: arguments.service.yes }
+fn halting(arguments: &WorkerArgs, queue_forgets: bool) -> Halting {
+    Halting { when_halted: WhenHalted::HoldBulk, queue_forgets, canary: 0, yes: arguments.service.yes }
 }
 
 /// From now on the pace is shared with whoever else consumes.

@@ -34,12 +34,21 @@ pub struct HaltPolicy {
     pub canary: usize,
     /// What halting does.
     pub when_halted: WhenHalted,
+    /// Whether the queue may forget that a job was given out, as a broker does that is killed: then a job that was sent
+    /// unknown to it needn't be another run's.
+    pub queue_forgets: bool,
 }
 
 impl HaltPolicy {
     /// Never halts.
-    pub const NEVER: Self =
-        Self { window: 1, rejected_share: 1.0, existing_share: 1.0, canary: 0, when_halted: WhenHalted::HoldBulk };
+    pub const NEVER: Self = Self {
+        window: 1,
+        rejected_share: 1.0,
+        existing_share: 1.0,
+        canary: 0,
+        when_halted: WhenHalted::HoldBulk,
+        queue_forgets: false,
+    };
 }
 
 /// What the outcomes looked like.
@@ -131,16 +140,15 @@ impl Halt {
         self.notice.subscribe()
     }
 
-    /// Notes an outcome. `is_repeat`: the same row was sent a moment ago and nobody here knows of it. For a run that is
-    /// another run, and counts like a user who was there; a worker gets such jobs from a broker that was killed and forgot
-    /// whom it had given them to.
+    /// Notes an outcome. `is_repeat`: the same row was sent a moment ago and nobody here knows of it. That was another
+    /// run, and counts like a user who was there; but see [`HaltPolicy::queue_forgets`].
     /// What is new about it is also told to [`Self::notices`].
     pub fn record(&self, lane: Lane, event: &Event, is_repeat: bool) -> Option<Notice> {
         let is_spared = self.policy.when_halted == WhenHalted::HoldBulk && lane == Lane::Signup;
         if event.attempts == 0 || is_spared {
             return None;
         }
-        let seen = if is_repeat && self.policy.when_halted == WhenHalted::Stop {
+        let seen = if is_repeat && !self.policy.queue_forgets {
             Seen { outcome: EventType::Existing, cluster: Some(REPEAT.to_owned()) }
         } else {
             Seen { outcome: event.event_type, cluster: cluster(event) }
@@ -240,8 +248,14 @@ mod tests {
     use crate::domain::job::Identity;
     use crate::domain::{Field, IdempotencyKey, Outcome, Problem, Timestamp};
 
-    const POLICY: HaltPolicy =
-        HaltPolicy { window: 4, rejected_share: 0.5, existing_share: 0.75, canary: 0, when_halted: WhenHalted::Stop };
+    const POLICY: HaltPolicy = HaltPolicy {
+        window: 4,
+        rejected_share: 0.5,
+        existing_share: 0.75,
+        canary: 0,
+        when_halted: WhenHalted::Stop,
+        queue_forgets: false,
+    };
 
     fn event(outcome: Outcome, attempts: u32) -> Event {
         let key = IdempotencyKey::of_canonical("somebody");
@@ -293,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_worker_whose_broker_forgot_what_it_had_given_out_goes_on() {
-        let halt = Halt::new(HaltPolicy { when_halted: WhenHalted::HoldBulk, ..POLICY });
+        let halt = Halt::new(HaltPolicy { queue_forgets: true, ..POLICY });
         assert!((0..10).all(|_| halt.record(Lane::Bulk, &created(), true).is_none()));
     }
 

@@ -444,8 +444,14 @@ async fn repetitions_over_the_budget_are_put_off_and_nobody_fails_for_it() {
     assert!(!context.metrics.render().contains("plu_onboard_retry_budget_exhausted_total 0\n"));
 }
 
-const HALT: HaltPolicy =
-    HaltPolicy { window: 10, rejected_share: 0.5, existing_share: 0.5, canary: 0, when_halted: WhenHalted::Stop };
+const HALT: HaltPolicy = HaltPolicy {
+    window: 10,
+    rejected_share: 0.5,
+    existing_share: 0.5,
+    canary: 0,
+    when_halted: WhenHalted::Stop,
+    queue_forgets: false,
+};
 
 fn blacklisted() -> Answer {
     Answer::Rejected { status: 400, code: "USER_BLACKLISTED".to_owned(), text: String::new() }

@@ -145,8 +145,14 @@ fn a_place_that_cannot_be_written_to_is_named() {
     for (arguments, texts) in [
         ("run people.csv --sandbox --out people.csv/x", ["people.csv/x", "give another --out DIR"]),
         ("run people.csv --sandbox --out people.csv", ["people.csv", "give another --out DIR"]),
-        ("worker --sandbox --queue local:none/q.db", ["none/q.db", "make the folder, or give another path"]),
-        ("import people.csv --queue local:none/q.db", ["none/q.db", "make the folder, or give another path"]),
+        (
+            "worker --sandbox --queue local:none/q.db",
+            ["none/q.db", "there is no folder none: make it, or give another path"],
+        ),
+        (
+            "import people.csv --queue local:none/q.db",
+            ["none/q.db", "there is no folder none: make it, or give another path"],
+        ),
         ("worker --sandbox --queue local:q.db --out people.csv", ["people.csv", "give another --out DIR"]),
     ] {
         assert_refused(&place.program(arguments).ends_with(1), &texts);

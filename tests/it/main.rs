@@ -16,6 +16,7 @@ mod amqp_topology;
 mod amqp_worker;
 mod architecture;
 mod bad_input;
+mod beside;
 mod check_command;
 mod dead_letters;
 mod deploy;

@@ -1,7 +1,6 @@
 //! Opening the file: what it must be, and what is said where it isn't.
 
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +13,9 @@ const APPLICATION_ID: i32 = 0x506c_754f;
 const SCHEMA_VERSION: i32 = 1;
 
 const SCHEMA: &str = include_str!("schema.sql");
+
+/// Why a file is refused that isn't a database.
+const NO_DATABASE: &str = "it does not begin like an SQLite file";
 
 /// How long a statement waits for another process's transaction. Theirs last milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -234,21 +236,28 @@ pub fn claim_target(connection: &Connection, path: &Path, api: &str) -> Result<(
     Ok(())
 }
 
-/// Looks without touching: SQLite's magic bytes, then the two version numbers, read-only.
+/// Looks without touching: the two version numbers, read-only.
+///
+/// Only SQLite may open the file: POSIX drops a process's locks on a file when it closes any descriptor of it, and without the
+/// locks of a worker that has it open already, the next program that looks at the file deletes its write-ahead log.
 fn inspect(path: &Path) -> Result<(), LocalQueueError> {
     let foreign = |why: &str| LocalQueueError::Foreign { path: path.to_owned(), why: why.to_owned() };
     let sqlite = |error: rusqlite::Error| LocalQueueError::from_sqlite(path, &error);
-    let mut magic = [0; 16];
-    let mut file =
-        fs::File::open(path).map_err(|error| LocalQueueError::Io { path: path.to_owned(), why: error.to_string() })?;
-    if file.read_exact(&mut magic).is_err() || &magic != b"SQLite format 3\0" {
-        return Err(foreign("it does not begin like an SQLite file"));
+    let metadata =
+        fs::metadata(path).map_err(|error| LocalQueueError::Io { path: path.to_owned(), why: error.to_string() })?;
+    // SQLite takes an empty file for an empty database.
+    if metadata.len() == 0 {
+        return Err(foreign(NO_DATABASE));
     }
     let connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
             .map_err(sqlite)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
-    let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(sqlite)?;
+    let application = connection.pragma_query_value(None, "application_id", |row| row.get(0));
+    let application: i32 = application.map_err(|error| match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => foreign(NO_DATABASE),
+        _ => sqlite(error),
+    })?;
     let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sqlite)?;
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sqlite)?;

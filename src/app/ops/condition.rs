@@ -123,7 +123,7 @@ impl Condition {
 
     fn advice(&self) -> Option<String> {
         match self {
-            Self::Disconnected(_, why) => Some(format!("{why}. It is tried again by itself")),
+            Self::Disconnected(_, why) => Some(format!("it is tried again by itself: {why}")),
             Self::BrokerAlarm(why) => Some(format!("free memory or disk on the broker ({why}): it goes on by itself")),
             Self::Paused(reason) => Some(split(*reason).1.to_owned()),
             Self::Halted => Some(
