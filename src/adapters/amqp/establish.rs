@@ -157,8 +157,8 @@ impl Problems {
             sentences.push(format!("the broker lacks {}: {remedy}", named(self.missing.iter(), ", ")));
         }
         if !self.different.is_empty() {
-            let remedy = "delete it once it is empty, to have it made anew; or change amqp.prefix; or, where it \
-                          keeps every message all the same, set amqp.topology to verify, to use it as it is";
+            let remedy = "delete it once it is empty, to have it made anew; or change amqp.prefix; or set amqp.topology \
+                          to verify, to use it as it is";
             sentences.push(format!("declared otherwise: {}: {remedy}", named(self.different.iter(), "; ")));
         }
         if !self.forbidden.is_empty() {
