@@ -5,6 +5,8 @@
 use std::future::Future;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::domain::answer::AccountReason;
 use crate::domain::decide::{FoundUser, History};
 use crate::domain::private::debug_redacted;
@@ -32,8 +34,8 @@ pub trait JobSource: Send + 'static {
 pub struct Delivery<H> {
     /// Where it waited.
     pub lane: Lane,
-    /// The job message.
-    pub body: Vec<u8>,
+    /// The job message. Clones are the same bytes.
+    pub body: Bytes,
     /// Identifies the job where the message doesn't.
     pub message_id: Option<String>,
     /// What it went through, crashes included.
@@ -86,7 +88,7 @@ pub trait Settle: Send + 'static {
 /// The partner's endpoint that creates users.
 pub trait PartnerApi: Send + Sync + 'static {
     /// Sends one request and says what came of it. Bounded in time by the adapter.
-    fn create(&self, key: &IdempotencyKey, body: &str) -> impl Future<Output = Answer> + Send;
+    fn create(&self, key: &IdempotencyKey, body: &Bytes) -> impl Future<Output = Answer> + Send;
 }
 
 /// The partner's list of users.

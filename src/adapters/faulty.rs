@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -232,7 +233,7 @@ impl<A> FaultyPartner<A> {
 }
 
 impl<A: PartnerApi> PartnerApi for FaultyPartner<A> {
-    async fn create(&self, key: &IdempotencyKey, body: &str) -> Answer {
+    async fn create(&self, key: &IdempotencyKey, body: &Bytes) -> Answer {
         // A delay here would bunch requests that left in time; only death may come between.
         self.life.step_at_once("before send").await;
         let answer = self.inner.create(key, body).await;

@@ -295,7 +295,7 @@ impl MemorySource {
                 let in_hand = state.waiting.values().filter(|waiting| waiting.holder == Some(worker)).count();
                 let most = state.in_hand_max.entry(worker).or_default();
                 *most = (*most).max(in_hand);
-                Next::Job(Delivery { lane, body, message_id: None, history, handle })
+                Next::Job(Delivery { lane, body: body.into(), message_id: None, history, handle })
             }
         }
     }

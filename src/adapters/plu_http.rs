@@ -6,6 +6,7 @@
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, redirect};
 use secrecy::{ExposeSecret, SecretString};
@@ -122,13 +123,13 @@ impl PluHttp {
 }
 
 impl PartnerApi for PluHttp {
-    async fn create(&self, key: &IdempotencyKey, body: &str) -> Answer {
+    async fn create(&self, key: &IdempotencyKey, body: &Bytes) -> Answer {
         let request = self
             .client
             .post(self.create_url.clone())
             .header(CONTENT_TYPE, "application/json")
             .header("idempotency-key", key.to_string())
-            .body(body.to_owned());
+            .body(body.clone());
         let trace = self.metrics.spans.for_request();
         let request = match &trace {
             Some(trace) => request.header("traceparent", trace.to_string()),

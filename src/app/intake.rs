@@ -83,7 +83,7 @@ fn message(job: &Job, own_key: Option<&str>) -> String {
         idempotency_key: own_key.map(str::to_owned),
         metadata: identity.metadata.clone(),
         source: identity.source.clone(),
-        user: RawJson::from_string(job.body.clone()).unwrap_or_else(|_| unreachable!("the canonical form is JSON")),
+        user: serde_json::from_slice(&job.body).unwrap_or_else(|_| unreachable!("the canonical form is JSON")),
     };
     serde_json::to_string(&message).unwrap_or_else(|_| unreachable!("a job message always serialises"))
 }

@@ -30,14 +30,15 @@ use crate::domain::Lane;
 use crate::pipeline::Context;
 use crate::pipeline::halt::WhenHalted;
 use crate::pipeline::worker::{Ended, work};
-use crate::telemetry::FleetCounted;
+use crate::telemetry::{FleetCounted, logging};
 
 /// Works.
 ///
 /// # Errors
 /// [`AppError`] with what, where and how to mend it.
 pub async fn worker(arguments: &WorkerArgs, settings: Settings) -> Result<Finished, AppError> {
-    start_logging(&settings, "info", std::io::stderr)?;
+    let (log, _written_at_the_end) = logging::aside();
+    start_logging(&settings, "info", log)?;
     if !arguments.service.sandbox {
         // Before anything is opened: a worker without a key would only find out at the first request.
         partner::api_key(&settings)?;

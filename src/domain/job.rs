@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue as RawJson;
-use serde_json::{Map, Value};
 
 use super::private::debug_redacted;
-use super::{IdempotencyKey, NameMark, Problem, RawUser, User, Warning, validate};
+use super::{Field, IdempotencyKey, NameMark, Problem, RawUser, RawValue, User, Warning, validate};
 
 /// Longest `jobId` and `batchId`, in bytes: both travel as AMQP short strings.
 pub const ID_BYTES_MAX: usize = 255;
@@ -47,7 +47,7 @@ pub struct Source {
 /// The body of a job message, as it comes (`application/json`). See the contract in ARCHITECTURE.md.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct JobMessage {
+pub struct JobMessage<'a> {
     /// The upstream's own reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_id: Option<String>,
@@ -64,7 +64,8 @@ pub struct JobMessage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
     /// The API's fields.
-    pub user: Box<RawJson>,
+    #[serde(borrow)]
+    pub user: &'a RawJson,
 }
 
 /// A job that may be sent.
@@ -75,8 +76,8 @@ pub struct Job {
     pub key: IdempotencyKey,
     /// Lower-case, for looking the user up.
     pub email: String,
-    /// The request body; the canonical form.
-    pub body: String,
+    /// The request body; the canonical form. Clones are the same bytes.
+    pub body: Bytes,
 }
 
 /// The parts of a job that come back in its outcome whatever happens to it.
@@ -116,7 +117,7 @@ impl Job {
             #[serde(borrow)]
             last_name: Cow<'a, str>,
         }
-        let name: Name<'_> = serde_json::from_str(&self.body).ok()?;
+        let name: Name<'_> = serde_json::from_slice(&self.body).ok()?;
         NameMark::of(&name.first_name, &name.last_name)
     }
 
@@ -125,7 +126,7 @@ impl Job {
     /// # Errors
     /// [`InvalidJob`] with every problem at once: not JSON, wrong shape, unknown fields, field rules.
     pub fn parse(body: &[u8]) -> Result<(Self, Vec<Warning>), Box<InvalidJob>> {
-        let message: JobMessage = serde_json::from_slice(body).map_err(|error| {
+        let message: JobMessage<'_> = serde_json::from_slice(body).map_err(|error| {
             Box::new(InvalidJob {
                 identity: Identity::default(),
                 key: None,
@@ -139,20 +140,23 @@ impl Job {
                 )],
             })
         })?;
-        let object: Map<String, Value> = serde_json::from_str(message.user.get()).unwrap_or_default();
+        let given = message.user.get();
+        let user: Option<RawUser<'_>> = given.starts_with('{').then(|| serde_json::from_str(given).ok()).flatten();
+        let email = user.as_ref().and_then(|user| match user.get(Field::Email) {
+            RawValue::Text(email) => Some(email.clone().into_owned()),
+            _ => None,
+        });
         let identity = Identity {
             job_id: message.job_id,
             batch_id: message.batch_id,
             metadata: message.metadata,
             source: message.source,
-            email: object.get("email").and_then(Value::as_str).map(str::to_owned),
+            email,
         };
-        let is_object = message.user.get().trim_start().starts_with('{');
-        let validated = if is_object {
-            validate(&RawUser::from_json(&object))
-        } else {
-            Err(vec![Problem::whole("MALFORMED_JOB", "user must be an object with the API's fields")])
-        };
+        let validated = user.as_ref().map_or_else(
+            || Err(vec![Problem::whole("MALFORMED_JOB", "user must be an object with the API's fields")]),
+            validate,
+        );
         Self::from_parts(identity, message.idempotency_key.as_deref(), validated)
     }
 
@@ -215,12 +219,12 @@ impl Job {
     /// A job for a user that was validated already. `own_key` wins over the derived key.
     fn new(identity: Identity, own_key: Option<IdempotencyKey>, user: &User) -> Self {
         let body = user.canonical_json();
-        let key = own_key.unwrap_or_else(|| IdempotencyKey::of_canonical(&body));
-        Self { identity, key, email: user.email().to_owned(), body }
+        let key = own_key.unwrap_or_else(|| IdempotencyKey::of_canonical(body.as_bytes()));
+        Self { identity, key, email: user.email().to_owned(), body: body.into() }
     }
 }
 
-debug_redacted!(JobMessage, Job, Identity, InvalidJob);
+debug_redacted!(JobMessage<'a>, Job, Identity, InvalidJob);
 
 fn bounded(name: &str, id: Option<String>, problems: &mut Vec<Problem>) -> Option<String> {
     let id = id?;

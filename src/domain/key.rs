@@ -19,12 +19,12 @@ pub struct IdempotencyKey(Uuid);
 impl IdempotencyKey {
     /// `UUIDv5(`[`NAMESPACE`]`, canonical form of the user)`.
     pub fn derive(user: &User) -> Self {
-        Self::of_canonical(&user.canonical_json())
+        Self::of_canonical(user.canonical_json().as_bytes())
     }
 
     /// The same, from a canonical form that is at hand already.
-    pub fn of_canonical(canonical_json: &str) -> Self {
-        Self(Uuid::new_v5(&NAMESPACE, canonical_json.as_bytes()))
+    pub fn of_canonical(canonical_json: &[u8]) -> Self {
+        Self(Uuid::new_v5(&NAMESPACE, canonical_json))
     }
 
     /// The stand-in for a row that has no canonical form because it is invalid: from its batch and its line,

@@ -2,8 +2,8 @@
 
 /// Implements `Debug` without any value.
 macro_rules! debug_redacted {
-    ($($name:ident $(<$parameter:ident>)?),+ $(,)?) => {$(
-        impl$(<$parameter>)? ::std::fmt::Debug for $name$(<$parameter>)? {
+    ($($name:ident $(<$($parameter:tt),+>)?),+ $(,)?) => {$(
+        impl$(<$($parameter),+>)? ::std::fmt::Debug for $name$(<$($parameter),+>)? {
             fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 f.write_str(concat!(stringify!($name), "([redacted])"))
             }

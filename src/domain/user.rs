@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Field;
 
@@ -40,31 +40,93 @@ impl<'a> RawUser<'a> {
     pub fn get(&self, field: Field) -> &RawValue<'a> {
         &self.values[field as usize]
     }
+}
 
-    /// Reads the `user` object of a job message. Names that are no API field are collected in
-    /// [`RawUser::unknown`]; values of the wrong kind become [`RawValue::Unfit`].
-    pub fn from_json(object: &'a Map<String, Value>) -> Self {
-        let mut user = Self::default();
-        for (name, value) in object {
-            match Field::from_name(name) {
-                Some(field) => user.set(field, RawValue::from_json(value)),
-                None => user.unknown.push(name.clone()),
-            }
-        }
-        user
+/// Reads the `user` object of a job message. Names that are no API field are collected in [`RawUser::unknown`]; values of
+/// the wrong kind become [`RawValue::Unfit`]. Text without escapes is borrowed.
+impl<'de> Deserialize<'de> for RawUser<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(UserVisitor)
     }
 }
 
-impl<'a> RawValue<'a> {
-    fn from_json(value: &'a Value) -> Self {
-        match value {
-            Value::Null => Self::Absent,
-            Value::Bool(truth) => Self::Bool(*truth),
-            Value::String(text) => Self::Text(Cow::Borrowed(text)),
-            Value::Number(_) => Self::Unfit("a number"),
-            Value::Array(_) => Self::Unfit("an array"),
-            Value::Object(_) => Self::Unfit("an object"),
+struct UserVisitor;
+
+impl<'de> Visitor<'de> for UserVisitor {
+    type Value = RawUser<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with the API's fields")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<RawUser<'de>, M::Error> {
+        let mut user = RawUser::default();
+        while let Some(Name(name)) = members.next_key()? {
+            let value = members.next_value()?;
+            match Field::from_name(&name) {
+                Some(field) => user.set(field, value),
+                None if user.unknown.iter().any(|known| *known == name) => {}
+                None => user.unknown.push(name.into_owned()),
+            }
         }
+        Ok(user)
+    }
+}
+
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for RawValue<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = RawValue<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<RawValue<'de>, E> {
+        Ok(RawValue::Absent)
+    }
+
+    fn visit_bool<E>(self, truth: bool) -> Result<RawValue<'de>, E> {
+        Ok(RawValue::Bool(truth))
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<RawValue<'de>, E> {
+        Ok(RawValue::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<RawValue<'de>, E> {
+        Ok(RawValue::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<RawValue<'de>, E> {
+        Ok(RawValue::Unfit("a number"))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<RawValue<'de>, E> {
+        Ok(RawValue::Unfit("a number"))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<RawValue<'de>, E> {
+        Ok(RawValue::Unfit("a number"))
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut items: S) -> Result<RawValue<'de>, S::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(RawValue::Unfit("an array"))
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<RawValue<'de>, M::Error> {
+        while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(RawValue::Unfit("an object"))
     }
 }
 
@@ -113,7 +175,13 @@ impl User {
     /// The canonical form: JSON with sorted keys and no white space, exactly the body that is sent.
     /// The idempotency key is derived from these bytes.
     pub fn canonical_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_else(|_| unreachable!("strings and a bool always serialise"))
+        // A first guess that mostly does, instead of growing from 128 bytes.
+        let mut json = Vec::with_capacity(512);
+        let written = serde_json::to_writer(&mut json, self).map(|()| String::from_utf8(json));
+        written
+            .ok()
+            .and_then(Result::ok)
+            .unwrap_or_else(|| unreachable!("strings and a bool always serialise, as UTF-8"))
     }
 }
 

@@ -436,6 +436,6 @@ fn rejected<A>(invalid: InvalidJob, message_id: Option<String>, body: &[u8], con
     let InvalidJob { mut identity, key, problems } = invalid;
     identity.job_id = identity.job_id.or(message_id);
     // The body identifies a message that has no canonical form.
-    let stand_in = key.unwrap_or_else(|| IdempotencyKey::of_canonical(&String::from_utf8_lossy(body)));
+    let stand_in = key.unwrap_or_else(|| IdempotencyKey::of_canonical(body));
     Event::of_invalid(problems, &identity, stand_in, context.clock.now())
 }

@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -79,8 +80,8 @@ impl Partner {
 }
 
 impl PartnerApi for Partner {
-    async fn create(&self, key: &IdempotencyKey, body: &str) -> Answer {
-        if body.contains("poison@") {
+    async fn create(&self, key: &IdempotencyKey, body: &Bytes) -> Answer {
+        if String::from_utf8_lossy(body).contains("poison@") {
             return Answer::Account(AccountReason::Suspended);
         }
         self.0.sent.lock().unwrap().push((Instant::now(), *key));

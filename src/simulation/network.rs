@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use secrecy::ExposeSecret as _;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -156,7 +157,7 @@ impl Network {
 }
 
 impl PartnerApi for Network {
-    async fn create(&self, key: &IdempotencyKey, body: &str) -> Answer {
+    async fn create(&self, key: &IdempotencyKey, body: &Bytes) -> Answer {
         let key = *key.uuid();
         let record = &self.0.record;
         record.note(format_args!("{key} sent"));
@@ -167,13 +168,13 @@ impl PartnerApi for Network {
         } else {
             // Counted before it is answered: its sender may not live to see the answer.
             *record.lock().attempts.entry(key).or_default() += 1;
-            let (shared, header, body) = (Arc::clone(&self.0), key.to_string(), body.to_owned());
+            let (shared, header, body) = (Arc::clone(&self.0), key.to_string(), body.clone());
             let exchanged = self.exchange(Some(key), move |partner, now| {
                 let request = CreateRequest {
                     authorization: Some(&shared.authorization),
                     idempotency_key: Some(&header),
                     content_type: Some("application/json"),
-                    body: body.as_bytes(),
+                    body: &body,
                 };
                 partner.create(now, &request)
             });

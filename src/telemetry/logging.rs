@@ -1,7 +1,10 @@
 //! Where log lines go.
 
 use std::io::{self, Write};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -40,6 +43,53 @@ where
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
     };
     result.map_err(|error| format!("logging could not be started: {error}"))
+}
+
+/// Lines that wait to be written, at most: a megabyte or two.
+const LINES_WAITING_MAX: usize = 4_096;
+
+/// Pause after each write. Lines gather meanwhile, and a busy worker makes fifty system calls a second for them instead of
+/// one a job.
+const GATHERED_FOR: Duration = Duration::from_millis(20);
+
+/// Standard error by way of a thread of its own: a pipe that nobody reads can't hold up whoever logs. Lines that find
+/// [`LINES_WAITING_MAX`] before them are left out, and a later line says how many. What is still waiting is written when
+/// the guard is dropped, within a second.
+pub fn aside() -> (NonBlocking, WorkerGuard) {
+    let counter = Arc::default();
+    let gathering = Gathering { lines: Vec::new(), lost: 0, counter: Arc::clone(&counter) };
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_WAITING_MAX).thread_name("log");
+    let (writer, guard) = builder.finish(gathering);
+    let _ = counter.set(writer.error_counter());
+    (writer, guard)
+}
+
+/// What the thread does with the lines.
+struct Gathering {
+    lines: Vec<u8>,
+    /// Lines that were left out, as far as was told.
+    lost: usize,
+    counter: Arc<OnceLock<ErrorCounter>>,
+}
+
+impl Write for Gathering {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.lines.extend_from_slice(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // Nobody could be told of a failure.
+        let _ = io::stderr().write_all(&self.lines);
+        self.lines.clear();
+        let lost = self.counter.get().map_or(0, ErrorCounter::dropped_lines);
+        let lines = lost - std::mem::replace(&mut self.lost, lost);
+        if lines > 0 {
+            tracing::warn!(lines, "log lines were left out: standard error isn't read fast enough");
+        }
+        std::thread::park_timeout(GATHERED_FOR);
+        Ok(())
+    }
 }
 
 /// Standard error, above a progress bar that is hidden while a line is written.

@@ -44,5 +44,5 @@ fn a_key_of_the_upstreams_own_wins_and_leaves_the_body_as_it_is() {
     let own = "550e8400-e29b-41d4-a716-446655440000";
     let message = json!({ "idempotencyKey": own, "user": input }).to_string();
     let (job, _) = Job::parse(message.as_bytes()).unwrap();
-    assert_eq!((job.key.to_string().as_str(), job.body), (own, canonical));
+    assert_eq!((job.key.to_string().as_str(), &*job.body), (own, canonical.as_bytes()));
 }

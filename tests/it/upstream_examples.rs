@@ -27,7 +27,7 @@ fn run(command: &mut Command) -> String {
 /// A folder under `target` in which `install` has put the packages of `manifest`; made anew when that changes.
 fn installed(language: &str, manifest: &str, install: impl FnOnce(&Path)) -> PathBuf {
     let manifest = fs::read(root().join("examples").join(language).join(manifest)).unwrap();
-    let version = IdempotencyKey::of_canonical(&String::from_utf8_lossy(&manifest)).to_string();
+    let version = IdempotencyKey::of_canonical(&manifest).to_string();
     let cache = root().join("target/examples").join(format!("{language}-{version}"));
     if !cache.join("complete").exists() {
         let _ = fs::remove_dir_all(&cache);

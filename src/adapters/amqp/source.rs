@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_core::Stream;
 use lapin::message::Delivery as AmqpDelivery;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
@@ -233,6 +234,7 @@ impl JobSource for AmqpSource {
         };
         let AmqpDelivery { delivery_tag, redelivered, properties, data, .. } = delivery;
         let history = headers::read(&properties, redelivered, self.clock.now());
+        let body = Bytes::from(data);
         let message_id = properties.message_id().as_ref().map(ToString::to_string);
         failpoint::pass("received");
         let handle = AmqpHandle {
@@ -241,10 +243,10 @@ impl JobSource for AmqpSource {
             acks,
             history,
             sent_at: None,
-            message: Box::new((data.clone(), properties)),
+            message: Box::new((body.clone(), properties)),
             outlet: Arc::clone(&self.outlet),
         };
-        Ok(Some(Delivery { lane: self.lane, body: data, message_id, history, handle }))
+        Ok(Some(Delivery { lane: self.lane, body, message_id, history, handle }))
     }
 }
 
@@ -257,7 +259,7 @@ pub struct AmqpHandle {
     /// When this delivery was first sent, where no earlier one was.
     sent_at: Option<Timestamp>,
     /// As it came. Boxed: a job in hand is moved, and properties are large.
-    message: Box<(Vec<u8>, BasicProperties)>,
+    message: Box<(Bytes, BasicProperties)>,
     outlet: Arc<Outlet>,
 }
 

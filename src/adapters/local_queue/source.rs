@@ -73,7 +73,7 @@ impl JobSource for LocalSource {
                 let handle = LocalHandle { seq, store: self.store.clone(), clock: self.clock };
                 let body = body.into_bytes();
                 failpoint::pass("received");
-                return Ok(Some(Delivery { lane: self.lane, body, message_id: None, history, handle }));
+                return Ok(Some(Delivery { lane: self.lane, body: body.into(), message_id: None, history, handle }));
             }
             match self.claim().await? {
                 Claim::Jobs(jobs) => {

@@ -61,7 +61,7 @@ fn counting_client(base_url: Url, metrics: Metrics) -> PluHttp {
 
 async fn create(base_url: Url) -> Answer {
     let key = IdempotencyKey::parse("550e8400-e29b-41d4-a716-446655440000").unwrap();
-    client(base_url).create(&key, r#"{"firstName":"Jané"}"#).await
+    client(base_url).create(&key, &r#"{"firstName":"Jané"}"#.into()).await
 }
 
 const CREATED: &str =
@@ -204,11 +204,11 @@ async fn every_request_is_counted_with_its_answer_and_status() {
     let metrics = Metrics::new().unwrap();
     let client = counting_client(url, metrics.clone());
     let key = IdempotencyKey::parse("550e8400-e29b-41d4-a716-446655440000").unwrap();
-    client.create(&key, "{}").await;
+    client.create(&key, &"{}".into()).await;
     client.page(0).await.unwrap_err();
     client.page(50).await.unwrap_err();
     let nobody = Url::parse("http://127.0.0.1:1/api").unwrap();
-    counting_client(nobody, metrics.clone()).create(&key, "{}").await;
+    counting_client(nobody, metrics.clone()).create(&key, &"{}".into()).await;
     let text = metrics.render();
     for (labels, count) in [
         (r#"answer="server_error",endpoint="create",status="503""#, 1),

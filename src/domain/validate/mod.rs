@@ -15,11 +15,14 @@
 //! | `walletAddress` | EIP-55; left out when empty | 0x and 40 hex digits, checksum right where mixed-case |
 //! | `isTermsOfServiceAccepted` | `true` | must be true; never defaulted |
 
+mod calling_codes;
 mod contact;
 mod network;
 mod phone;
 mod text;
 mod wallet;
+
+use std::borrow::Cow;
 
 use super::user::Program;
 use super::{Field, Problem, RawUser, RawValue, User, Warning};
@@ -96,11 +99,12 @@ struct Check<'r, 'a> {
     warnings: Vec<Warning>,
 }
 
-impl Check<'_, '_> {
+impl<'r> Check<'r, '_> {
     /// The cleaned text of a field; `None` with a problem where it is missing and required or of the wrong kind.
-    fn cleaned(&mut self, field: Field) -> Option<String> {
-        let cleaned = match self.raw.get(field) {
-            RawValue::Absent => String::new(),
+    fn cleaned(&mut self, field: Field) -> Option<Cow<'r, str>> {
+        let raw: &'r RawUser<'_> = self.raw;
+        let cleaned = match raw.get(field) {
+            RawValue::Absent => Cow::Borrowed(""),
             RawValue::Text(given) => text::clean(given),
             RawValue::Bool(_) => return self.refuse(field, wrong_type("text", "a truth value")),
             RawValue::Unfit(kind) => return self.refuse(field, wrong_type("text", kind)),

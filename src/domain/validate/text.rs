@@ -1,5 +1,7 @@
 //! Text: what is removed, what is counted, what is refused.
 
+use std::borrow::Cow;
+
 use unicode_normalization::UnicodeNormalization;
 
 use super::Refusal;
@@ -9,15 +11,28 @@ use super::Refusal;
 /// Invisible characters come with copies from mail and contacts programs; two values that look the same must
 /// have the same key. Joiners (U+200C, U+200D) stay: several scripts need them. A value of nothing but joiners and
 /// white space looks empty and is: the empty text.
-pub(super) fn clean(given: &str) -> String {
+pub(super) fn clean(given: &str) -> Cow<'_, str> {
     if given.is_ascii() {
-        return fold_white_space(given);
+        return if is_folded(given) { Cow::Borrowed(given) } else { Cow::Owned(fold_white_space(given)) };
     }
     let visible: String = given.chars().filter(|c| !is_invisible(*c)).nfc().collect();
     if visible.chars().all(|c| c.is_whitespace() || is_joiner(c)) {
-        return String::new();
+        return Cow::Borrowed("");
     }
-    fold_white_space(&visible)
+    Cow::Owned(fold_white_space(&visible))
+}
+
+/// Whether white space is single spaces between words, as in nearly every value that comes from a program.
+fn is_folded(ascii: &str) -> bool {
+    let mut follows_space = true;
+    for byte in ascii.bytes() {
+        let is_space = char::from(byte).is_whitespace();
+        if is_space && (byte != b' ' || follows_space) {
+            return false;
+        }
+        follows_space = is_space;
+    }
+    !follows_space || ascii.is_empty()
 }
 
 fn fold_white_space(text: &str) -> String {

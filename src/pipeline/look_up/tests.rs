@@ -37,7 +37,7 @@ struct List {
 }
 
 impl PartnerApi for List {
-    async fn create(&self, _key: &IdempotencyKey, _body: &str) -> Answer {
+    async fn create(&self, _key: &IdempotencyKey, _body: &bytes::Bytes) -> Answer {
         unreachable!("nobody is created here")
     }
 }

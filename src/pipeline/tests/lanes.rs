@@ -34,7 +34,7 @@ impl JobSource for Endless {
         let n = self.given.fetch_add(1, Ordering::Relaxed);
         let body = job(&format!("{}{n}@example.com", self.lane.name())).into_bytes();
         let history = History::new(T0);
-        Ok(Some(Delivery { lane: self.lane, body, message_id: None, history, handle: self.clone() }))
+        Ok(Some(Delivery { lane: self.lane, body: body.into(), message_id: None, history, handle: self.clone() }))
     }
 }
 
