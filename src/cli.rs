@@ -425,7 +425,8 @@ pub struct ServiceArgs {
     /// nothing is served.
     #[arg(long, value_name = "ADDR", value_parser = values::listen)]
     pub listen: Option<SocketAddr>,
-    /// Use a built-in simulated API instead of the partner's; the network is not touched.
+    /// Use a built-in simulated API instead of the partner's, which is not touched. A worker on RabbitMQ refuses this unless
+    /// amqp.prefix ends with sandbox.
     #[arg(long, conflicts_with_all = ["api_url", "api_key_file"])]
     pub sandbox: bool,
     /// The outcomes are as planned, however many rows are rejected or exist: don't halt.

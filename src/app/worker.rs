@@ -38,6 +38,9 @@ use crate::telemetry::FleetCounted;
 /// [`AppError`] with what, where and how to mend it.
 pub async fn worker(arguments: &WorkerArgs, settings: Settings) -> Result<Finished, AppError> {
     start_logging(&settings, "info", std::io::stderr)?;
+    if matches!(settings.queue.url, QueueUrl::Amqp(_)) {
+        refuse_real_jobs(arguments, &settings)?;
+    }
     if !arguments.service.sandbox {
         // Before anything is opened: a worker without a key would only find out at the first request.
         partner::api_key(&settings)?;
@@ -54,6 +57,22 @@ pub async fn worker(arguments: &WorkerArgs, settings: Settings) -> Result<Finish
         Ended::Stopped | Ended::Drained => tracing::info!("stopped; everything else is on the queue"),
     }
     Ok(Finished::Well)
+}
+
+/// What the names on a broker end with under which `--sandbox` works.
+const REHEARSAL: &str = "sandbox";
+
+/// An embedded queue remembers which API it is for; on a broker only the names can tell a rehearsal from the real thing.
+fn refuse_real_jobs(arguments: &WorkerArgs, settings: &Settings) -> Result<(), AppError> {
+    let prefix = &settings.amqp.prefix;
+    if !arguments.service.sandbox || prefix.ends_with(REHEARSAL) {
+        return Ok(());
+    }
+    Err(AppError::Usage(format!(
+        "with --sandbox this worker would take the jobs of {prefix} from RabbitMQ and tell of users whom nobody created: \
+         give the rehearsal, and whoever publishes its jobs, an amqp.prefix that ends with {REHEARSAL}, such as \
+         PLU_ONBOARD__AMQP__PREFIX={prefix}.{REHEARSAL}",
+    )))
 }
 
 async fn on_local_queue(

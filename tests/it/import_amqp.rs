@@ -125,7 +125,8 @@ fn a_broker_that_is_killed_during_an_import_is_waited_for_and_no_row_is_lost() {
     place.write("first.csv", customers(9_000..9_001));
     import(&place, &broker, "first.csv --lane signup").ends_with(0);
     let declared = Instant::now();
-    let mut idle = place.program(&format!("worker --sandbox --queue {}", broker.url())).start();
+    let idle = place.program(&format!("worker --sandbox --queue {}", broker.url()));
+    let mut idle = idle.set("amqp.prefix", "idle.sandbox").start();
     // RabbitMQ 3.10 doesn't elect a leader for a quorum queue that was declared a moment before a kill.
     idle.until("the queues have settled", || declared.elapsed() > Duration::from_secs(7));
     idle.kill();
