@@ -33,6 +33,9 @@ pub async fn dead(command: &DeadCommand, settings: &Settings) -> Result<Finished
         DeadCommand::List(arguments) => list(arguments, letters).await,
         DeadCommand::Show(arguments) => show(arguments, letters).await,
         DeadCommand::Retry(arguments) => {
+            if let Letters::Broker(queue) = &letters {
+                queue.has_lanes().await?;
+            }
             change(&arguments.selection, letters, Verdict::Retry, "put back on their lane").await
         }
         DeadCommand::Drop(arguments) => {

@@ -145,6 +145,8 @@ struct ReadRows {
 
 impl ImportTask<'_> {
     async fn run(self, checkpoint: Checkpoint, path: &Path) -> Result<Finished, AppError> {
+        let lane = self.names.jobs_queue(self.settings.import.lane);
+        tracing::info!(broker = %self.settings.queue.url, queue = lane, "putting the file's rows on a queue");
         let start = Mark { rows: 0, record: self.record };
         let (rows, outgoing) = mpsc::channel(AHEAD_MAX);
         let (confirmed, confirmed_rows) = watch::channel(start);

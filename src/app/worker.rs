@@ -133,7 +133,7 @@ async fn on_broker(
     let at = QueueAt::Broker(Box::new(link.clone()), names.clone(), format!("{name}.monitor"));
     let ops = ops::serve_if_asked(arguments.service.listen, &partner.context, at).await?;
     let confirm_timeout = Duration::from_secs(settings.amqp.confirm_timeout_s);
-    tracing::info!(queue = %settings.queue.url, "working until told to stop");
+    tracing::info!(queue = %settings.queue.url, prefix = %settings.amqp.prefix, "working until told to stop");
     let publisher = Publisher::start(link.clone(), format!("{name}.publisher"), confirm_timeout, policy.seed);
     let config = ConsumeConfig {
         link,

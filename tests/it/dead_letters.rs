@@ -175,6 +175,21 @@ fn a_job_that_rabbitmq_gave_up_on_is_shown_with_its_reason_and_tried_again_as_on
 }
 
 #[test]
+fn names_that_nothing_has_are_told_and_nothing_is_made_under_them() {
+    let (broker, place) = (Broker::start(), Place::new());
+    let typo = |arguments: &str| dead(&place, &broker.url(), arguments).set("amqp.prefix", "plu.tpyo");
+    for arguments in ["list", "show x", "retry --all", "drop --all --yes"] {
+        typo(arguments).ends_with(2).said(&["no queue plu.tpyo.dead in the virtual host / ", "check amqp.prefix"]);
+    }
+    assert!(!broker.has_queue("plu.tpyo.dead"));
+    // Letters without a lane to go back to.
+    broker.declare_queue("plu.tpyo.dead", &[]);
+    typo("list").ends_with(0).said(&["There are no dead letters."]);
+    typo("retry --all").ends_with(2).said(&["no exchange plu.tpyo.jobs in the virtual host / "]);
+    assert!(!broker.has_queue("plu.tpyo.jobs.bulk"));
+}
+
+#[test]
 fn a_broker_that_cannot_be_reached_ends_the_command() {
     let place = Place::new();
     // Nothing listens on the discard port of this machine.

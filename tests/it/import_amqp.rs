@@ -89,6 +89,7 @@ fn an_import_that_is_killed_and_started_again_creates_everybody_once() {
     let broker = Broker::start();
     let place = Place::with("people.csv", customers(0..6_000));
     let mut importing = import(&place, &broker, "people.csv").start();
+    importing.says("queue=\"plu.onboarding.jobs.bulk\"");
     importing.says("connected to the broker");
     importing.until("some rows are on the queue", || broker.ready(BULK) > 1_500);
     importing.kill();

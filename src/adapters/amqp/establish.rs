@@ -6,7 +6,7 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ErrorKind};
 
-use super::refusal::{Difference, difference, explain};
+use super::refusal::{Difference, difference, explain, is_missing};
 use super::topology::{Binding, Exchange, Queue, Topology, short, table};
 
 /// Problems named in one line; the others are counted.
@@ -129,8 +129,7 @@ impl Problems {
         let ErrorKind::ProtocolError(refusal) = error.kind() else { return };
         let text = refusal.get_message().as_str();
         match (refusal.get_id(), difference(text)) {
-            // A queue that is there and down says NOT_FOUND as well.
-            (404, _) if text.contains("no queue") || text.contains("no exchange") => self.missing.push(part.name()),
+            _ if is_missing(error) => self.missing.push(part.name()),
             (406, Some(difference)) => {
                 let Difference { argument, thing, has, wanted } = difference;
                 let has = has.map_or("not set", shown);
