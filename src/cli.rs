@@ -254,6 +254,9 @@ pub struct ImportArgs {
 
 /// `worker`.
 #[derive(Debug, Args)]
+#[command(mut_arg("out", |out| out.help(
+    "Folder for the events of an embedded queue, which only its owner can read; on RabbitMQ events go to an exchange"
+)))]
 pub struct WorkerArgs {
     /// Which settings.
     #[command(flatten)]

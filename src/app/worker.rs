@@ -40,6 +40,7 @@ pub async fn worker(arguments: &WorkerArgs, settings: Settings) -> Result<Finish
     start_logging(&settings, "info", std::io::stderr)?;
     if matches!(settings.queue.url, QueueUrl::Amqp(_)) {
         refuse_real_jobs(arguments, &settings)?;
+        refuse_a_folder(arguments, &settings)?;
     }
     if !arguments.service.sandbox {
         // Before anything is opened: a worker without a key would only find out at the first request.
@@ -72,6 +73,16 @@ fn refuse_real_jobs(arguments: &WorkerArgs, settings: &Settings) -> Result<(), A
         "with --sandbox this worker would take the jobs of {prefix} from RabbitMQ and tell of users whom nobody created: \
          give the rehearsal, and whoever publishes its jobs, an amqp.prefix that ends with {REHEARSAL}, such as \
          PLU_ONBOARD__AMQP__PREFIX={prefix}.{REHEARSAL}",
+    )))
+}
+
+fn refuse_a_folder(arguments: &WorkerArgs, settings: &Settings) -> Result<(), AppError> {
+    let Some(folder) = &arguments.out.out else { return Ok(()) };
+    Err(AppError::Usage(format!(
+        "nothing is written into {}: from RabbitMQ, every outcome goes to the exchange {}; leave --out out, and bind a queue to \
+         that exchange",
+        folder.display(),
+        Names::new(&settings.amqp.prefix).events_exchange(),
     )))
 }
 

@@ -23,7 +23,7 @@ fn partner() -> Partner {
 }
 
 fn worker(place: &Place, queue: &str, partner: &Partner) -> Program {
-    let arguments = format!("worker --queue {queue} --api-url {} --rate 0 --out out", partner.url());
+    let arguments = format!("worker --queue {queue} --api-url {} --rate 0", partner.url());
     let worker = place.program(&arguments).set("api.key_ttl_s", "1").set("api.clock_skew_s", "1");
     worker.set("worker.backoff_initial_ms", "20")
 }
@@ -85,7 +85,7 @@ fn is_shown_without_personal_data(place: &Place, queue: &str) -> Vec<Value> {
 fn failed_jobs_of_the_embedded_queue_are_listed_tried_again_and_deleted() {
     let (partner, place, queue) = (partner(), Place::new(), "local:q.db");
     let count = |kind: &str| {
-        let events = std::fs::read_to_string(place.path("out/results.ndjson")).unwrap_or_default();
+        let events = std::fs::read_to_string(place.path("q-results/results.ndjson")).unwrap_or_default();
         u32::try_from(events.matches(&format!("\"type\":\"{kind}\"")).count()).unwrap()
     };
     let_jobs_fail(&place, queue, &partner, || count("user.failed"));
