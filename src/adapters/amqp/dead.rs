@@ -35,7 +35,7 @@ use super::publisher::{Message, Publisher};
 use super::refusal::{self, explain};
 use super::topology::{Names, Topology, short};
 use crate::clock::Clock;
-use crate::domain::dead_letter::{Verdict, Walked};
+use crate::domain::dead_letter::{EXPIRED, Verdict, Walked};
 use crate::domain::decide::History;
 use crate::domain::{DeadLetter, Lane, Timestamp};
 use crate::ports::QueueError;
@@ -335,7 +335,7 @@ impl Mover {
 /// Why and where RabbitMQ itself gave a message up.
 struct Death {
     reason: String,
-    queue: String,
+    lane: Option<Lane>,
     at: Option<Timestamp>,
 }
 
@@ -344,16 +344,15 @@ fn letter(delivery: &Delivery, names: &Names, now: Timestamp) -> DeadLetter {
     let properties = &delivery.properties;
     let headers = properties.headers().as_ref();
     let reason = text(headers, REASON);
-    let death = if reason.is_none() { death(headers) } else { None };
+    let death = if reason.is_none() { death(headers, names) } else { None };
     let dead_at = integer(headers, DEAD_AT).map(Timestamp::from_unix_ms).or(death.as_ref().and_then(|death| death.at));
     let lane = text(headers, LANE).and_then(|name| Lane::ALL.into_iter().find(|lane| lane.name() == name));
-    let from_queue = |death: &Death| Lane::ALL.into_iter().find(|lane| names.jobs_queue(*lane) == death.queue);
     let message_id = properties.message_id().as_ref().map(ToString::to_string);
     DeadLetter {
         id: text(headers, ID).unwrap_or_else(|| id(&delivery.data, message_id.as_deref(), dead_at)),
-        // A job that the broker gives up on was in somebody's hand and may have been sent.
+        // A job that the broker gives up on was in somebody's hand, or may have been, and so it may have been sent.
         history: history(properties, death.is_some(), dead_at.unwrap_or(now), now),
-        lane: lane.or(death.as_ref().and_then(from_queue)),
+        lane: lane.or(death.as_ref().and_then(|death| death.lane)),
         reason: reason.or(death.map(|death| death.reason)).unwrap_or_else(|| "UNKNOWN".to_owned()),
         dead_at,
         message_id,
@@ -370,21 +369,22 @@ fn history(properties: &BasicProperties, is_by_broker: bool, dead_at: Timestamp,
     history
 }
 
-/// The newest entry of `x-death` that isn't the end of a delay.
-fn death(headers: Option<&FieldTable>) -> Option<Death> {
+/// The newest entry of `x-death` that isn't the end of a delay. What expires on a lane does so because its upstream said when.
+fn death(headers: Option<&FieldTable>, names: &Names) -> Option<Death> {
     let AMQPValue::FieldArray(deaths) = headers?.inner().get("x-death")? else { return None };
     deaths.as_slice().iter().find_map(|death| {
         let AMQPValue::FieldTable(death) = death else { return None };
-        let reason = text(Some(death), "reason").filter(|reason| reason != "expired")?;
+        let queue = text(Some(death), "queue").unwrap_or_default();
+        let lane = Lane::ALL.into_iter().find(|lane| names.jobs_queue(*lane) == queue);
+        let reason = text(Some(death), "reason")?.to_uppercase();
+        if reason == EXPIRED && lane.is_none() {
+            return None;
+        }
         let at = match death.inner().get("time") {
             Some(AMQPValue::Timestamp(seconds)) => i64::try_from(*seconds).ok(),
             _ => None,
         };
-        Some(Death {
-            reason: reason.to_uppercase(),
-            queue: text(Some(death), "queue").unwrap_or_default(),
-            at: at.map(|seconds| Timestamp::from_unix_ms(seconds.saturating_mul(1_000))),
-        })
+        Some(Death { reason, lane, at: at.map(|seconds| Timestamp::from_unix_ms(seconds.saturating_mul(1_000))) })
     })
 }
 
