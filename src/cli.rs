@@ -254,6 +254,9 @@ pub struct ImportArgs {
 
 /// `worker`.
 #[derive(Debug, Args)]
+#[command(mut_arg("out", |out| out.help(
+    "Folder for the events of an embedded queue, which only its owner can read; on RabbitMQ events go to an exchange"
+)))]
 pub struct WorkerArgs {
     /// Which settings.
     #[command(flatten)]
@@ -425,7 +428,8 @@ pub struct ServiceArgs {
     /// nothing is served.
     #[arg(long, value_name = "ADDR", value_parser = values::listen)]
     pub listen: Option<SocketAddr>,
-    /// Use a built-in simulated API instead of the partner's; the network is not touched.
+    /// Use a built-in simulated API instead of the partner's, which is not touched. A worker on RabbitMQ refuses this unless
+    /// amqp.prefix ends with sandbox.
     #[arg(long, conflicts_with_all = ["api_url", "api_key_file"])]
     pub sandbox: bool,
     /// The outcomes are as planned, however many rows are rejected or exist: don't halt.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::dead_view::{Listing, one_as_json, one_as_text};
+use super::dead_view::{Listing, Reasons, letters_in_words, one_as_json, one_as_text};
 use super::error::AppError;
 use super::import::print;
 use super::summary::grouped;
@@ -33,6 +33,9 @@ pub async fn dead(command: &DeadCommand, settings: &Settings) -> Result<Finished
         DeadCommand::List(arguments) => list(arguments, letters).await,
         DeadCommand::Show(arguments) => show(arguments, letters).await,
         DeadCommand::Retry(arguments) => {
+            if let Letters::Broker(queue) = &letters {
+                queue.has_lanes().await?;
+            }
             change(&arguments.selection, letters, Verdict::Retry, "put back on their lane").await
         }
         DeadCommand::Drop(arguments) => {
@@ -84,13 +87,10 @@ impl Letters {
 }
 
 async fn list(arguments: &DeadListArgs, letters: Letters) -> Result<Finished, AppError> {
-    let mut listing = Listing::new(arguments.limit, arguments.json);
-    let reason = arguments.reason.as_ref();
+    let mut listing = Listing::new(arguments.limit, arguments.json, arguments.reason.clone());
     letters
         .walk(&mut |letter| {
-            if reason.is_none_or(|reason| *reason == letter.reason)
-                && let Some(line) = listing.add(letter)
-            {
+            if let Some(line) = listing.add(letter) {
                 print(&line);
             }
             Verdict::Keep
@@ -128,21 +128,29 @@ async fn change(
         Selection::Ids(ids) => ids.clone(),
         _ => BTreeSet::new(),
     };
+    let (mut reasons, mut is_empty) = (Reasons::default(), true);
     let walked = letters
         .walk(&mut |letter| {
+            reasons.count(letter);
             if !selection.includes(letter) {
                 return Verdict::Keep;
             }
+            is_empty = false;
             missing.remove(&letter.id);
             verdict
         })
         .await?;
-    print(&format!("{} of {} dead letters {done}\n", grouped(walked.done), grouped(walked.seen)));
+    print(&format!("{} of {} {done}\n", grouped(walked.done), letters_in_words(walked.seen)));
     if walked.not_ready > 0 {
         return Err(AppError::CannotGoOn(format!(
             "{} were left alone, because their event isn't in results.ndjson yet: start the worker, or try again in a few seconds",
             grouped(walked.not_ready)
         )));
+    }
+    if let Selection::Reason(reason) = &selection
+        && is_empty
+    {
+        return Err(AppError::CannotGoOn(reasons.without(reason)));
     }
     if !missing.is_empty() {
         return Err(AppError::CannotGoOn(unknown(missing.iter())));
@@ -168,9 +176,9 @@ fn unknown<'i>(ids: impl Iterator<Item = &'i String>) -> String {
 /// Deleting is final.
 fn ask(arguments: &SelectionArgs, count: u64) -> Result<(), AppError> {
     let what = match selection(arguments) {
-        Selection::All => format!("all {} dead letters", grouped(count)),
+        Selection::All => format!("every dead letter ({})", grouped(count)),
         Selection::Reason(reason) => format!("every dead letter with the reason {reason}"),
-        Selection::Ids(ids) => format!("{} dead letters", ids.len()),
+        Selection::Ids(ids) => letters_in_words(ids.len() as u64),
     };
     if !std::io::stdin().is_terminal() {
         return Err(AppError::Usage(format!("deleting {what} is final: add --yes to do it")));

@@ -7,32 +7,66 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::summary::grouped;
-use crate::domain::{DeadLetter, Field, Job, Lane, Problem, Timestamp};
+use crate::domain::dead_letter::{DELIVERY_LIMIT, EXPIRED};
+use crate::domain::decide::{ATTEMPTS_EXHAUSTED, History, NOT_RECONCILED, no_definite_answer};
+use crate::domain::{DeadLetter, Field, IdempotencyKey, Job, Lane, Problem, Timestamp};
 
 /// Most reasons that are counted apart.
 const REASONS_MAX: usize = 100;
+
+/// How many letters there are.
+pub(super) fn letters_in_words(count: u64) -> String {
+    format!("{} dead letter{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+/// How many letters there are by reason.
+#[derive(Debug, Default)]
+pub(super) struct Reasons(BTreeMap<String, u64>);
+
+impl Reasons {
+    /// Counts a letter.
+    pub(super) fn count(&mut self, letter: &DeadLetter) {
+        let reason = printable(&letter.reason);
+        let is_known = self.0.len() < REASONS_MAX || self.0.contains_key(&reason);
+        *self.0.entry(if is_known { reason } else { "(other)".to_owned() }).or_default() += 1;
+    }
+
+    /// That none of them has this one.
+    pub(super) fn without(&self, reason: &str) -> String {
+        let there: Vec<_> = self.0.iter().map(|(reason, count)| format!("{} x {reason}", grouped(*count))).collect();
+        let there = if there.is_empty() {
+            "there are none at all".to_owned()
+        } else {
+            format!("there are {}", there.join(", "))
+        };
+        format!("no dead letter has the reason {}: {there}", printable(reason))
+    }
+}
 
 /// The list: the first letters line by line, and how many there are by reason.
 #[derive(Debug)]
 pub(super) struct Listing {
     limit: u64,
     is_json: bool,
+    /// Only those with this reason.
+    only: Option<String>,
     count: u64,
-    reasons: BTreeMap<String, u64>,
+    reasons: Reasons,
 }
 
 impl Listing {
-    /// A list that shows up to `limit` letters.
-    pub(super) const fn new(limit: u64, is_json: bool) -> Self {
-        Self { limit, is_json, count: 0, reasons: BTreeMap::new() }
+    /// A list that shows up to `limit` letters, of all or `only` of those with a reason.
+    pub(super) fn new(limit: u64, is_json: bool, only: Option<String>) -> Self {
+        Self { limit, is_json, only, count: 0, reasons: Reasons::default() }
     }
 
     /// Counts a letter. `Some`: what is to be printed of it.
     pub(super) fn add(&mut self, letter: &DeadLetter) -> Option<String> {
+        self.reasons.count(letter);
+        if self.only.as_ref().is_some_and(|only| *only != letter.reason) {
+            return None;
+        }
         self.count += 1;
-        let reason = printable(&letter.reason);
-        let is_known = self.reasons.len() < REASONS_MAX || self.reasons.contains_key(&reason);
-        *self.reasons.entry(if is_known { reason } else { "(other)".to_owned() }).or_default() += 1;
         if self.count > self.limit {
             return None;
         }
@@ -63,15 +97,19 @@ impl Listing {
         if self.is_json {
             return String::new();
         }
-        if self.count == 0 {
-            return "There are no dead letters.\n".to_owned();
+        match &self.only {
+            Some(only) if self.count == 0 => return self.reasons.without(only) + "\n",
+            None if self.count == 0 => return "There are no dead letters.\n".to_owned(),
+            _ => {}
         }
         let mut text = String::new();
         if self.count > self.limit {
             text += &format!("... and {} more: give a higher --limit\n", grouped(self.count - self.limit));
         }
-        text += &format!("\n{} dead letters\n", grouped(self.count));
-        for (reason, count) in &self.reasons {
+        text += &format!("\n{}\n", letters_in_words(self.count));
+        for (reason, count) in
+            self.reasons.0.iter().filter(|(reason, _)| self.only.as_ref().is_none_or(|only| only == *reason))
+        {
             text += &format!("  {:>9} x {reason}\n", grouped(*count));
         }
         text
@@ -105,7 +143,6 @@ fn outline(letter: &DeadLetter) -> Value {
         "jobId": letter.job_id(),
         "enqueuedAt": history.enqueued_at,
         "firstSentAt": history.first_sent_at,
-        "lastSentAt": history.last_sent_at,
     })
 }
 
@@ -116,7 +153,7 @@ pub(super) fn one_as_json(letter: &DeadLetter, reveals: bool) -> String {
     value["batchId"] = json!(message.batch_id);
     value["source"] = json!(message.source);
     value["errors"] = json!(*problems(letter, reveals));
-    value["message"] = message.content(reveals);
+    value["message"] = message.content(letter, reveals);
     format!("{value:#}\n")
 }
 
@@ -136,14 +173,13 @@ pub(super) fn one_as_text(letter: &DeadLetter, reveals: bool) -> String {
     put("lane", letter.lane.map_or("-", Lane::name));
     put("attempts", &history.attempts.to_string());
     put("queued", &history.enqueued_at.to_string());
-    put("first sent", &time(history.first_sent_at));
-    put("last sent", &time(history.last_sent_at));
+    put("first sent", &first_sent(&letter.history));
     put("jobId", &letter.job_id().unwrap_or_else(|| "-".to_owned()));
     put("batchId", message.batch_id.as_deref().unwrap_or("-"));
     put("source", message.source.as_deref().unwrap_or("-"));
-    let content = match message.content(reveals) {
+    let content = match message.content(letter, reveals) {
         Value::String(text) => printable(&text),
-        content => format!("{content:#}"),
+        content => format!("{content:#}").lines().map(printable).collect::<Vec<_>>().join("\n"),
     };
     text += &format!("message\n{content}\n");
     if !reveals {
@@ -152,13 +188,53 @@ pub(super) fn one_as_text(letter: &DeadLetter, reveals: bool) -> String {
     text
 }
 
+/// What is on record: it was noted before the request left; of a job that RabbitMQ gave up, it is when it was put on its queue.
+fn first_sent(history: &History) -> String {
+    match history.first_sent_at {
+        None => "-".to_owned(),
+        Some(at) if history.attempts == 0 => format!("perhaps, {at} or later"),
+        Some(at) => format!("{at} or later"),
+    }
+}
+
 /// What is wrong with it. RabbitMQ keeps a code only; what is wrong with a message that is no job can be found out anew, and
 /// may quote names of members that somebody made up.
 fn problems(letter: &DeadLetter, reveals: bool) -> Cow<'_, [Problem]> {
-    match Job::parse(&letter.body) {
-        Err(invalid) if reveals && letter.problems.is_empty() => Cow::Owned(invalid.problems),
-        _ => Cow::Borrowed(&letter.problems),
+    if !letter.problems.is_empty() {
+        return Cow::Borrowed(&letter.problems);
     }
+    match Job::parse(&letter.body) {
+        Err(invalid) if reveals => Cow::Owned(invalid.problems),
+        job => {
+            let meaning = meaning(letter, job.is_ok());
+            Cow::Owned(meaning.map(|text| Problem::whole(&letter.reason, text)).into_iter().collect())
+        }
+    }
+}
+
+/// What the reason means, where only its code is on record.
+fn meaning(letter: &DeadLetter, is_job: bool) -> Option<String> {
+    let text = match letter.reason.as_str() {
+        ATTEMPTS_EXHAUSTED | NOT_RECONCILED => {
+            let given_up_at = letter.dead_at.unwrap_or(letter.history.enqueued_at);
+            return Some(no_definite_answer(&letter.history, given_up_at));
+        }
+        "SINGLED_OUT" => {
+            "answered again and again like trouble with the whole account, while other jobs were answered well: something about \
+             it is disliked, perhaps by a firewall on the way"
+        }
+        DELIVERY_LIMIT => {
+            "RabbitMQ gave it up: each of its deliveries ended with the worker or the connection, which it may have ended. It has \
+             no event: retry it, and it gets one"
+        }
+        EXPIRED => {
+            "its time on the queue (an expiration from its upstream, or a policy of the broker) ran out before a worker took it. \
+             It has no event: retry it, which puts it back without an expiration, and it gets one"
+        }
+        _ if !is_job => "it is no job: its upstream has to be mended; --reveal shows what is wrong with it",
+        _ => return None,
+    };
+    Some(text.to_owned())
 }
 
 /// A message, as much of it as can be read.
@@ -168,8 +244,6 @@ struct Message<'b> {
     batch_id: Option<String>,
     source: Option<String>,
 }
-
-const HIDDEN: &str = "[hidden]";
 
 impl<'b> Message<'b> {
     fn read(body: &'b [u8]) -> Self {
@@ -183,39 +257,57 @@ impl<'b> Message<'b> {
     }
 
     /// The message, or its shape: which of the known members it has.
-    fn content(&self, reveals: bool) -> Value {
+    fn content(&self, letter: &DeadLetter, reveals: bool) -> Value {
         match &self.object {
             Some(object) if reveals => Value::Object(object.clone()),
-            Some(object) => Value::Object(hidden(object)),
+            Some(object) => Value::Object(self.hidden(object, letter)),
             None if reveals => Value::String(String::from_utf8_lossy(self.body).into_owned()),
             None => Value::String(format!("{} bytes that are no JSON object", self.body.len())),
         }
     }
+
+    /// Whoever made the message may have named its members after people, so only the known names are shown. Of the values, those
+    /// that tell nothing about anybody: they stand above as well.
+    fn hidden(&self, object: &Map<String, Value>, letter: &DeadLetter) -> Map<String, Value> {
+        let text = |name: &str| object.get(name).and_then(Value::as_str);
+        let job_id = letter.job_id().filter(|id| text("jobId") == Some(id));
+        let key = text("idempotencyKey").and_then(IdempotencyKey::parse).map(|key| key.to_string());
+        let known = [
+            ("jobId", job_id),
+            ("batchId", self.batch_id.clone()),
+            ("idempotencyKey", key),
+            ("source", self.source.clone()),
+            ("metadata", None),
+            ("user", None),
+        ];
+        let mut shown = shape(object, |name| known.iter().any(|(known, _)| *known == name));
+        for (name, value) in known {
+            if let (Some(shown), Some(value)) = (shown.get_mut(name), value) {
+                *shown = Value::String(value);
+            }
+        }
+        if let Some(Value::Object(user)) = object.get("user") {
+            let is_field = |name: &str| Field::from_name(name).is_some();
+            shown.insert("user".to_owned(), Value::Object(shape(user, is_field)));
+        }
+        shown
+    }
 }
 
-/// Whoever made the message may have named its members after people, so only the known names are shown.
-fn hidden(object: &Map<String, Value>) -> Map<String, Value> {
-    const KNOWN: [&str; 5] = ["jobId", "batchId", "idempotencyKey", "metadata", "source"];
-    let shape = |object: &Map<String, Value>, is_known: &dyn Fn(&str) -> bool| {
-        let (known, unknown): (Vec<_>, Vec<_>) = object.keys().partition(|name| is_known(name.as_str()));
-        let mut shape: Map<String, Value> =
-            known.into_iter().map(|name| (name.clone(), Value::String(HIDDEN.to_owned()))).collect();
-        if !unknown.is_empty() {
-            shape.insert("(unknown members)".to_owned(), json!(unknown.len()));
-        }
-        shape
-    };
-    let mut shown = shape(object, &|name| KNOWN.contains(&name) || name == "user");
-    if let Some(Value::Object(user)) = object.get("user") {
-        shown.insert("user".to_owned(), Value::Object(shape(user, &|name| Field::from_name(name).is_some())));
+/// The names that are known, and how many others there are.
+fn shape(object: &Map<String, Value>, is_known: impl Fn(&str) -> bool) -> Map<String, Value> {
+    let (known, unknown): (Vec<_>, Vec<_>) = object.keys().partition(|name| is_known(name));
+    let hidden = |name: &String| (name.clone(), Value::String("[hidden]".to_owned()));
+    let mut shape: Map<String, Value> = known.into_iter().map(hidden).collect();
+    if !unknown.is_empty() {
+        shape.insert("(unknown members)".to_owned(), json!(unknown.len()));
     }
-    shown
+    shape
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::decide::History;
 
     fn letter(body: &str) -> DeadLetter {
         DeadLetter {
@@ -243,7 +335,49 @@ mod tests {
             }
         }
         let shown = one_as_text(&letter(BODY), false);
-        assert!(shown.contains(r#""email": "[hidden]""#) && shown.contains("crm-1"), "{shown}");
+        assert!(shown.contains(r#""email": "[hidden]""#), "{shown}");
+    }
+
+    #[test]
+    fn what_the_list_shows_is_not_hidden_in_the_message() {
+        let shown = one_as_text(&letter(BODY), false);
+        assert!(shown.contains("jobId       crm-1") && shown.contains(r#""jobId": "crm-1""#), "{shown}");
+        // Not what the list takes for the job's id, and not an idempotency key.
+        let odd = letter(r#"{"jobId":["Jane"],"batchId":7,"idempotencyKey":"Jane","source":"Jane","user":{}}"#);
+        assert!(!one_as_text(&odd, false).contains("Jane"));
+    }
+
+    #[test]
+    fn a_reason_is_explained_where_only_its_code_is_on_record() {
+        let sent =
+            History { attempts: 8, ..History::new(Timestamp::from_unix_ms(0)).with_send(Timestamp::from_unix_ms(0)) };
+        for (reason, text) in [
+            (ATTEMPTS_EXHAUSTED, "no definite answer in 8 attempts over 131 s; a user may have been created"),
+            (NOT_RECONCILED, "no definite answer in 8 attempts over 131 s"),
+            ("SINGLED_OUT", "while other jobs were answered well"),
+            (DELIVERY_LIMIT, "It has no event"),
+            (EXPIRED, "an expiration from its upstream"),
+            ("MALFORMED_JOB", "its upstream has to be mended; --reveal shows what is wrong"),
+        ] {
+            let dead_at = Some(Timestamp::from_unix_ms(131_000));
+            let letter = DeadLetter { reason: reason.to_owned(), dead_at, history: sent, ..letter(BODY) };
+            for view in [one_as_text, one_as_json] {
+                let shown = view(&letter, false);
+                assert!(shown.contains(text), "{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_reason_that_no_letter_has_is_told_with_those_that_there_are() {
+        let mut listing = Listing::new(9, false, Some("NOSUCH".to_owned()));
+        assert!(listing.end().contains("NOSUCH: there are none at all"));
+        assert_eq!((0..2).filter_map(|_| listing.add(&letter(BODY))).count(), 0);
+        assert_eq!(listing.end(), "no dead letter has the reason NOSUCH: there are 2 x MALFORMED_JOB\n");
+        let mut listing = Listing::new(9, false, Some("MALFORMED_JOB".to_owned()));
+        listing.add(&DeadLetter { reason: EXPIRED.to_owned(), ..letter(BODY) });
+        assert!(listing.add(&letter(BODY)).is_some());
+        assert_eq!(listing.end(), "\n1 dead letter\n          1 x MALFORMED_JOB\n");
     }
 
     #[test]
@@ -255,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_list_is_bounded_and_counts_the_rest_by_reason() {
-        let mut listing = Listing::new(2, false);
+        let mut listing = Listing::new(2, false, None);
         let lines = (0..5).filter_map(|_| listing.add(&letter(BODY))).count();
         assert_eq!(lines, 2);
         let end = listing.end();
@@ -266,7 +400,7 @@ mod tests {
     fn control_characters_of_a_message_do_not_reach_the_terminal() {
         let mut evil = letter(r#"{"jobId":"\u001b[2J","user":{}}"#);
         evil.reason = "\u{1b}[31mX".to_owned();
-        let mut listing = Listing::new(2, false);
+        let mut listing = Listing::new(2, false, None);
         let shown = listing.add(&evil).unwrap() + &listing.end() + &one_as_text(&evil, true);
         assert!(!shown.contains('\u{1b}'), "{shown:?}");
     }

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use crate::adapters::amqp::dead::DeadQueueError;
 use crate::adapters::csv::CsvError;
 use crate::adapters::local_queue::export::ExportError;
 use crate::adapters::local_queue::open::LocalQueueError;
@@ -43,6 +44,15 @@ impl From<ExportError> for AppError {
         match error {
             ExportError::Queue(error) => error.into(),
             ExportError::File { .. } => Self::CannotGoOn(error.to_string()),
+        }
+    }
+}
+
+impl From<DeadQueueError> for AppError {
+    fn from(error: DeadQueueError) -> Self {
+        match error {
+            DeadQueueError::Missing { .. } => Self::Usage(error.to_string()),
+            DeadQueueError::Queue(error) => error.into(),
         }
     }
 }

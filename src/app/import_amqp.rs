@@ -23,9 +23,9 @@ use super::checkpoint::{Checkpoint, Identity, Progress as Stage};
 use super::error::AppError;
 use super::import::{RejectsFile, print, stem};
 use super::intake::{self, GoodRow, Intake, hex};
+use super::next_command::{resume_on_the_same_broker, worker_on_the_same_broker};
 use super::progress::Progress;
 use super::rows::{self, Counts, RowsJob, Visitor};
-use super::run::typed;
 use super::summary::grouped;
 use super::{Finished, broker, read_options, results, signals, start_logging};
 use crate::adapters::amqp::link::LinkConfig;
@@ -145,6 +145,8 @@ struct ReadRows {
 
 impl ImportTask<'_> {
     async fn run(self, checkpoint: Checkpoint, path: &Path) -> Result<Finished, AppError> {
+        let lane = self.names.jobs_queue(self.settings.import.lane);
+        tracing::info!(broker = %self.settings.queue.url, queue = lane, "putting the file's rows on a queue");
         let start = Mark { rows: 0, record: self.record };
         let (rows, outgoing) = mpsc::channel(AHEAD_MAX);
         let (confirmed, confirmed_rows) = watch::channel(start);
@@ -232,7 +234,7 @@ impl ImportTask<'_> {
         let rejects = read.rejects.as_ref().map_or_else(String::new, |path| format!(": see {}", path.display()));
         format!(
             "{file}: {rows} rows\n  put on {queue}: {put}\n  on it from an earlier start: {before}\n  repeat an earlier row: \
-             {repeated}\n  rejected, not put on it: {rejected}{rejects}\n{twice}Work on it with: plu-onboard worker --queue {url}\n",
+             {repeated}\n  rejected, not put on it: {rejected}{rejects}\n{twice}Work on it {command}\n",
             file = intake::file_name(&self.arguments.file),
             rows = grouped(rows),
             queue = self.names.jobs_queue(self.settings.import.lane),
@@ -241,7 +243,7 @@ impl ImportTask<'_> {
             repeated = grouped(repeated),
             rejected = grouped(rejected),
             twice = self.twice(produced).map_or_else(String::new, |twice| format!("  {twice}\n")),
-            url = self.settings.queue.url,
+            command = worker_on_the_same_broker(self.settings),
         )
     }
 
@@ -276,28 +278,13 @@ impl ImportTask<'_> {
         let twice = self.twice(produced).map_or_else(String::new, |twice| format!(" ({twice})"));
         format!(
             "stopped. {} rows were put on the queue by this start{twice}, and every row up to number {} is confirmed.{open} How \
-             far it got is in {}. Go on with:\n  {}",
+             far it got is in {}. Go on {}",
             grouped(produced.mark.rows),
             grouped(produced.mark.record),
             path.display(),
-            shown_command(self.settings),
+            resume_on_the_same_broker(self.settings),
         )
     }
-}
-
-/// This command, as it can be typed again, without the password of the broker.
-fn shown_command(settings: &Settings) -> String {
-    let mut is_url = false;
-    typed(std::env::args_os().map(|word| {
-        let word = word.to_string_lossy().into_owned();
-        if std::mem::replace(&mut is_url, word == "--queue") {
-            settings.queue.url.to_string()
-        } else if word.starts_with("--queue=") {
-            format!("--queue={}", settings.queue.url)
-        } else {
-            word
-        }
-    }))
 }
 
 /// Notes how far it is, as often as the disk allows. Ends when nothing more will be confirmed.

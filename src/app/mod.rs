@@ -10,6 +10,7 @@ pub mod health;
 pub mod import;
 pub mod import_amqp;
 pub mod intake;
+mod next_command;
 pub mod ops;
 pub mod partner;
 pub mod progress;

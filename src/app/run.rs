@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Finished;
 use super::error::AppError;
 use super::intake::{self, Intake};
+use super::next_command::resume_command;
 use super::partner::{self, Halting};
 use super::progress::{Progress, WorkProgress, counts};
 use super::results::{self, Summary};
@@ -390,18 +391,4 @@ fn stopped(run: &Run, progress: &Progress, how: &str) -> Result<Finished, AppErr
         run.folder.display()
     ));
     Ok(Finished::NotAtAll)
-}
-
-/// This command, as it can be typed again.
-fn resume_command() -> String {
-    typed(std::env::args_os().map(|word| word.to_string_lossy().into_owned()))
-}
-
-/// Words as they can be typed into a shell.
-pub(super) fn typed(words: impl Iterator<Item = String>) -> String {
-    let quoted = |word: String| {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-        if !word.is_empty() && word.chars().all(is_plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
-    };
-    words.map(quoted).collect::<Vec<_>>().join(" ")
 }

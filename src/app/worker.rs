@@ -39,6 +39,10 @@ use crate::telemetry::{FleetCounted, logging};
 pub async fn worker(arguments: &WorkerArgs, settings: Settings) -> Result<Finished, AppError> {
     let (log, _written_at_the_end) = logging::aside();
     start_logging(&settings, "info", log)?;
+    if matches!(settings.queue.url, QueueUrl::Amqp(_)) {
+        refuse_real_jobs(arguments, &settings)?;
+        refuse_a_folder(arguments, &settings)?;
+    }
     if !arguments.service.sandbox {
         // Before anything is opened: a worker without a key would only find out at the first request.
         partner::api_key(&settings)?;
@@ -55,6 +59,32 @@ pub async fn worker(arguments: &WorkerArgs, settings: Settings) -> Result<Finish
         Ended::Stopped | Ended::Drained => tracing::info!("stopped; everything else is on the queue"),
     }
     Ok(Finished::Well)
+}
+
+/// What the names on a broker end with under which `--sandbox` works.
+const REHEARSAL: &str = "sandbox";
+
+/// An embedded queue remembers which API it is for; on a broker only the names can tell a rehearsal from the real thing.
+fn refuse_real_jobs(arguments: &WorkerArgs, settings: &Settings) -> Result<(), AppError> {
+    let prefix = &settings.amqp.prefix;
+    if !arguments.service.sandbox || prefix.ends_with(REHEARSAL) {
+        return Ok(());
+    }
+    Err(AppError::Usage(format!(
+        "with --sandbox this worker would take the jobs of {prefix} from RabbitMQ and tell of users whom nobody created: \
+         give the rehearsal, and whoever publishes its jobs, an amqp.prefix that ends with {REHEARSAL}, such as \
+         PLU_ONBOARD__AMQP__PREFIX={prefix}.{REHEARSAL}",
+    )))
+}
+
+fn refuse_a_folder(arguments: &WorkerArgs, settings: &Settings) -> Result<(), AppError> {
+    let Some(folder) = &arguments.out.out else { return Ok(()) };
+    Err(AppError::Usage(format!(
+        "nothing is written into {}: from RabbitMQ, every outcome goes to the exchange {}; leave --out out, and bind a queue to \
+         that exchange",
+        folder.display(),
+        Names::new(&settings.amqp.prefix).events_exchange(),
+    )))
 }
 
 async fn on_local_queue(
@@ -115,7 +145,7 @@ async fn on_broker(
     let at = QueueAt::Broker(Box::new(link.clone()), names.clone(), format!("{name}.monitor"));
     let ops = ops::serve_if_asked(arguments.service.listen, &partner.context, at).await?;
     let confirm_timeout = Duration::from_secs(settings.amqp.confirm_timeout_s);
-    tracing::info!(queue = %settings.queue.url, "working until told to stop");
+    tracing::info!(queue = %settings.queue.url, prefix = %settings.amqp.prefix, "working until told to stop");
     let publisher = Publisher::start(link.clone(), format!("{name}.publisher"), confirm_timeout, policy.seed);
     let config = ConsumeConfig {
         link,

@@ -151,6 +151,20 @@ impl Settings {
         Ok(Self { origins, ..builder.build()?.try_deserialize()? })
     }
 
+    /// The settings file, as it was given.
+    pub fn file(&self) -> Option<&Path> {
+        self.read_from.file.as_deref()
+    }
+
+    /// The variables that the values of these sections came from, such as `PLU_ONBOARD__QUEUE__URL`.
+    pub fn variables<'s>(&'s self, sections: &'s [&str]) -> impl Iterator<Item = &'s str> {
+        let is_in = |key: &str| key.split('.').next().is_some_and(|section| sections.contains(&section));
+        self.origins.iter().filter_map(move |(key, origin)| match origin {
+            Origin::Environment(variable) if is_in(key) => Some(variable.as_str()),
+            _ => None,
+        })
+    }
+
     /// Where the value of a key such as `api.url` came from. Every key has an origin; an unknown one has the defaults'.
     pub fn origin(&self, key: &str) -> &Origin {
         self.origins.get(key).unwrap_or(&Origin::Default)

@@ -30,6 +30,10 @@ impl QueueUrlError {
     }
 }
 
+/// For what stands in a URL and would be taken for its next part.
+const ENCODED: &str = "can't be read: check host and port, and in user, password and virtual host write / as %2F, # as %23, \
+                       ? as %3F, @ as %40 and % as %25 (amqp.user and amqp.password_file take user and password as they are)";
+
 impl FromStr for QueueUrl {
     type Err = QueueUrlError;
 
@@ -41,13 +45,42 @@ impl FromStr for QueueUrl {
                 _ => Ok(Self::Local(PathBuf::from(path))),
             };
         }
-        let url = Url::parse(text).map_err(|_| QueueUrlError("is neither a local: path nor a URL"))?;
+        let is_broker = text.starts_with("amqp:") || text.starts_with("amqps:");
+        let unreadable = if is_broker { ENCODED } else { "is neither a local: path nor a URL" };
+        let url = Url::parse(text).map_err(|_| QueueUrlError(unreadable))?;
         match url.scheme() {
-            "amqp" | "amqps" if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(Self::Amqp(url)),
+            "amqp" | "amqps" if url.host_str().is_some_and(|host| !host.is_empty()) => {
+                check_behind_host(&url)?;
+                Ok(Self::Amqp(url))
+            }
             "amqp" | "amqps" => Err(QueueUrlError("names no host")),
             _ => Err(QueueUrlError("begins with something other than local:, amqp:// or amqps://")),
         }
     }
+}
+
+/// A password with a slash in it ends the host early, and would then be shown as a virtual host.
+fn check_behind_host(url: &Url) -> Result<(), QueueUrlError> {
+    if url.fragment().is_some() || url.path().contains('@') || url.query().is_some_and(|query| query.contains('@')) {
+        return Err(QueueUrlError(ENCODED));
+    }
+    for (name, value) in url.query_pairs() {
+        let (is_fit, wrong) = match &*name {
+            "heartbeat" => (value.parse::<u16>().is_ok(), "has a heartbeat that isn't a whole number of seconds"),
+            "channel_max" => (value.parse::<u16>().is_ok(), "has a channel_max that isn't a whole number"),
+            "frame_max" => (value.parse::<u32>().is_ok(), "has a frame_max that isn't a whole number of bytes"),
+            "auth_mechanism" => (true, ""),
+            _ => (
+                false,
+                "has a parameter that isn't used: after the ? there may be heartbeat, channel_max, frame_max and \
+                 auth_mechanism; for everything else there are the settings in [amqp]",
+            ),
+        };
+        if !is_fit {
+            return Err(QueueUrlError(wrong));
+        }
+    }
+    Ok(())
 }
 
 impl TryFrom<String> for QueueUrl {
@@ -99,7 +132,8 @@ mod tests {
             ("amqp://plu@rabbit.example/prod", "amqp://plu@rabbit.example/prod"),
             ("amqps://plu:hunter2@rabbit.example:5671/prod", "amqps://plu:[redacted]@rabbit.example:5671/prod"),
             ("amqp://:hunter2@[::1]/%2f?heartbeat=10", "amqp://:[redacted]@[::1]/%2f?heartbeat=10"),
-            ("amqp://redacted:hunter2@h/redacted@x", "amqp://redacted:[redacted]@h/redacted@x"),
+            ("amqp://redacted:hunter2@h/redacted%40x", "amqp://redacted:[redacted]@h/redacted%40x"),
+            ("amqp://plu:hunter@2@h/%2F", "amqp://plu:[redacted]@h/%2F"),
         ] {
             let url: QueueUrl = text.parse().unwrap();
             assert_eq!(url.to_string(), shown);
@@ -121,11 +155,40 @@ mod tests {
             "amqp:///hunter2",
             "amqp://plu:hunter2@host:port/",
             "https://plu:hunter2@rabbit.example",
+            "amqp://plu:hunter2@rabbit.example?heartbeat=x",
         ] {
             let error = text.parse::<QueueUrl>().unwrap_err();
             let message = error.to_string();
             assert!(message.contains("local:PATH") && message.contains("amqp://USER"), "{text}: {message}");
             assert!(!format!("{message} {error:?}").contains("hunter2"), "{message}");
         }
+    }
+
+    #[test]
+    fn a_password_that_breaks_a_url_is_told_how_to_be_written_and_is_never_taken_for_another_part_of_it() {
+        for password in ["hunter/2", "hunter#2", "hunter?2", "12/hunter2", "12#hunter2", "12?hunter2", "h@12/hunter2"] {
+            let error = format!("amqp://plu:{password}@rabbit.example/cards").parse::<QueueUrl>().unwrap_err();
+            assert!(
+                error.reason().contains("/ as %2F") && error.reason().contains("amqp.password_file"),
+                "{password}: {error}"
+            );
+        }
+        assert!("amqp://plu:hunter%2F%23%3F%40%252@rabbit.example/%2F".parse::<QueueUrl>().is_ok());
+    }
+
+    #[test]
+    fn a_parameter_is_used_or_refused_by_its_name() {
+        for (parameters, said) in [
+            ("heartbeat=x", "a heartbeat that isn't a whole number of seconds"),
+            ("heartbeat", "a heartbeat"),
+            ("heartbeat=10&frame_max=-1", "a frame_max"),
+            ("channel_max=many", "a channel_max"),
+            ("cacertfile=/etc/ca.pem", "the settings in [amqp]"),
+        ] {
+            let error = format!("amqp://rabbit.example?{parameters}").parse::<QueueUrl>().unwrap_err();
+            assert!(error.reason().contains(said), "{parameters}: {error}");
+        }
+        let used = "amqp://rabbit.example?heartbeat=10&frame_max=131072&channel_max=9&auth_mechanism=external";
+        assert!(used.parse::<QueueUrl>().is_ok());
     }
 }

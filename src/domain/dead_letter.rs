@@ -6,6 +6,12 @@ use super::decide::History;
 use super::private::debug_redacted;
 use super::{Job, Lane, Problem, Timestamp};
 
+/// The reason of a job that RabbitMQ gave up, because as many deliveries as it allows came to nothing.
+pub const DELIVERY_LIMIT: &str = "DELIVERY_LIMIT";
+
+/// The reason of a job that RabbitMQ took off its lane, because the time that its upstream gave it had run out.
+pub const EXPIRED: &str = "EXPIRED";
+
 /// A dead letter.
 pub struct DeadLetter {
     /// Names it, as long as it is dead, whatever else happens on its queue.

@@ -25,6 +25,12 @@ use std::time::Duration;
 
 use super::{AccountReason, Answer, NameMark, Outcome, Problem, Timestamp};
 
+/// The code of a job that was given up: no definite answer to any of its requests, and nobody found.
+pub const ATTEMPTS_EXHAUSTED: &str = "ATTEMPTS_EXHAUSTED";
+
+/// The code of a job that was given up: the partner says that it was sent, or that its user exists, and nobody is found.
+pub const NOT_RECONCILED: &str = "NOT_RECONCILED";
+
 /// What a job went through before the answer at hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct History {
@@ -349,8 +355,8 @@ pub fn after_look_up(
         | Row::ExistsNewFound
         | Row::ExistsNewNobody
         | Row::ExistsNewUsedUp => Step::Finish(Outcome::Existing { service_id }),
-        Row::GivingUpNobody | Row::GivingUpUnavailable => Step::Finish(failed("ATTEMPTS_EXHAUSTED", history, now)),
-        Row::KeyUsedUsedUp | Row::ExistsSentUsedUp => Step::Finish(failed("NOT_RECONCILED", history, now)),
+        Row::GivingUpNobody | Row::GivingUpUnavailable => Step::Finish(failed(ATTEMPTS_EXHAUSTED, history, now)),
+        Row::KeyUsedUsedUp | Row::ExistsSentUsedUp => Step::Finish(failed(NOT_RECONCILED, history, now)),
         Row::KeyUsedNobody => Step::RetryAfter(until_key_expires(history, now, limits)),
         Row::KeyUsedUnavailable | Row::ExistsSentNobody | Row::ExistsSentUnavailable | Row::ExistsNewUnavailable => {
             Step::Retry
@@ -410,13 +416,17 @@ fn until_key_expires(history: &History, now: Timestamp, limits: &Limits) -> Dura
 /// A job that is given up. That its requests are over is assumed, so that not even a list without the email proves that
 /// nobody was created.
 fn failed(code: &str, history: &History, now: Timestamp) -> Outcome {
+    Outcome::Failed { problem: Problem::whole(code, no_definite_answer(history, now)), may_have_been_created: true }
+}
+
+/// What [`ATTEMPTS_EXHAUSTED`] and [`NOT_RECONCILED`] mean for a job that was given up at this time.
+pub fn no_definite_answer(history: &History, given_up_at: Timestamp) -> String {
     let attempts = history.attempts;
-    let seconds = history.first_sent_at.map_or(0, |first| now.since(first).as_secs());
-    let message = format!(
+    let seconds = history.first_sent_at.map_or(0, |first| given_up_at.since(first).as_secs());
+    format!(
         "no definite answer in {attempts} attempts over {seconds} s; a user may have been created: sending the same row \
          again finds them, sending it with another email would create a second one"
-    );
-    Outcome::Failed { problem: Problem::whole(code, message), may_have_been_created: true }
+    )
 }
 
 #[cfg(test)]

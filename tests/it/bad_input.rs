@@ -131,6 +131,14 @@ fn a_wrong_setting_is_refused_with_its_origin_its_name_and_what_would_be_right()
         (run("--delimiter ab"), &["--delimiter", "comma, semicolon"]),
         (place.program("run"), &["<FILE>", "--help"]),
         (run("").env("RUST_LOG", "plu=what="), &["the log filter", "plu_onboard=debug"]),
+        (
+            place.program("worker --sandbox --queue amqp://plu:s3cret@rabbit.example"),
+            &["take the jobs of plu.onboarding", "PLU_ONBOARD__AMQP__PREFIX=plu.onboarding.sandbox"],
+        ),
+        (
+            place.program("worker --queue amqp://plu:s3cret@rabbit.example --out results"),
+            &["nothing is written into results", "to the exchange plu.onboarding.events; leave --out out"],
+        ),
         (place.program("sandbox --listen 0.0.0.0:0"), &["--listen 0.0.0.0:0", "--allow-remote"]),
     ] {
         assert_refused(&program.ends_with(2), texts);

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use plu_onboard::sandbox::{Control, SandboxConfig};
 use serde_json::{Value, json};
 
-use crate::support::{Broker, Finished, Partner, Place, Program, customers};
+use crate::support::{Broker, Finished, Partner, Place, Program, customers, job};
 
 const DEAD: &str = "plu.onboarding.dead";
 const BULK: &str = "plu.onboarding.jobs.bulk";
@@ -23,7 +24,7 @@ fn partner() -> Partner {
 }
 
 fn worker(place: &Place, queue: &str, partner: &Partner) -> Program {
-    let arguments = format!("worker --queue {queue} --api-url {} --rate 0 --out out", partner.url());
+    let arguments = format!("worker --queue {queue} --api-url {} --rate 0", partner.url());
     let worker = place.program(&arguments).set("api.key_ttl_s", "1").set("api.clock_skew_s", "1");
     worker.set("worker.backoff_initial_ms", "20")
 }
@@ -75,7 +76,7 @@ fn is_shown_without_personal_data(place: &Place, queue: &str) -> Vec<Value> {
     for said in hidden {
         said.did_not_say(&["example.com", "Ann", "Main Street", "+1415", "203.0.113"]);
     }
-    show("").said(&["ATTEMPTS_EXHAUSTED", "failing.csv, line", r#""email": "[hidden]""#]);
+    show("").said(&["no definite answer in 1 attempts over", "failing.csv, line", r#""email": "[hidden]""#]);
     show("--reveal").said(&["@example.com", "Main Street"]);
     dead(place, queue, "show nonsense").ends_with(2).said(&["no dead letter has the id nonsense"]);
     letters
@@ -85,7 +86,7 @@ fn is_shown_without_personal_data(place: &Place, queue: &str) -> Vec<Value> {
 fn failed_jobs_of_the_embedded_queue_are_listed_tried_again_and_deleted() {
     let (partner, place, queue) = (partner(), Place::new(), "local:q.db");
     let count = |kind: &str| {
-        let events = std::fs::read_to_string(place.path("out/results.ndjson")).unwrap_or_default();
+        let events = std::fs::read_to_string(place.path("q-results/results.ndjson")).unwrap_or_default();
         u32::try_from(events.matches(&format!("\"type\":\"{kind}\"")).count()).unwrap()
     };
     let_jobs_fail(&place, queue, &partner, || count("user.failed"));
@@ -97,7 +98,7 @@ fn failed_jobs_of_the_embedded_queue_are_listed_tried_again_and_deleted() {
     dead(&place, queue, &format!("retry {}", id(&letters[2]))).ends_with(0).said(&["1 of 2 dead letters put back"]);
     let mut running = worker(&place, queue, &partner).start();
     running.until("its outcome", || count("user.created") == 1);
-    dead(&place, queue, "retry --reason OTHER").ends_with(0).said(&["0 of 1"]);
+    dead(&place, queue, "retry --reason OTHER").ends_with(1).said(&["there are 1 x ATTEMPTS_EXHAUSTED"]);
     dead(&place, queue, "retry --reason ATTEMPTS_EXHAUSTED").ends_with(0).said(&["1 of 1"]);
     running.until("its outcome", || count("user.created") == 2);
     running.signal("TERM");
@@ -172,6 +173,37 @@ fn a_job_that_rabbitmq_gave_up_on_is_shown_with_its_reason_and_tried_again_as_on
         assert!(matches!(headers.get("x-plu-first-sent-ms"), Some(AMQPValue::LongLongInt(_))), "{headers:?}");
         assert!(!headers.contains_key("x-death") && !headers.contains_key("x-plu-reason"), "{headers:?}");
     }
+}
+
+#[test]
+fn a_job_whose_upstream_let_it_expire_is_told_and_tried_again_without_its_expiration() {
+    let (broker, place) = (Broker::start(), Place::new());
+    let queue = broker.url();
+    broker.declare("plu.onboarding");
+    let properties = BasicProperties::default().with_expiration("1".into());
+    broker.publish_with("plu.onboarding", "signup", &[job(1)], &properties);
+    let idle = place.program(&format!("worker --sandbox --queue {queue}"));
+    idle.set("amqp.prefix", "idle.sandbox").start().until("it expires", || broker.ready(DEAD) == 1);
+    let letter = listed(&place, &queue).remove(0);
+    assert_eq!((&letter["reason"], &letter["lane"]), (&json!("EXPIRED"), &json!("signup")));
+    dead(&place, &queue, "retry --reason EXPIRED").ends_with(0).said(&["1 of 1 dead letter put back"]);
+    let again = broker.drain("plu.onboarding.jobs.signup").remove(0);
+    assert_eq!((again.body["jobId"].as_str(), again.properties.expiration()), (Some("crm-1"), &None));
+}
+
+#[test]
+fn names_that_nothing_has_are_told_and_nothing_is_made_under_them() {
+    let (broker, place) = (Broker::start(), Place::new());
+    let typo = |arguments: &str| dead(&place, &broker.url(), arguments).set("amqp.prefix", "plu.tpyo");
+    for arguments in ["list", "show x", "retry --all", "drop --all --yes"] {
+        typo(arguments).ends_with(2).said(&["no queue plu.tpyo.dead in the virtual host / ", "check amqp.prefix"]);
+    }
+    assert!(!broker.has_queue("plu.tpyo.dead"));
+    // Letters without a lane to go back to.
+    broker.declare_queue("plu.tpyo.dead", &[]);
+    typo("list").ends_with(0).said(&["There are no dead letters."]);
+    typo("retry --all").ends_with(2).said(&["no exchange plu.tpyo.jobs in the virtual host / "]);
+    assert!(!broker.has_queue("plu.tpyo.jobs.bulk"));
 }
 
 #[test]

@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use lapin::types::AMQPValue;
@@ -52,7 +54,7 @@ fn valid_rows_become_messages_and_a_finished_import_is_not_doubled() {
         "on it from an earlier start: 0",
         "repeat an earlier row: 1",
         "rejected, not put on it: 2: see rejects/people-rejected.csv",
-        "plu-onboard worker --queue amqp://guest:[redacted]@",
+        "press Enter):\n  read -rs PLU_ONBOARD__QUEUE__URL && export PLU_ONBOARD__QUEUE__URL && plu-onboard worker\n",
     ]);
     let rejected = place.table("rejects/people-rejected.csv");
     assert_eq!(rejected.column("errorCode"), ["INVALID_EMAIL", "EMAIL_IN_FILE_TWICE"]);
@@ -89,6 +91,7 @@ fn an_import_that_is_killed_and_started_again_creates_everybody_once() {
     let broker = Broker::start();
     let place = Place::with("people.csv", customers(0..6_000));
     let mut importing = import(&place, &broker, "people.csv").start();
+    importing.says("queue=\"plu.onboarding.jobs.bulk\"");
     importing.says("connected to the broker");
     importing.until("some rows are on the queue", || broker.ready(BULK) > 1_500);
     importing.kill();
@@ -125,7 +128,8 @@ fn a_broker_that_is_killed_during_an_import_is_waited_for_and_no_row_is_lost() {
     place.write("first.csv", customers(9_000..9_001));
     import(&place, &broker, "first.csv --lane signup").ends_with(0);
     let declared = Instant::now();
-    let mut idle = place.program(&format!("worker --sandbox --queue {}", broker.url())).start();
+    let idle = place.program(&format!("worker --sandbox --queue {}", broker.url()));
+    let mut idle = idle.set("amqp.prefix", "idle.sandbox").start();
     // RabbitMQ 3.10 doesn't elect a leader for a quorum queue that was declared a moment before a kill.
     idle.until("the queues have settled", || declared.elapsed() > Duration::from_secs(7));
     idle.kill();
@@ -142,6 +146,17 @@ fn a_broker_that_is_killed_during_an_import_is_waited_for_and_no_row_is_lost() {
     assert!(twice <= 1_000 && emails.values().all(|times| *times <= 2), "{twice}");
 }
 
+/// What a command says that is pasted into a shell and gets this line when it asks.
+fn pasted(place: &Place, command: &str, line: &str) -> String {
+    let mut shell = Command::new("bash");
+    shell.args(["-c", command]).current_dir(place.path(""));
+    let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    writeln!(shell.stdin.take().unwrap(), "{line}").unwrap();
+    let output = shell.wait_with_output().unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 #[test]
 fn an_import_that_is_stopped_says_how_to_go_on_and_puts_no_row_on_twice() {
     let broker = Broker::start();
@@ -151,9 +166,12 @@ fn an_import_that_is_stopped_says_how_to_go_on_and_puts_no_row_on_twice() {
     importing.until("some rows are on the queue", || broker.ready(BULK) > 500);
     importing.signal("INT");
     let said = importing.ends_with(1);
-    said.said(&["Go on with:\n", "plu-onboard import --queue 'amqp://guest:[redacted]@", "people.csv"]);
+    said.said(&["Go on with (it waits for you to paste the URL of --queue and press Enter):\n  read -rs"]);
     said.did_not_say(&["guest:guest", "not confirmed"]);
-    import(&place, &broker, "people.csv").ends_with(0).did_not_say(&["twice"]);
+    let again = pasted(&place, said.stderr.lines().last().unwrap(), &broker.url());
+    assert!(again.contains("people.csv: 6,000 rows") && !again.contains("twice"), "{again}");
+    let next = "Work on it with (PLU_ONBOARD__QUEUE__URL set as now):\n  plu-onboard worker\n";
+    assert!(again.ends_with(next), "{again}");
     let emails = emails(&broker, BULK);
     assert_eq!(emails.len(), 6_000);
     assert!(emails.values().all(|times| *times == 1));
@@ -171,7 +189,7 @@ fn a_broker_that_is_away_is_waited_for_until_somebody_stops_it() {
     second.says("another process is importing this file");
     second.ends_with(1);
     importing.signal("INT");
-    importing.ends_with(1).said(&["Go on with:"]);
+    importing.ends_with(1).said(&["Go on with ("]);
     let mut importing = import(&place, &broker, "people.csv").start();
     importing.says("can't connect to the broker");
     broker.restart();
@@ -215,7 +233,7 @@ fn an_alarm_during_an_import_is_told_and_waited_out_and_can_be_interrupted() {
     broker.rabbitmqctl(&["eval", "timer:sleep(6000)."]);
     importing.signal("INT");
     let said = importing.ends_with(1);
-    said.said(&["Go on with:\n", "were sent and not confirmed"]);
+    said.said(&["Go on with (", "were sent and not confirmed"]);
     said.did_not_say(&["broke; connecting anew", "no confirm within"]);
 
     let mut importing = start();

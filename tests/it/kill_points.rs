@@ -21,7 +21,7 @@ fn partner() -> Partner {
 
 fn worker(place: &Place, partner: &Partner, queue: &str, prefix: &str) -> Program {
     place
-        .program(&format!("worker --queue {queue} --api-url {} --rate 0 --out out", partner.url()))
+        .program(&format!("worker --queue {queue} --api-url {} --rate 0", partner.url()))
         .set("amqp.prefix", prefix)
         .set("api.key_ttl_s", "1")
         .set("api.clock_skew_s", "1")
@@ -69,7 +69,7 @@ fn a_worker_killed_at_any_step_on_the_embedded_queue_goes_on_where_it_was() {
         let dying = worker(&place, &partner, "local:q.db", "unused").env("PLU_ONBOARD_FAILPOINT", &dies_at(point));
         dying.start().dies();
         let mut reborn = worker(&place, &partner, "local:q.db", "unused").start();
-        let results = place.results("out");
+        let results = place.results("q-results");
         reborn.until(point, || results.lines_so_far() == JOBS as usize);
         reborn.signal("TERM");
         reborn.ends_with(0);

@@ -43,7 +43,8 @@ fn a_paused_account_is_not_ready_says_why_and_is_ready_again_by_itself() {
 #[test]
 fn without_its_broker_it_is_not_ready_and_reconnects_are_counted() {
     let (mut broker, place) = (Broker::start(), Place::new());
-    let mut worker = place.program(&format!("worker --sandbox --queue {} --listen 0", broker.url())).start();
+    let worker = place.program(&format!("worker --sandbox --queue {} --listen 0", broker.url()));
+    let mut worker = worker.set("amqp.prefix", "plu.sandbox").start();
     let address = worker.serves();
     until_ready(&mut worker, &address, 200);
     broker.kill();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use plu_onboard::clock::Clock;
 use plu_onboard::sandbox::{AccountState, SandboxConfig};
 
-use crate::support::{Broker, Browser, Partner, Place, Running, UNROUTED, customers, get, jobs, nth};
+use crate::support::{Broker, Browser, Partner, Place, Running, customers, get, jobs, nth};
 
 /// Pictures of the last test, for people to look at.
 fn pictures() -> PathBuf {
@@ -138,10 +138,11 @@ fn whatever_keeps_jobs_waiting_is_said_in_words_with_what_to_do() {
 fn a_broker_that_takes_nothing_is_told_from_one_that_is_away() {
     let (browser, place) = (Browser::start(), Place::new());
     let mut broker = Broker::start();
-    let mut worker = place.program(&format!("worker --sandbox --queue {} --listen 0 --rate 20", broker.url())).start();
+    let worker = place.program(&format!("worker --sandbox --queue {} --listen 0 --rate 20", broker.url()));
+    let mut worker = worker.set("amqp.prefix", "plu.sandbox").start();
     worker.says_times("connected to the broker", 2);
-    broker.publish("plu.onboarding", "bulk", &jobs(0..2_000));
-    worker.until("outcomes are published", || broker.ready(UNROUTED) > 3);
+    broker.publish("plu.sandbox", "bulk", &jobs(0..2_000));
+    worker.until("outcomes are published", || broker.ready("plu.sandbox.events.unrouted") > 3);
     broker.rabbitmqctl(&["set_vm_memory_high_watermark", "0.0000001"]);
     let words = ["blocked (broker_alarm)", "The broker has an alarm", "free memory or disk on the broker"];
     looks(&browser, &mut worker, "blocked", 503, words);

@@ -8,7 +8,7 @@ use crate::support::{Broker, Place, Program};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
-const UNROUTED: &str = "plu.onboarding.events.unrouted";
+const UNROUTED: &str = "plu.sandbox.events.unrouted";
 
 /// Onboards one job that came with a trace; returns the event's `traceparent`.
 fn traced(broker: &Broker, program: Program) -> String {
@@ -23,7 +23,7 @@ fn traced(broker: &Broker, program: Program) -> String {
     let mut headers = FieldTable::default();
     headers.insert("traceparent".into(), AMQPValue::LongString(format!("00-{TRACE}-{SPAN}-01").into()));
     let properties = BasicProperties::default().with_headers(headers);
-    broker.publish_with("plu.onboarding", "signup", &[job.to_string()], &properties);
+    broker.publish_with("plu.sandbox", "signup", &[job.to_string()], &properties);
     worker.until("the event is there", || broker.ready(UNROUTED) == 1);
     worker.signal("TERM");
     worker.ends_with(0);
@@ -35,7 +35,7 @@ fn traced(broker: &Broker, program: Program) -> String {
 }
 
 fn worker(place: &Place, broker: &Broker) -> Program {
-    place.program(&format!("worker --sandbox --queue {}", broker.url()))
+    place.program(&format!("worker --sandbox --queue {}", broker.url())).set("amqp.prefix", "plu.sandbox")
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use plu_onboard::domain::IdempotencyKey;
 
-use crate::support::{self, Broker, DEAD, Place, UNROUTED, quick_partner, worker_at};
+use crate::support::{Broker, DEAD, Place, UNROUTED, quick_partner, worker_at};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -63,7 +63,7 @@ fn node_folder() -> PathBuf {
 
 /// Publishes a job, has it done, and reads its event twice: a repeat is recognised.
 fn goes_through(command: impl Fn(&str) -> Command, [publish, read]: [&str; 2]) {
-    let (broker, partner, place) = (Broker::start(), quick_partner(0), Place::with("job.json", support::job(1)));
+    let (broker, partner, place) = (Broker::start(), quick_partner(0), Place::new());
     let example = |name: &str, arguments: &[&str]| {
         let mut command = command(name);
         command
@@ -78,7 +78,7 @@ fn goes_through(command: impl Fn(&str) -> Command, [publish, read]: [&str; 2]) {
     // Before the job, so that the reader's queue is there for its event.
     broker.declare_queue("crm.events", &[("x-queue-type", lapin::types::AMQPValue::LongString("quorum".into()))]);
     broker.bind("crm.events", "plu.onboarding.events", "user.#");
-    let job = place.path("job.json");
+    let job = root().join("examples/job.json");
     run(&mut example(publish, &[job.to_str().unwrap(), "signup"]));
     worker.until("its event", || broker.ready("crm.events") == 1);
     // As after a confirm that was lost.

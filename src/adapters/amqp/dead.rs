@@ -7,6 +7,8 @@
 //! dead-letter queue has none of its own to catch it. So a letter that was looked at a few times is replaced by a copy, whose
 //! count begins anew, before it comes near.
 //!
+//! Nothing is declared: under a mistyped prefix that would make queues, and then say that they are empty.
+//!
 //! **Invariant:** a letter is acknowledged only after its copy, on its lane or here, was confirmed, or when it was to be deleted.
 
 use std::fmt::Write;
@@ -17,9 +19,12 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions,
+    QueueDeclareOptions,
+};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Consumer};
+use lapin::{BasicProperties, Channel, Consumer, ExchangeKind};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -27,10 +32,10 @@ use tokio::time::{Instant, timeout};
 use super::headers;
 use super::link::{self, Link, LinkConfig};
 use super::publisher::{Message, Publisher};
-use super::refusal::explain;
-use super::topology::{Names, short};
+use super::refusal::{self, explain};
+use super::topology::{Names, Topology, short};
 use crate::clock::Clock;
-use crate::domain::dead_letter::{Verdict, Walked};
+use crate::domain::dead_letter::{EXPIRED, Verdict, Walked};
 use crate::domain::decide::History;
 use crate::domain::{DeadLetter, Lane, Timestamp};
 use crate::ports::QueueError;
@@ -62,6 +67,25 @@ const IN_FLIGHT_MAX: usize = 200;
 /// Longest wait for the broker to end the connection in good order.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Why dead letters can't be looked after.
+#[derive(Debug, thiserror::Error)]
+pub enum DeadQueueError {
+    /// The names are wrong, or no worker has been there yet.
+    #[error(
+        "there is no {thing} in the virtual host {vhost} of this broker: check amqp.prefix, and the virtual host of the queue \
+         URL (a worker makes what is missing when it starts)"
+    )]
+    Missing {
+        /// What was looked for.
+        thing: String,
+        /// Where.
+        vhost: String,
+    },
+    /// Anything else.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
 /// The dead-letter queue.
 #[derive(Debug)]
 pub struct DeadQueue {
@@ -78,21 +102,54 @@ impl DeadQueue {
     /// Connects, for a little longer than one attempt takes.
     ///
     /// # Errors
-    /// [`QueueError`] where the broker can't be reached or has no such queue; the reason was logged.
+    /// [`DeadQueueError`] where the broker can't be reached, which was logged, or has no such queue.
     pub async fn open(
         config: LinkConfig,
         names: Names,
         name: String,
         confirm_timeout: Duration,
         seed: u64,
-    ) -> Result<Self, QueueError> {
+    ) -> Result<Self, DeadQueueError> {
+        let config = LinkConfig { topology: Topology::default(), ..config };
         let mut jitter = fastrand::Rng::with_seed(seed);
         let patience = config.connect_timeout + Duration::from_secs(2);
         let link = timeout(patience, link::connect(&config, BrokerConnection::Consumer, &name, &mut jitter))
             .await
             .map_err(|_| QueueError("the broker can't be used; nothing was changed".to_owned()))?;
-        let ready = ready(&link.channel, &names).await?;
-        Ok(Self { config, names, name, link, ready, confirm_timeout, seed })
+        let mut queue = Self { config, names, name, link, ready: 0, confirm_timeout, seed };
+        queue.ready = queue.has_queue(&queue.names.dead_queue()).await?;
+        Ok(queue)
+    }
+
+    /// Whether there are lanes for jobs to be put back on.
+    ///
+    /// # Errors
+    /// [`DeadQueueError`] where something of them is missing.
+    pub async fn has_lanes(&self) -> Result<(), DeadQueueError> {
+        let exchange = self.names.jobs_exchange();
+        let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+        self.link
+            .channel
+            .exchange_declare(short(&exchange), ExchangeKind::Direct, options, FieldTable::default())
+            .await
+            .map_err(|error| self.not_there(format!("exchange {exchange}"), &error))?;
+        for lane in Lane::ALL {
+            self.has_queue(&self.names.jobs_queue(lane)).await?;
+        }
+        Ok(())
+    }
+
+    /// How many messages are ready in it.
+    async fn has_queue(&self, queue: &str) -> Result<u32, DeadQueueError> {
+        let ready = ready(&self.link.channel, queue).await;
+        ready.map_err(|error| self.not_there(format!("queue {queue}"), &error))
+    }
+
+    fn not_there(&self, thing: String, error: &lapin::Error) -> DeadQueueError {
+        if refusal::is_missing(error) {
+            return DeadQueueError::Missing { thing, vhost: self.config.uri.vhost.clone() };
+        }
+        QueueError(explain(error)).into()
     }
 
     /// How many letters are there, without those that another process looks at right now.
@@ -109,7 +166,7 @@ impl DeadQueue {
         let walked = self.walk_all(judge).await;
         // Closing right behind acknowledgements can lose them; this answer comes after they were seen.
         let end = async {
-            let _ = ready(&self.link.channel, &self.names).await;
+            let _ = ready(&self.link.channel, &self.names.dead_queue()).await;
             let _ = self.link.channel.close(200, "done".into()).await;
             let _ = self.link.connection.close(200, "done".into()).await;
         };
@@ -160,8 +217,7 @@ impl DeadQueue {
                 Err(_) if Instant::now() >= silent_until => return Err(broke("it delivers nothing")),
                 Err(_) => {
                     // Somebody else was faster, or the broker is slow.
-                    let left = timeout(self.confirm_timeout, ready(channel, &self.names));
-                    if left.await.map_err(|_| broke("it doesn't answer"))?? == 0 {
+                    if self.answered(ready(channel, &queue)).await? == 0 {
                         break;
                     }
                 }
@@ -237,10 +293,10 @@ fn broke(why: &str) -> QueueError {
 }
 
 /// Messages that are ready. The answer comes after the broker has seen everything that was written before.
-async fn ready(channel: &Channel, names: &Names) -> Result<u32, QueueError> {
+async fn ready(channel: &Channel, queue: &str) -> lapin::Result<u32> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let queue = channel.queue_declare(short(&names.dead_queue()), options, FieldTable::default()).await;
-    queue.map(|queue| queue.message_count()).map_err(|error| QueueError(explain(&error)))
+    let declared = channel.queue_declare(short(queue), options, FieldTable::default()).await?;
+    Ok(declared.message_count())
 }
 
 /// Puts letters where they belong.
@@ -279,7 +335,7 @@ impl Mover {
 /// Why and where RabbitMQ itself gave a message up.
 struct Death {
     reason: String,
-    queue: String,
+    lane: Option<Lane>,
     at: Option<Timestamp>,
 }
 
@@ -288,16 +344,15 @@ fn letter(delivery: &Delivery, names: &Names, now: Timestamp) -> DeadLetter {
     let properties = &delivery.properties;
     let headers = properties.headers().as_ref();
     let reason = text(headers, REASON);
-    let death = if reason.is_none() { death(headers) } else { None };
+    let death = if reason.is_none() { death(headers, names) } else { None };
     let dead_at = integer(headers, DEAD_AT).map(Timestamp::from_unix_ms).or(death.as_ref().and_then(|death| death.at));
     let lane = text(headers, LANE).and_then(|name| Lane::ALL.into_iter().find(|lane| lane.name() == name));
-    let from_queue = |death: &Death| Lane::ALL.into_iter().find(|lane| names.jobs_queue(*lane) == death.queue);
     let message_id = properties.message_id().as_ref().map(ToString::to_string);
     DeadLetter {
         id: text(headers, ID).unwrap_or_else(|| id(&delivery.data, message_id.as_deref(), dead_at)),
-        // A job that the broker gives up on was in somebody's hand and may have been sent.
+        // A job that the broker gives up on was in somebody's hand, or may have been, and so it may have been sent.
         history: history(properties, death.is_some(), dead_at.unwrap_or(now), now),
-        lane: lane.or(death.as_ref().and_then(from_queue)),
+        lane: lane.or(death.as_ref().and_then(|death| death.lane)),
         reason: reason.or(death.map(|death| death.reason)).unwrap_or_else(|| "UNKNOWN".to_owned()),
         dead_at,
         message_id,
@@ -314,21 +369,22 @@ fn history(properties: &BasicProperties, is_by_broker: bool, dead_at: Timestamp,
     history
 }
 
-/// The newest entry of `x-death` that isn't the end of a delay.
-fn death(headers: Option<&FieldTable>) -> Option<Death> {
+/// The newest entry of `x-death` that isn't the end of a delay. What expires on a lane does so because its upstream said when.
+fn death(headers: Option<&FieldTable>, names: &Names) -> Option<Death> {
     let AMQPValue::FieldArray(deaths) = headers?.inner().get("x-death")? else { return None };
     deaths.as_slice().iter().find_map(|death| {
         let AMQPValue::FieldTable(death) = death else { return None };
-        let reason = text(Some(death), "reason").filter(|reason| reason != "expired")?;
+        let queue = text(Some(death), "queue").unwrap_or_default();
+        let lane = Lane::ALL.into_iter().find(|lane| names.jobs_queue(*lane) == queue);
+        let reason = text(Some(death), "reason")?.to_uppercase();
+        if reason == EXPIRED && lane.is_none() {
+            return None;
+        }
         let at = match death.inner().get("time") {
             Some(AMQPValue::Timestamp(seconds)) => i64::try_from(*seconds).ok(),
             _ => None,
         };
-        Some(Death {
-            reason: reason.to_uppercase(),
-            queue: text(Some(death), "queue").unwrap_or_default(),
-            at: at.map(|seconds| Timestamp::from_unix_ms(seconds.saturating_mul(1_000))),
-        })
+        Some(Death { reason, lane, at: at.map(|seconds| Timestamp::from_unix_ms(seconds.saturating_mul(1_000))) })
     })
 }
 

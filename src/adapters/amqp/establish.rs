@@ -6,11 +6,16 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ErrorKind};
 
-use super::refusal::{Difference, difference, explain};
+use super::refusal::{Difference, difference, explain, is_missing};
 use super::topology::{Binding, Exchange, Queue, Topology, short, table};
 
 /// Problems named in one line; the others are counted.
 const NAMED_MAX: usize = 8;
+
+/// Arguments that an operator may have set on purpose: they bound or place a queue. With any other one missing or changed, jobs or
+/// events could be lost: a queue that isn't a quorum queue, or that doesn't dead-letter.
+const BOUNDS: [&str; 5] =
+    ["x-delivery-limit", "x-max-length", "x-max-length-bytes", "x-quorum-initial-group-size", "x-queue-leader-locator"];
 
 /// Makes sure that everything is there, and gives a channel to go on with. What is there already with the same
 /// arguments stays as it is.
@@ -113,6 +118,8 @@ impl Part<'_> {
 struct Problems {
     missing: Vec<String>,
     different: Vec<String>,
+    /// Whether one of those takes away what is promised, so that it must not be used as it is.
+    is_unfit: bool,
     /// What the user has no permission for, and RabbitMQ's word on the first of them.
     forbidden: Vec<String>,
     forbidden_word: String,
@@ -129,13 +136,13 @@ impl Problems {
         let ErrorKind::ProtocolError(refusal) = error.kind() else { return };
         let text = refusal.get_message().as_str();
         match (refusal.get_id(), difference(text)) {
-            // A queue that is there and down says NOT_FOUND as well.
-            (404, _) if text.contains("no queue") || text.contains("no exchange") => self.missing.push(part.name()),
+            _ if is_missing(error) => self.missing.push(part.name()),
             (406, Some(difference)) => {
                 let Difference { argument, thing, has, wanted } = difference;
                 let has = has.map_or("not set", shown);
                 let wanted = wanted.map_or("must not be set".to_owned(), |value| format!("has to be {}", shown(value)));
                 self.different.push(format!("{thing}: {argument} is {has} and {wanted}"));
+                self.is_unfit |= !BOUNDS.contains(&argument);
             }
             (403, _) => {
                 if self.forbidden.is_empty() {
@@ -157,9 +164,9 @@ impl Problems {
             sentences.push(format!("the broker lacks {}: {remedy}", named(self.missing.iter(), ", ")));
         }
         if !self.different.is_empty() {
-            let remedy = "delete it once it is empty, to have it made anew; or change amqp.prefix; or set amqp.topology \
-                          to verify, to use it as it is";
-            sentences.push(format!("declared otherwise: {}: {remedy}", named(self.different.iter(), "; ")));
+            let remedy = "delete it once it is empty, to have it made anew; or change amqp.prefix";
+            let as_it_is = if self.is_unfit { "" } else { "; or set amqp.topology to verify, to use it as it is" };
+            sentences.push(format!("declared otherwise: {}: {remedy}{as_it_is}", named(self.different.iter(), "; ")));
         }
         if !self.forbidden.is_empty() {
             let remedy = if declares {

@@ -26,6 +26,13 @@ pub(super) fn explain(error: &lapin::Error) -> String {
     }
 }
 
+/// Whether what was asked about isn't there. A queue that is there and down says `NOT_FOUND` as well.
+pub(super) fn is_missing(error: &lapin::Error) -> bool {
+    let ErrorKind::ProtocolError(refusal) = error.kind() else { return false };
+    let text = refusal.get_message().as_str();
+    refusal.get_id() == 404 && (text.contains("no queue") || text.contains("no exchange"))
+}
+
 fn of_code(code: u16, text: &str) -> String {
     let advice = match code {
         403 => "; check user, password and permissions",

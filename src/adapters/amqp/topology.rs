@@ -105,8 +105,8 @@ pub enum Argument {
     Number(i32),
 }
 
-/// Everything that has to be there.
-#[derive(Debug, Clone)]
+/// Everything that has to be there; by default nothing.
+#[derive(Debug, Clone, Default)]
 pub struct Topology {
     /// In the order in which they can be declared.
     pub exchanges: Vec<Exchange>,
