@@ -1,6 +1,7 @@
 //! The notable events.
 
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
@@ -515,6 +516,27 @@ impl CacheLost<'_> {
     /// Log line.
     pub fn emit(self) {
         warn!(error = %self.error, "a temporary file can't be used: users are looked up without remembering others");
+    }
+}
+
+/// The events file holds what the queue doesn't, and was not written over.
+#[derive(Debug)]
+pub struct EventsFileSetAside<'a> {
+    /// What was its name, and is that of the new file.
+    pub file: &'a Path,
+    /// Its name now.
+    pub aside: &'a Path,
+}
+
+impl EventsFileSetAside<'_> {
+    /// Log line.
+    pub fn emit(self) {
+        warn!(
+            file = %self.file.display(),
+            aside = %self.aside.display(),
+            "the events file holds events that the queue doesn't know, as after restoring a copy of the queue: set aside, a \
+             new file is begun"
+        );
     }
 }
 
