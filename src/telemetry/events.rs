@@ -170,8 +170,8 @@ impl RetryScheduled<'_> {
 /// The partner asked for patience.
 #[derive(Debug)]
 pub struct Throttled {
-    /// Nobody sends for this long.
-    pub wait: Duration,
+    /// Nobody sends for this long; `None`: that was told already.
+    pub news: Option<Duration>,
     /// Whether the partner said how long.
     pub advised: bool,
 }
@@ -180,11 +180,9 @@ impl Throttled {
     /// Log line and metric.
     pub fn emit(self, metrics: &Metrics) {
         metrics.retries.with_label_values(&["throttled"]).inc();
-        if self.wait.is_zero() && !self.advised {
-            // An answer of the same moment as one that was told already.
-            return;
+        if let Some(wait) = self.news {
+            info!(wait_ms = wait.as_millis(), advised = self.advised, "the API asks for patience (429)");
         }
-        info!(wait_ms = self.wait.as_millis(), advised = self.advised, "the API asks for patience (429)");
     }
 }
 
@@ -219,6 +217,8 @@ pub enum GateChanged {
     },
     /// The circuit breaker closed.
     Mended,
+    /// After a 429 a request was answered again.
+    Unthrottled,
 }
 
 impl GateChanged {
@@ -245,6 +245,7 @@ impl GateChanged {
                 metrics.breaker_open.set(0);
                 info!(target: NEWS_TARGET, "the API answers again: going on");
             }
+            Self::Unthrottled => info!("the API takes requests again after a 429: going on"),
         }
     }
 }
