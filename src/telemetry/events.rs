@@ -227,7 +227,11 @@ impl GateChanged {
         match self {
             Self::Paused(reason) => {
                 metrics.paused.with_label_values(&[reason.code()]).inc();
-                warn!(reason = reason.code(), "paused, every job is kept: {}", reason.advice());
+                warn!(
+                    reason = reason.code(),
+                    "paused, every job is kept: {}",
+                    reason.advice(metrics.facts.key_source())
+                );
             }
             Self::Opened => {
                 metrics.breaker_open.set(0);
