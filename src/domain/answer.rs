@@ -135,7 +135,9 @@ impl KeySource {
         match self {
             Self::File => "put a valid key into the key file and send SIGHUP",
             Self::Variable => "stop it and start it again with a valid key in PLU_API_KEY",
-            Self::Sandbox => "the sandbox was told to, and the work goes on by itself when that is over",
+            Self::Sandbox => {
+                "nothing: the sandbox was told to refuse it, and the work goes on by itself when that is over"
+            }
         }
     }
 }

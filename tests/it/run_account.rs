@@ -58,7 +58,7 @@ fn a_rehearsal_does_not_advise_to_mend_a_key_that_nobody_gave() {
     running
         .set("worker.probe_initial_s", "1")
         .ends_with(0)
-        .said(&["the API key is refused (401): the sandbox was told to", "the account answers again"]);
+        .said(&["the API key is refused (401): nothing: the sandbox was told to", "the account answers again"]);
 }
 
 #[test]
