@@ -93,6 +93,9 @@ pub struct Settings {
     read_from: ReadFrom,
 }
 
+/// Where systemd puts the credentials of its services (systemd.exec(5)).
+const CREDENTIALS: &str = "/run/credentials";
+
 #[derive(Debug, Clone, Default)]
 struct ReadFrom {
     file: Option<PathBuf>,
@@ -159,7 +162,13 @@ impl Settings {
 
     /// Where [`Self::api_key`] has it from.
     pub fn key_source(&self) -> KeySource {
-        if self.api.key_file.as_os_str().is_empty() { KeySource::Variable } else { KeySource::File }
+        if self.api.key_file.as_os_str().is_empty() {
+            KeySource::Variable
+        } else if self.api.key_file.starts_with(CREDENTIALS) {
+            KeySource::Credential
+        } else {
+            KeySource::File
+        }
     }
 
     /// The API key from `api.key_file` or else from the variable `PLU_API_KEY`, and what a person should be warned

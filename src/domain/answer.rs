@@ -124,6 +124,8 @@ pub enum KeySource {
     /// A file, which SIGHUP reads again.
     #[default]
     File,
+    /// A copy that the service manager made at the start (systemd's `LoadCredential`).
+    Credential,
     /// The environment, which a process can't get anew.
     Variable,
     /// The built-in sandbox.
@@ -134,6 +136,7 @@ impl KeySource {
     const fn advice(self) -> &'static str {
         match self {
             Self::File => "put a valid key into the key file and send SIGHUP",
+            Self::Credential => "put a valid key where the service's credential is from, and restart the service",
             Self::Variable => "stop it and start it again with a valid key in PLU_API_KEY",
             Self::Sandbox => {
                 "nothing: the sandbox was told to refuse it, and the work goes on by itself when that is over"
@@ -362,6 +365,7 @@ mod tests {
             says(AccountReason::WrongUrl(status), KeySource::File, text);
         }
         says(AccountReason::KeyRefused, KeySource::File, "into the key file and send SIGHUP");
+        says(AccountReason::KeyRefused, KeySource::Credential, "restart the service");
         says(AccountReason::KeyRefused, KeySource::Variable, "start it again with a valid key in PLU_API_KEY");
         says(AccountReason::KeyRefused, KeySource::Sandbox, "goes on by itself");
         assert!(!AccountReason::KeyRefused.advice(KeySource::Variable).contains("file"));

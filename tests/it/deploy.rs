@@ -166,6 +166,18 @@ fn whatever_stops_a_worker_waits_for_longer_than_it_takes_to_finish() {
 }
 
 #[test]
+fn wherever_the_root_is_read_only_look_ups_may_remember_a_long_list_in_a_temporary_file() {
+    for (file, read_only, temporary) in [
+        ("deploy/compose.yaml", "read_only: true", "tmpfs: [\"/tmp:"),
+        ("deploy/kubernetes/deployment.yaml", "readOnlyRootFilesystem: true", "mountPath: /tmp}"),
+        ("deploy/systemd/plu-onboard.service", "ProtectSystem=strict", "PrivateTmp=yes"),
+    ] {
+        let text = read(file);
+        assert!(text.contains(read_only) && text.contains(temporary), "{file}");
+    }
+}
+
+#[test]
 fn every_file_that_compose_mounts_is_there() {
     for line in read("deploy/compose.yaml").lines() {
         let Some((_, file)) = line.split_once("{file: ./") else { continue };
