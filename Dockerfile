@@ -35,7 +35,8 @@ COPY --from=builder /build/target/release/plu-onboard /usr/local/bin/plu-onboard
 COPY --from=builder --chown=65532:65532 /data /data
 COPY config /etc/plu-onboard
 USER 65532:65532
-# The only place that is written to, and by a worker on RabbitMQ not even that: a read-only root is fine.
+# A read-only root is fine: this is the only place that is written to, beside temporary files in /tmp (a long user list), and
+# by a worker on RabbitMQ not even this.
 WORKDIR /data
 EXPOSE 9464
 # Alive, not ready: a worker that is paused must not be killed for it. Needs --listen.

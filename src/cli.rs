@@ -333,7 +333,8 @@ pub struct HealthArgs {
     /// Which settings.
     #[command(flatten)]
     pub common: CommonArgs,
-    /// What to ask: /healthz for whether it lives, /readyz for whether it gets on.
+    /// What to ask: /healthz for whether it lives, /readyz for whether it gets on. The status is that of this answer; what
+    /// /readyz says is printed in any case.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9464/healthz")]
     pub url: Url,
 }

@@ -17,6 +17,7 @@ use crate::adapters::local_queue::report;
 use crate::adapters::plu_http::{PluHttp, PluHttpConfig};
 use crate::clock::Clock;
 use crate::config::{Settings, check_key_fits};
+use crate::domain::KeySource;
 use crate::pipeline::halt::{HaltPolicy, WhenHalted};
 use crate::pipeline::pace::Pace;
 use crate::pipeline::{Context, Policy};
@@ -98,6 +99,7 @@ pub async fn connect(
     };
     let metrics = super::metrics()?;
     metrics.set_started(Clock::System.now());
+    metrics.facts.set_key_source(if with_sandbox { KeySource::Sandbox } else { settings.key_source() });
     let http = PluHttp::new(config, Clock::System, metrics.clone()).map_err(AppError::Usage)?;
     // Differs from worker to worker, so that their jitters do too.
     let seed = Clock::System.now().unix_ms().unsigned_abs() ^ u64::from(std::process::id()) << 32;

@@ -9,7 +9,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::adapters::local_queue::report::Tally;
 use crate::domain::EventType;
-use crate::pipeline::gate::{Gate, GateState};
+use crate::pipeline::Context;
+use crate::pipeline::gate::GateState;
 use crate::pipeline::pace::Held;
 use crate::telemetry::Metrics;
 
@@ -110,7 +111,7 @@ impl WorkProgress {
     }
 
     /// Shows the progress until it is dropped.
-    pub async fn show<A>(self, context: Arc<crate::pipeline::Context<A>>) {
+    pub async fn show<A>(self, context: Arc<Context<A>>) {
         self.progress.start(self.before.total(), WORK_STYLE);
         let every = if self.progress.is_terminal { DRAW_EVERY } else { LINE_EVERY };
         let mut ticks = interval(every);
@@ -121,7 +122,7 @@ impl WorkProgress {
             let tally = self.now();
             let done = tally.total() - tally.waiting;
             let held = context.pace.held(context.clock.now());
-            let line = line(&tally, recent.rate(self.began.elapsed(), done), &context.gate, held.as_ref());
+            let line = line(&tally, recent.rate(self.began.elapsed(), done), &context, held.as_ref());
             self.progress.bar.set_position(done);
             self.progress.bar.set_message(line.clone());
             if !self.progress.is_terminal {
@@ -152,10 +153,12 @@ impl Recent {
     }
 }
 
-fn line(tally: &Tally, rate: f64, gate: &Gate, held: Option<&Held>) -> String {
+fn line<A>(tally: &Tally, rate: f64, context: &Context<A>, held: Option<&Held>) -> String {
     let counts = counts(tally);
-    let state = match gate.state() {
-        GateState::Paused(reason) => return format!("{counts} · PAUSED: {}", reason.advice()),
+    let state = match context.gate.state() {
+        GateState::Paused(reason) => {
+            return format!("{counts} · PAUSED: {}", reason.advice(context.metrics.facts.key_source()));
+        }
         GateState::Broken => {
             return format!(
                 "{counts} · WAITING: the API is down or slow; it is tried now and then, and no row is given up"

@@ -24,11 +24,11 @@ struct Plan {
     others: Vec<String>,
 }
 
-/// Purges, or says what it would do.
+/// Purges; without `--yes` says what it would do.
 ///
 /// # Errors
 /// [`AppError::CannotGoOn`] where work is left, somebody works on the queue or a file can't be removed;
-/// [`AppError::Usage`] without `--yes`.
+/// [`AppError::Usage`] where there is nothing to purge.
 pub fn purge(arguments: &PurgeArgs, settings: &Settings) -> Result<Finished, AppError> {
     start_logging(settings, "warn", std::io::stderr)?;
     let (queue, folder) = places(arguments, settings)?;
@@ -46,7 +46,8 @@ pub fn purge(arguments: &PurgeArgs, settings: &Settings) -> Result<Finished, App
     let plan = Plan { queue, folder, contents, files, others };
     if !arguments.yes {
         print(&plan.text(false));
-        return Err(AppError::Usage("nothing was deleted: add --yes to do it".to_owned()));
+        print("Nothing was deleted: add --yes to do it.\n");
+        return Ok(Finished::Well);
     }
     empty(&mut connection, &plan.queue)?;
     // Closing folds the log into the file and removes it.

@@ -53,6 +53,7 @@ fn reload(settings: &Settings, with_sandbox: bool, context: &Context<PluHttp>) -
         // The URL stays as it was, so it is the old one that the key must fit.
         check_key_fits(&settings.api.url, &key).map_err(|error| one_line(&error))?;
         is_key_new = context.api.set_api_key(key.secret())?;
+        context.metrics.facts.set_key_source(new.key_source());
         for warning in warnings {
             tracing::warn!("{warning}");
         }

@@ -49,6 +49,7 @@ pub use self::sections::{
     AmqpSettings, ApiSettings, BreakerSettings, HaltSettings, ImportSettings, LogSettings, PaceSettings, PlanSettings,
     QueueSettings, RetrySettings, SandboxSettings, TopologyMode, WorkerSettings,
 };
+use crate::domain::KeySource;
 
 /// `config/default.toml`: every key, its default, its range and why.
 pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
@@ -91,6 +92,9 @@ pub struct Settings {
     #[serde(skip)]
     read_from: ReadFrom,
 }
+
+/// Where systemd puts the credentials of its services (systemd.exec(5)).
+const CREDENTIALS: &str = "/run/credentials";
 
 #[derive(Debug, Clone, Default)]
 struct ReadFrom {
@@ -168,6 +172,17 @@ impl Settings {
     /// Where the value of a key such as `api.url` came from. Every key has an origin; an unknown one has the defaults'.
     pub fn origin(&self, key: &str) -> &Origin {
         self.origins.get(key).unwrap_or(&Origin::Default)
+    }
+
+    /// Where [`Self::api_key`] has it from.
+    pub fn key_source(&self) -> KeySource {
+        if self.api.key_file.as_os_str().is_empty() {
+            KeySource::Variable
+        } else if self.api.key_file.starts_with(CREDENTIALS) {
+            KeySource::Credential
+        } else {
+            KeySource::File
+        }
     }
 
     /// The API key from `api.key_file` or else from the variable `PLU_API_KEY`, and what a person should be warned

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::rules::RULES;
 use super::*;
-use crate::domain::Lane;
+use crate::domain::{KeySource, Lane};
 use crate::telemetry::logging::LogFormat;
 
 /// Variables, as pairs of what follows `PLU_ONBOARD__` and a text.
@@ -133,6 +133,18 @@ fn variables_can_be_numbers_lists_and_texts() {
     assert_eq!(settings.worker.window, 300);
     assert_eq!(settings.import.lane, Lane::Signup);
     assert_eq!(settings.queue.url, QueueUrl::Local("x,y.db".into()));
+}
+
+#[test]
+fn where_the_key_is_from_decides_what_can_be_done_about_it() {
+    for (file, source) in [
+        ("", KeySource::Variable),
+        ("/run/secrets/plu_api_key", KeySource::File),
+        ("/run/credentials/plu-onboard.service/api-key", KeySource::Credential),
+    ] {
+        let (settings, _) = load("", &[("API__KEY_FILE", file)], &[]);
+        assert_eq!(settings.unwrap().key_source(), source, "{file}");
+    }
 }
 
 #[test]

@@ -74,8 +74,8 @@ pub enum AccountReason {
     WalletEmpty,
     /// 403.
     Suspended,
-    /// 404, a redirect, 405: nothing of the API is there.
-    WrongUrl,
+    /// 404, a redirect, 405 (the status): nothing of the API is there.
+    WrongUrl(u16),
     /// A 4xx that isn't JSON: something else answered.
     NotTheApi,
     /// No connection.
@@ -83,9 +83,9 @@ pub enum AccountReason {
 }
 
 impl AccountReason {
-    /// All of them.
+    /// All of them; of the statuses that speak of a wrong URL the most usual one.
     pub const ALL: [Self; 6] =
-        [Self::KeyRefused, Self::WalletEmpty, Self::Suspended, Self::WrongUrl, Self::NotTheApi, Self::Unreachable];
+        [Self::KeyRefused, Self::WalletEmpty, Self::Suspended, Self::WrongUrl(404), Self::NotTheApi, Self::Unreachable];
 
     /// Its name in logs and labels.
     pub const fn code(self) -> &'static str {
@@ -93,23 +93,54 @@ impl AccountReason {
             Self::KeyRefused => "key_refused",
             Self::WalletEmpty => "wallet_empty",
             Self::Suspended => "account_suspended",
-            Self::WrongUrl => "wrong_url",
+            Self::WrongUrl(_) => "wrong_url",
             Self::NotTheApi => "not_the_api",
             Self::Unreachable => "unreachable",
         }
     }
 
-    /// What it means and what a person can do about it.
-    pub const fn advice(self) -> &'static str {
-        match self {
-            Self::KeyRefused => {
-                "the API key is refused (401): put a valid key into the key file and send SIGHUP, or into PLU_API_KEY and start again"
+    /// What it means and what a person can do about it. What can be done about a key depends on where it is from.
+    pub fn advice(self, key: KeySource) -> String {
+        let advice = match self {
+            Self::KeyRefused => return format!("the API key is refused (401): {}", key.advice()),
+            Self::WrongUrl(status @ 300..=399) => {
+                return format!("the base URL leads elsewhere ({status}), and no redirect is followed: check api.url");
+            }
+            Self::WrongUrl(status) => {
+                return format!("nothing of the API answers at this base URL ({status}): check api.url");
             }
             Self::WalletEmpty => "the partner wallet is empty (402): top it up, and the work goes on by itself",
             Self::Suspended => "the partner account is suspended or pending (403): ask Plu",
-            Self::WrongUrl => "nothing of the API answers at this base URL (404): check api.url",
             Self::NotTheApi => "something other than the API answers, such as a proxy: check api.url and the network",
             Self::Unreachable => "the API can't be reached: check the network and api.url",
+        };
+        advice.to_owned()
+    }
+}
+
+/// Where the API key is from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum KeySource {
+    /// A file, which SIGHUP reads again.
+    #[default]
+    File,
+    /// A copy that the service manager made at the start (systemd's `LoadCredential`).
+    Credential,
+    /// The environment, which a process can't get anew.
+    Variable,
+    /// The built-in sandbox.
+    Sandbox,
+}
+
+impl KeySource {
+    const fn advice(self) -> &'static str {
+        match self {
+            Self::File => "put a valid key into the key file and send SIGHUP",
+            Self::Credential => "put a valid key where the service's credential is from, and restart the service",
+            Self::Variable => "stop it and start it again with a valid key in PLU_API_KEY",
+            Self::Sandbox => {
+                "nothing: the sandbox was told to refuse it, and the work goes on by itself when that is over"
+            }
         }
     }
 }
@@ -198,7 +229,7 @@ pub fn classify(reply: &Reply<'_>, marks: &KeyUsedMarks, now: Timestamp) -> Answ
         401 => Answer::Account(AccountReason::KeyRefused),
         402 => Answer::Account(AccountReason::WalletEmpty),
         403 => Answer::Account(AccountReason::Suspended),
-        404 | 405 | 300..=399 => Answer::Account(AccountReason::WrongUrl),
+        404 | 405 | 300..=399 => Answer::Account(AccountReason::WrongUrl(reply.status)),
         429 => Answer::Throttled { retry_after: reply.retry_after.and_then(|text| retry_after(text, now)) },
         408 | 500.. => Answer::Unknown(UnknownReason::ServerError(reply.status)),
         _ => refusal(reply, marks),
@@ -314,14 +345,30 @@ mod tests {
             (401, shaped, AccountReason::KeyRefused),
             (402, shaped, AccountReason::WalletEmpty),
             (403, "<html>blocked by the proxy</html>", AccountReason::Suspended),
-            (404, "not found", AccountReason::WrongUrl),
-            (302, "", AccountReason::WrongUrl),
-            (405, shaped, AccountReason::WrongUrl),
+            (404, "not found", AccountReason::WrongUrl(404)),
+            (302, "", AccountReason::WrongUrl(302)),
+            (405, shaped, AccountReason::WrongUrl(405)),
             (400, "<html>Bad Request</html>", AccountReason::NotTheApi),
             (418, "I am a teapot", AccountReason::NotTheApi),
         ] {
             assert_eq!(of(status, body), Answer::Account(reason), "{status} {body}");
         }
+    }
+
+    #[test]
+    fn what_can_be_done_is_said_of_the_status_that_came_and_of_the_key_that_was_sent() {
+        let says = |reason: AccountReason, key, text: &str| {
+            let advice = reason.advice(key);
+            assert!(advice.contains(text), "{advice}");
+        };
+        for (status, text) in [(404, "(404): check api.url"), (405, "(405): check api.url"), (301, "elsewhere (301)")] {
+            says(AccountReason::WrongUrl(status), KeySource::File, text);
+        }
+        says(AccountReason::KeyRefused, KeySource::File, "into the key file and send SIGHUP");
+        says(AccountReason::KeyRefused, KeySource::Credential, "restart the service");
+        says(AccountReason::KeyRefused, KeySource::Variable, "start it again with a valid key in PLU_API_KEY");
+        says(AccountReason::KeyRefused, KeySource::Sandbox, "goes on by itself");
+        assert!(!AccountReason::KeyRefused.advice(KeySource::Variable).contains("file"));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub mod trace;
 pub mod user;
 pub mod validate;
 
-pub use answer::{AccountReason, Answer};
+pub use answer::{AccountReason, Answer, KeySource};
 pub use dead_letter::DeadLetter;
 pub use event::{Event, EventType, Outcome};
 pub use field::Field;

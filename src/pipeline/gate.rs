@@ -22,6 +22,9 @@ use super::breaker::{Breaker, BreakerChanged, BreakerPolicy, Health, Ticket};
 use crate::domain::{AccountReason, Lane};
 use crate::telemetry::GateChanged;
 
+/// While it is throttled, a wait that ends so much later than the one that was told is told too.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
 /// When probes leave.
 #[derive(Debug, Clone, Copy)]
 pub struct ProbeSchedule {
@@ -72,6 +75,8 @@ struct State {
     throttled_until: Option<Instant>,
     /// Throttled answers without advice since the last other answer.
     throttled_in_a_row: u32,
+    /// Until when it was told to be throttled; `None`: it is told that it isn't.
+    told_until: Option<Instant>,
     pause: Option<Pause>,
     breaker: Breaker,
     is_halted: bool,
@@ -103,6 +108,7 @@ impl Gate {
             openings: 0,
             throttled_until: None,
             throttled_in_a_row: 0,
+            told_until: None,
             pause: None,
             breaker: Breaker::new(breaker, Instant::now()),
             is_halted: false,
@@ -182,8 +188,9 @@ impl Gate {
     }
 
     /// Nobody sends for as long as the partner advises; without advice, for as long as `backoff` says of the number of
-    /// such answers in a row. Answers to requests that left before the first of them count once. Returns the wait.
-    pub fn throttle(&self, advice: Option<Duration>, backoff: impl FnOnce(u32) -> Duration) -> Duration {
+    /// such answers in a row. Answers to requests that left before the first of them count once. Returns the wait, where
+    /// it is news.
+    pub fn throttle(&self, advice: Option<Duration>, backoff: impl FnOnce(u32) -> Duration) -> Option<Duration> {
         let now = Instant::now();
         let mut state = self.lock();
         let is_throttled = state.throttled_until.is_some_and(|until| until > now);
@@ -197,7 +204,11 @@ impl Gate {
         };
         let until = now + wait;
         state.throttled_until = Some(state.throttled_until.map_or(until, |other| other.max(until)));
-        wait
+        let is_news = state.told_until.is_none_or(|told| until > told + TELL_AGAIN);
+        is_news.then(|| {
+            state.told_until = Some(until);
+            wait
+        })
     }
 
     /// Holds bulk jobs back until [`Self::go_on`].
@@ -232,6 +243,13 @@ impl State {
     fn holds(&self, request: Request) -> bool {
         self.is_halted && request == Request::Create(Lane::Bulk)
     }
+
+    /// A request was answered: the wait is over, if no later one was asked for.
+    fn answered(&mut self) -> Option<GateChanged> {
+        self.throttled_in_a_row = 0;
+        let is_over = self.throttled_until.is_none_or(|until| until <= Instant::now());
+        self.told_until.take_if(|_| is_over).map(|_| GateChanged::Unthrottled)
+    }
 }
 
 impl Pass<'_> {
@@ -257,19 +275,19 @@ impl Pass<'_> {
 
     /// The answer was about a job: the account is well, and so is the API, unless it took too long.
     pub fn answered(mut self, is_slow: bool) -> Option<GateChanged> {
-        self.gate.lock().throttled_in_a_row = 0;
+        let unthrottled = self.gate.lock().answered();
         let changed = self.health(if is_slow { Health::Bad } else { Health::Good });
-        self.opened().or(changed)
+        self.opened().or(changed).or(unthrottled)
     }
 
     /// A page of the list came. That the list can be read proves that the API is there, not that creations are welcome.
     pub fn page_came(self) -> Option<GateChanged> {
         let mut state = self.gate.lock();
-        state.throttled_in_a_row = 0;
+        let unthrottled = state.answered();
         let is_unreachable = state.pause.as_ref().is_some_and(|pause| pause.reason == AccountReason::Unreachable);
         drop(state);
         // Dropping a probe leaves the next one to a creation.
-        if is_unreachable { self.answered(false) } else { None }
+        if is_unreachable { self.answered(false) } else { unthrottled }
     }
 
     /// The answer asked for patience: the account is well, and in a hurry.
@@ -333,6 +351,8 @@ impl Pass<'_> {
         let probe_at = (!probe_on_its_way).then(|| Instant::now() + wait);
         let still_hurries = !was_probe && state.pause.as_ref().is_some_and(|pause| pause.hurries);
         state.pause = Some(Pause { reason, interval, probe_at, hurries: still_hurries });
+        // The end of the pause is told instead.
+        state.told_until = None;
         drop(state);
         self.gate.changed.notify_waiters();
         is_news.then_some(GateChanged::Paused(reason))

@@ -54,10 +54,10 @@ impl Hours {
         Some(Timestamp::from_unix_ms(opening.timestamp().as_millisecond()))
     }
 
-    /// A moment as people there read it: `08:00`.
+    /// A moment as people there read it, with their zone for those who are elsewhere: `2026-11-24 08:00 Europe/Berlin`.
     pub fn local(&self, at: Timestamp) -> String {
         let local = Moment::from_millisecond(at.unix_ms()).unwrap_or_default().to_zoned(self.zone.clone());
-        format!("{:02}:{:02}", local.hour(), local.minute())
+        local.strftime("%Y-%m-%d %H:%M %:Q").to_string()
     }
 
     /// The share of a day that it is.
@@ -126,6 +126,18 @@ mod tests {
             ("02:30-20:00", "Europe/Berlin", "2026-03-29T00:30:00Z", Some("2026-03-29T01:30:00.000Z")),
         ] {
             assert_eq!(opens(hours, zone, now).as_deref(), expected, "{hours} {zone} {now}");
+        }
+    }
+
+    #[test]
+    fn a_moment_is_told_with_its_date_and_zone() {
+        for (zone, expected) in [
+            ("UTC", "2026-11-23 23:30 UTC"),
+            ("Europe/Berlin", "2026-11-24 00:30 Europe/Berlin"),
+            ("-05:30", "2026-11-23 18:00 -05:30"),
+        ] {
+            let hours = Hours::parse("08:00-20:00", zone).unwrap().unwrap();
+            assert_eq!(hours.local(at("2026-11-23T23:30:00Z")), expected);
         }
     }
 

@@ -228,11 +228,11 @@ async fn read_page<A: PartnerApi + UserList>(context: &Context<A>, skip: u64) ->
             }
             Err(ListError::Account(reason)) => pass.refused(reason),
             Err(ListError::Throttled(advice)) => {
-                let wait = context.gate.throttle(advice, |n| context.delay_before_attempt(n));
+                let news = context.gate.throttle(advice, |n| context.delay_before_attempt(n));
                 if advice.is_none() {
                     context.pace.throttled();
                 }
-                Throttled { wait, advised: advice.is_some() }.emit(&context.metrics);
+                Throttled { news, advised: advice.is_some() }.emit(&context.metrics);
                 pass.throttled()
             }
             Err(ListError::Failed(reason)) => {

@@ -76,7 +76,7 @@ pub enum Held {
     Hours {
         /// When they begin.
         until: Timestamp,
-        /// The same as people read it where the hours are set: `08:00`.
+        /// The same as people read it where the hours are set, with date and zone.
         local: String,
     },
     /// The day's users have been created.

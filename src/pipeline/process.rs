@@ -257,11 +257,11 @@ where
     let transition = match &step {
         Step::Pause(reason) => pass.refused(*reason),
         Step::Throttle(advice) => {
-            let wait = context.gate.throttle(*advice, |n| context.delay_before_attempt(n));
+            let news = context.gate.throttle(*advice, |n| context.delay_before_attempt(n));
             if advice.is_none() {
                 context.pace.throttled();
             }
-            Throttled { wait, advised: advice.is_some() }.emit(&context.metrics);
+            Throttled { news, advised: advice.is_some() }.emit(&context.metrics);
             pass.throttled()
         }
         _ if is_lost => pass.unanswered(),

@@ -1,6 +1,7 @@
 //! The notable events.
 
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
@@ -169,8 +170,8 @@ impl RetryScheduled<'_> {
 /// The partner asked for patience.
 #[derive(Debug)]
 pub struct Throttled {
-    /// Nobody sends for this long.
-    pub wait: Duration,
+    /// Nobody sends for this long; `None`: that was told already.
+    pub news: Option<Duration>,
     /// Whether the partner said how long.
     pub advised: bool,
 }
@@ -179,11 +180,9 @@ impl Throttled {
     /// Log line and metric.
     pub fn emit(self, metrics: &Metrics) {
         metrics.retries.with_label_values(&["throttled"]).inc();
-        if self.wait.is_zero() && !self.advised {
-            // An answer of the same moment as one that was told already.
-            return;
+        if let Some(wait) = self.news {
+            info!(wait_ms = wait.as_millis(), advised = self.advised, "the API asks for patience (429)");
         }
-        info!(wait_ms = self.wait.as_millis(), advised = self.advised, "the API asks for patience (429)");
     }
 }
 
@@ -218,6 +217,8 @@ pub enum GateChanged {
     },
     /// The circuit breaker closed.
     Mended,
+    /// After a 429 a request was answered again.
+    Unthrottled,
 }
 
 impl GateChanged {
@@ -226,7 +227,11 @@ impl GateChanged {
         match self {
             Self::Paused(reason) => {
                 metrics.paused.with_label_values(&[reason.code()]).inc();
-                warn!(reason = reason.code(), "paused, every job is kept: {}", reason.advice());
+                warn!(
+                    reason = reason.code(),
+                    "paused, every job is kept: {}",
+                    reason.advice(metrics.facts.key_source())
+                );
             }
             Self::Opened => {
                 metrics.breaker_open.set(0);
@@ -244,6 +249,7 @@ impl GateChanged {
                 metrics.breaker_open.set(0);
                 info!(target: NEWS_TARGET, "the API answers again: going on");
             }
+            Self::Unthrottled => info!("the API takes requests again after a 429: going on"),
         }
     }
 }
@@ -515,6 +521,27 @@ impl CacheLost<'_> {
     /// Log line.
     pub fn emit(self) {
         warn!(error = %self.error, "a temporary file can't be used: users are looked up without remembering others");
+    }
+}
+
+/// The events file holds what the queue doesn't, and was not written over.
+#[derive(Debug)]
+pub struct EventsFileSetAside<'a> {
+    /// What was its name, and is that of the new file.
+    pub file: &'a Path,
+    /// Its name now.
+    pub aside: &'a Path,
+}
+
+impl EventsFileSetAside<'_> {
+    /// Log line.
+    pub fn emit(self) {
+        warn!(
+            file = %self.file.display(),
+            aside = %self.aside.display(),
+            "the events file holds events that the queue doesn't know, as after restoring a copy of the queue: set aside, a \
+             new file is begun"
+        );
     }
 }
 

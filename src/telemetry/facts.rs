@@ -1,9 +1,9 @@
-//! What no number tells: why a connection is down, and which errors came last.
+//! What no number tells: why a connection is down, which errors came last, and where the API key is from.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::domain::Timestamp;
 use crate::domain::answer::looks_like_a_code;
+use crate::domain::{KeySource, Timestamp};
 
 /// Most codes that are remembered. The least recent one makes room.
 const CODES_MAX: usize = 16;
@@ -58,6 +58,7 @@ struct Inner {
     links: [Link; 2],
     /// What alarm the broker has, as it says on a connection.
     blocked: [Option<String>; 2],
+    key_source: KeySource,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -87,6 +88,16 @@ impl Facts {
     /// The errors, the most recent first.
     pub fn errors(&self) -> Vec<ErrorSeen> {
         self.lock().errors.iter().rev().cloned().collect()
+    }
+
+    /// Where the API key in use is from.
+    pub fn set_key_source(&self, source: KeySource) {
+        self.lock().key_source = source;
+    }
+
+    /// Where the API key in use is from.
+    pub fn key_source(&self) -> KeySource {
+        self.lock().key_source
     }
 
     /// A connection is up, or down for a reason. Returns whether it is up again.

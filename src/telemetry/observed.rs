@@ -161,8 +161,9 @@ impl Observed {
         for each in GateWord::ALL {
             self.gate.with_label_values(&[each.name()]).set(i64::from(each == word));
         }
-        for reason in AccountReason::ALL {
-            self.paused.with_label_values(&[reason.code()]).set(i64::from(paused == Some(reason)));
+        let paused = paused.map(AccountReason::code);
+        for code in AccountReason::ALL.map(AccountReason::code) {
+            self.paused.with_label_values(&[code]).set(i64::from(paused == Some(code)));
         }
         self.paused.with_label_values(&["halted"]).set(i64::from(word == GateWord::Halted));
     }

@@ -166,6 +166,18 @@ fn whatever_stops_a_worker_waits_for_longer_than_it_takes_to_finish() {
 }
 
 #[test]
+fn wherever_the_root_is_read_only_look_ups_may_remember_a_long_list_in_a_temporary_file() {
+    for (file, read_only, temporary) in [
+        ("deploy/compose.yaml", "read_only: true", "tmpfs: [\"/tmp:"),
+        ("deploy/kubernetes/deployment.yaml", "readOnlyRootFilesystem: true", "mountPath: /tmp}"),
+        ("deploy/systemd/plu-onboard.service", "ProtectSystem=strict", "PrivateTmp=yes"),
+    ] {
+        let text = read(file);
+        assert!(text.contains(read_only) && text.contains(temporary), "{file}");
+    }
+}
+
+#[test]
 fn every_file_that_compose_mounts_is_there() {
     for line in read("deploy/compose.yaml").lines() {
         let Some((_, file)) = line.split_once("{file: ./") else { continue };
@@ -302,12 +314,17 @@ fn health_tells_by_its_status_whether_a_worker_answers() {
     let address = free_address();
     let health = |page: &str| place.program(&format!("health --url http://{address}/{page}"));
     health("healthz").ends_with(1).said(&["nothing answers", "--listen"]);
-    let arguments = format!("worker --sandbox --queue local:q.db --listen {address}");
+    let arguments = format!("worker --sandbox --fault 402=100% --queue local:q.db --listen {address}");
     let mut worker = place.program(&arguments).start();
     worker.until("it listens", || TcpStream::connect(address).is_ok());
     // A proxy of the environment is for the partner, not for this.
     health("healthz").env("HTTP_PROXY", "http://127.0.0.1:9").ends_with(0).said(&["200"]);
     health("no-such-page").ends_with(1).said(&["404"]);
+    // It lives while it stands still, and says why.
+    worker.says("the partner wallet is empty (402)");
+    let words = ["503 Service Unavailable", "paused (wallet_empty) since 2", "What to do: top it up"];
+    health("healthz").ends_with(0).said(&words);
+    health("readyz").ends_with(1).said(&words);
     worker.signal("TERM");
     worker.ends_with(0);
 }

@@ -169,4 +169,32 @@ fn a_worker_that_is_killed_and_started_again_creates_nobody_twice() {
     let stats = partner.stats().model;
     assert_eq!((stats.users, stats.created), (900, 900), "{stats:?}");
     assert!(place.results("out").events().iter().all(|event| event["type"] == "user.created"));
+    assert_eq!(fs::read_dir(place.path("out")).unwrap().count(), 1, "a crash leaves no other file behind");
+}
+
+#[test]
+fn after_a_restored_backup_no_event_is_written_over() {
+    let partner = partner();
+    let place = Place::with("first.csv", customers(0..20));
+    place.write("second.csv", customers(20..50));
+    let start = || worker(&place, &partner, "--rate 0").start();
+    import(&place, "first.csv").ends_with(0);
+    stop_after(start(), &place, 20);
+    fs::copy(place.path("q.db"), place.path("backup.db")).unwrap();
+    import(&place, "second.csv").ends_with(0);
+    stop_after(start(), &place, 50);
+    let before = place.read("out/results.ndjson");
+
+    fs::copy(place.path("backup.db"), place.path("q.db")).unwrap();
+    import(&place, "second.csv").ends_with(0).said(&["put on q.db: 30"]);
+    let mut restored = start();
+    restored.says("set aside, a new file is begun");
+    stop_after(restored, &place, 30);
+    assert_eq!(place.read("out/results.ndjson.aside-1"), before);
+    let stats = partner.stats().model;
+    assert_eq!((stats.users, stats.created), (50, 50), "{stats:?}");
+    let mut again = start();
+    again.says("working until told to stop");
+    stop_after(again, &place, 30);
+    assert_eq!(fs::read_dir(place.path("out")).unwrap().count(), 2, "the next start has nothing to set aside");
 }

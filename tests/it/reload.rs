@@ -24,7 +24,7 @@ fn sighup_reads_the_key_again_and_a_run_goes_on_at_once() {
         .set("worker.probe_initial_s", "3600")
         .set("worker.probe_max_s", "3600")
         .start();
-    running.says("paused, every job is kept: the API key is refused (401)");
+    running.says("paused, every job is kept: the API key is refused (401): put a valid key into the key file");
     // Refused: nothing changes, and no probe leaves.
     let requests = partner.requests();
     place.write("plu.key", "two words");

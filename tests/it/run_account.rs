@@ -38,7 +38,8 @@ fn a_key_revoked_in_the_middle_pauses_the_run_which_goes_on_by_itself() {
     let mut running = run(&place, &partner.url()).start();
     running.until("some users", || partner.stats().model.created >= 50);
     partner.set_account(AccountState::KeyRevoked);
-    running.says("paused, every job is kept: the API key is refused (401)");
+    running
+        .says("paused, every job is kept: the API key is refused (401): stop it and start it again with a valid key");
     let (created, refused) = (partner.stats().model.created, partner.stats().model.unauthorized);
     // Two probes later nothing has changed, and nothing else was sent.
     running.until("two probes", || partner.stats().model.unauthorized >= refused + 2);
@@ -48,6 +49,16 @@ fn a_key_revoked_in_the_middle_pauses_the_run_which_goes_on_by_itself() {
     partner.set_account(AccountState::Ok);
     running.ends_with(0).said(&["every row is accounted for"]);
     assert_nobody_was_blamed(&place, &partner);
+}
+
+#[test]
+fn a_rehearsal_does_not_advise_to_mend_a_key_that_nobody_gave() {
+    let place = Place::with("people.csv", customers(0..20));
+    let running = place.program("run people.csv --sandbox --rate 0 --fault 401=1..3").without_key();
+    running
+        .set("worker.probe_initial_s", "1")
+        .ends_with(0)
+        .said(&["the API key is refused (401): nothing: the sandbox was told to", "the account answers again"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use plu_onboard::clock::Clock;
+use plu_onboard::domain::Timestamp;
 use plu_onboard::sandbox::{AccountState, SandboxConfig};
 
 use crate::support::{Broker, Browser, Partner, Place, Running, customers, get, jobs, nth};
@@ -115,9 +116,11 @@ fn whatever_keeps_jobs_waiting_is_said_in_words_with_what_to_do() {
     let hour = |later: i64| (Clock::System.now().unix_ms() / 3_600_000 + later).rem_euclid(24);
     let hours = format!("{:02}:00-{:02}:00", hour(5), hour(6));
     let mut night = worker("night", "--sandbox").set("pace.active_hours", &hours).start();
-    let message = format!("Bulk waits until {:02}:00: outside of the active hours", hour(5));
+    let opens = Timestamp::from_unix_ms((Clock::System.now().unix_ms() / 3_600_000 + 5) * 3_600_000).to_string();
+    let message = format!("Bulk waits until {} UTC: outside of the active hours", opens[..16].replace('T', " "));
     looks(&browser, &mut night, "hours", 200, ["held (active_hours)", &message, "set pace.active_hours"]);
     browser.until("since", ", until ");
+    browser.until("live", "UTC");
     let metrics = get(&night.serves(), "/metrics").body;
     assert!(metrics.contains("plu_onboard_bulk_held{reason=\"active_hours\"} 1\n"), "{metrics}");
     assert!(metrics.contains("plu_onboard_bulk_held{reason=\"per_day\"} 0\n"), "{metrics}");

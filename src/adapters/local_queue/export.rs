@@ -4,13 +4,17 @@
 //! it, and notes from time to time, once the file is on the disk, how far it got. After a crash the file is cut
 //! back to what was noted and goes on from there, so that each event stands in it once.
 //!
+//! **Invariant:** what is cut off is written again. A crash leaves behind the note only what the queue exports next, to
+//! the byte. A file that goes on in any other way holds events that nobody else may have: the queue was restored from a
+//! copy, or the file is another one. It is set aside whole, and a new one is begun.
+//!
 //! The file may be rotated at any time. It is opened for appending and only whole lines are written, so that one
 //! which is cut to nothing while it is open (logrotate's `copytruncate`) begins with the next event, and what is
 //! noted of it is its real length. After a crash between such a cut and the next note, at most the events since
 //! the last note stand twice: in the file and in what was copied from it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -21,6 +25,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::open::LocalQueueError;
 use super::report::events_after;
+use crate::telemetry::EventsFileSetAside;
 
 /// Events read from the queue at once.
 const EVENTS_PER_READ: usize = 512;
@@ -127,14 +132,18 @@ impl Export {
             })
             .optional()
             .map_err(|error| LocalQueueError::from_sqlite(queue, &error))?;
-        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(io)?;
+        let mut file = open_file(path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
-        let (finished, keep) = match noted {
-            // Shorter than noted: somebody cut it or moved it away, to rotate or to read it. Longer: it may still be
-            // another file than the one the note is about, so it is never cut within a line.
-            Some((finished, bytes)) => (finished, whole_lines(&mut file, bytes.min(length)).map_err(io)?),
-            None => (0, whole_lines(&mut file, length).map_err(io)?),
-        };
+        // Shorter than noted: somebody cut it or moved it away, to rotate or to read it.
+        let (finished, bytes) = noted.map_or((0, length), |(finished, bytes)| (finished, bytes.min(length)));
+        let mut keep = whole_lines(&mut file, bytes).map_err(io)?;
+        file.seek(SeekFrom::Start(keep)).map_err(io)?;
+        if !goes_on_like(&connection, queue, finished, &mut BufReader::new(&file), path)? {
+            let aside = set_aside(path).map_err(io)?;
+            EventsFileSetAside { file: path, aside: &aside }.emit();
+            file = open_file(path).map_err(io)?;
+            keep = 0;
+        }
         file.set_len(keep).and_then(|()| file.seek(SeekFrom::End(0))).map_err(io)?;
         let mut export = Self {
             connection,
@@ -221,6 +230,54 @@ impl Export {
 /// The file's absolute name: the working folder may be another one next time.
 fn name(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
+}
+
+fn open_file(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+}
+
+/// Whether all that is left of the file, torn or not, is what the queue exports after its `finished`-th event.
+fn goes_on_like(
+    connection: &Connection,
+    queue: &Path,
+    mut finished: i64,
+    rest: &mut impl BufRead,
+    path: &Path,
+) -> Result<bool, ExportError> {
+    let io = |source| ExportError::File { path: path.to_owned(), source };
+    loop {
+        let events = events_after(connection, queue, finished, EVENTS_PER_READ)?;
+        let Some((last, _)) = events.last() else { return Ok(rest.fill_buf().map_err(io)?.is_empty()) };
+        finished = *last;
+        for (_, event) in events {
+            let line = event + "\n";
+            let mut read = Vec::with_capacity(line.len());
+            rest.take(line.len() as u64).read_to_end(&mut read).map_err(io)?;
+            if !line.as_bytes().starts_with(&read) {
+                return Ok(false);
+            }
+            if read.len() < line.len() {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+/// Gives the file a name that nothing has yet, beside its old one. Log rotation counts in other names, and `purge` knows
+/// these.
+fn set_aside(path: &Path) -> std::io::Result<PathBuf> {
+    for number in 1_u32.. {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(format!(".aside-{number}"));
+        let aside = PathBuf::from(aside);
+        // Renaming replaces whatever has the name, so the name is taken first.
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside) {
+            Ok(_) => return std::fs::rename(path, &aside).map(|()| aside),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(std::io::ErrorKind::AlreadyExists.into())
 }
 
 /// The length of the file up to the end of its last whole line: a line that a crash tore is written again.

@@ -1,5 +1,6 @@
 //! The queue as its users see it: what was put in comes out, once, whatever dies in between.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -369,18 +370,54 @@ async fn the_events_file_holds_each_event_once_through_crashes_and_rotation() {
     assert_eq!(emails(), ["a@example.com"]);
     // A crash before the first note of a new life.
     queue.connection().execute("UPDATE exports SET finished = 0, bytes = 0", []).unwrap();
-    drop(start());
+    start().finish().unwrap();
     assert_eq!(emails(), ["a@example.com"]);
     // A crash after writing and before noting: the lines beyond the note are written again, not doubled.
-    let noted = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, format!("{noted}{noted}{{\"torn")).unwrap();
+    let noted = std::fs::metadata(&file).unwrap().len();
     finish_one().await;
+    queue.connection().execute("UPDATE exports SET finished = 1, bytes = ?1", [noted]).unwrap();
+    let whole = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, &whole[..whole.len() - 9]).unwrap();
+    start().finish().unwrap();
     assert_eq!(emails(), ["a@example.com", "b@example.com"]);
+    assert!(!file.with_file_name("results.ndjson.aside-1").exists(), "litter");
     // Moved away: it goes on in a new file.
     std::fs::remove_file(&file).unwrap();
     finish_one().await;
     assert_eq!(emails(), ["c@example.com"]);
     assert_eq!(failures.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_events_file_with_what_the_queue_does_not_know_is_set_aside_and_nothing_is_written_over() {
+    let queue = Queue::new();
+    queue.import(&THREE);
+    let file = queue.path.with_file_name("results.ndjson");
+    let exporter = || Exporter::start(queue.connection(), &queue.path, &file, || {}).unwrap();
+    let running = exporter();
+    let store = Store::start(queue.connection(), &queue.path, running.waker()).unwrap();
+    let delivery = source(&store).receive().await.unwrap().unwrap();
+    let event = event(&delivery, created());
+    delivery.handle.finish(event).await.unwrap();
+    drop(store);
+    running.finish().unwrap();
+    let known = std::fs::read_to_string(&file).unwrap();
+    // What the queue exports next, what it knows from before, and what it doesn't know: whole and torn.
+    let noted = "UPDATE exports SET finished = 0, bytes = 0";
+    for (number, surplus) in
+        [known.clone(), "{\"of\":\"another life\"}\n".to_owned(), "{\"torn".to_owned()].iter().enumerate()
+    {
+        let text = format!("{known}{surplus}");
+        std::fs::write(&file, &text).unwrap();
+        queue.connection().execute(noted, []).unwrap();
+        exporter().finish().unwrap();
+        let aside = file.with_file_name(format!("results.ndjson.aside-{}", number + 1));
+        assert_eq!(std::fs::read_to_string(&aside).unwrap(), text);
+        assert_eq!(aside.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), known, "the new file goes on behind the note");
+    }
+    exporter().finish().unwrap();
+    assert_eq!(std::fs::read_dir(file.parent().unwrap()).unwrap().count(), 5, "files beside the queue");
 }
 
 #[tokio::test(start_paused = true)]

@@ -148,7 +148,7 @@ async fn a_redirect_is_not_followed() {
     let location = format!("location: {elsewhere}\r\n");
     let (url, _requests) =
         server(move |stream, _| stream.write_all(reply("307 Moved", &location, "").as_bytes()).unwrap());
-    assert_eq!(create(url).await, Answer::Account(AccountReason::WrongUrl));
+    assert_eq!(create(url).await, Answer::Account(AccountReason::WrongUrl(307)));
     assert!(elsewhere_requests.try_recv().is_err());
 }
 

@@ -5,7 +5,7 @@
 
 use tokio::time::Instant;
 
-use crate::domain::{AccountReason, Timestamp};
+use crate::domain::{AccountReason, KeySource, Timestamp};
 use crate::pipeline::gate::GateState;
 use crate::pipeline::pace::Held;
 use crate::telemetry::status::Standing;
@@ -99,7 +99,7 @@ impl Condition {
         matches!(self, Self::Throttled(_) | Self::Held(_) | Self::Waiting(_) | Self::Working)
     }
 
-    fn message(&self) -> String {
+    fn message(&self, key: KeySource) -> String {
         match self {
             Self::Stopping => "Stopping: what is on its way is finished, the rest stays on the queue".to_owned(),
             Self::Disconnected(BrokerConnection::Consumer, _) => {
@@ -109,7 +109,7 @@ impl Condition {
                 "No connection to the broker: outcomes wait to be published".to_owned()
             }
             Self::BrokerAlarm(_) => "The broker has an alarm: outcomes wait to be published".to_owned(),
-            Self::Paused(reason) => format!("Paused: {}", split(*reason).0),
+            Self::Paused(reason) => format!("Paused: {}", split(*reason, key).0),
             Self::Halted => "Halted: the outcomes are not what was planned".to_owned(),
             Self::Broken => "The API is down or slow: only a few trials are sent".to_owned(),
             Self::Throttled(_) => "The API asks for patience: going on by itself".to_owned(),
@@ -121,11 +121,11 @@ impl Condition {
         }
     }
 
-    fn advice(&self) -> Option<String> {
+    fn advice(&self, key: KeySource) -> Option<String> {
         match self {
             Self::Disconnected(_, why) => Some(format!("it is tried again by itself: {why}")),
             Self::BrokerAlarm(why) => Some(format!("free memory or disk on the broker ({why}): it goes on by itself")),
-            Self::Paused(reason) => Some(split(*reason).1.to_owned()),
+            Self::Paused(reason) => Some(split(*reason, key).1),
             Self::Halted => Some(
                 "look at the last outcomes in the log. If they are all right, send SIGHUP to go on, or start it with --yes so \
                  that it doesn't halt again. Signups go on meanwhile"
@@ -141,8 +141,8 @@ impl Condition {
         }
     }
 
-    /// For people and machines.
-    pub fn standing(&self, since: Timestamp) -> Standing {
+    /// For people and machines; `key`: where the API key is from.
+    pub fn standing(&self, since: Timestamp, key: KeySource) -> Standing {
         Standing {
             ready: self.is_ready(),
             state: self.state(),
@@ -152,16 +152,17 @@ impl Condition {
                 Self::Held(held) => Some(held.until()),
                 _ => None,
             },
-            message: self.message(),
-            advice: self.advice(),
+            message: self.message(key),
+            advice: self.advice(key),
         }
     }
 }
 
 /// What a reason means, and what to do about it.
-fn split(reason: AccountReason) -> (&'static str, &'static str) {
-    let advice = reason.advice();
-    advice.split_once(": ").unwrap_or((advice, advice))
+fn split(reason: AccountReason, key: KeySource) -> (String, String) {
+    let advice = reason.advice(key);
+    let (meaning, advice) = advice.split_once(": ").unwrap_or((&advice, &advice));
+    (meaning.to_owned(), advice.to_owned())
 }
 
 #[cfg(test)]
@@ -198,13 +199,14 @@ mod tests {
     fn whatever_keeps_it_from_working_has_a_code_and_says_what_to_do() {
         let since = Timestamp::from_unix_ms(0);
         for reason in AccountReason::ALL {
-            let standing = Condition::Paused(reason).standing(since);
+            let standing = Condition::Paused(reason).standing(since, KeySource::Variable);
             assert_eq!(standing.reason, Some(reason.code()));
             let whole = format!("{}: {}", standing.message, standing.advice.unwrap());
-            assert_eq!(whole, format!("Paused: {}", reason.advice()));
+            assert_eq!(whole, format!("Paused: {}", reason.advice(KeySource::Variable)));
             assert!(!standing.ready);
         }
-        let broken = Condition::Disconnected(BrokerConnection::Consumer, "no answer".to_owned()).standing(since);
+        let broken = Condition::Disconnected(BrokerConnection::Consumer, "no answer".to_owned())
+            .standing(since, KeySource::Variable);
         assert_eq!(broken.reason, Some("broker_consumer_down"));
         assert_eq!(broken.advice.unwrap(), "it is tried again by itself: no answer");
     }

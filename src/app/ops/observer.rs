@@ -51,7 +51,7 @@ impl<A: Send + Sync + 'static> Observer<A> {
         if (state, reason) != (condition.state(), condition.reason()) {
             seen.standing = (condition.state(), condition.reason(), Clock::System.now());
         }
-        condition.standing(seen.standing.2)
+        condition.standing(seen.standing.2, metrics.facts.key_source())
     }
 
     /// Whether bulk is held for more than a moment: requests on their way may fill a day and create nobody.

@@ -119,7 +119,7 @@
     document.querySelector(".state").classList.toggle("stands", !standing.ready);
     document.title = `${standing.state} · plu-onboard`;
     say("version", now.version);
-    say("at", clock(now.at));
+    say("at", new Date(now.at).toLocaleTimeString("en-GB", { timeZoneName: "short" }));
     say("mark", MARKS[standing.state] || "●");
     say("state", standing.reason && standing.reason !== standing.state ? `${standing.state} (${standing.reason})` : standing.state);
     say("since", `since ${when(standing.since)}${standing.until ? `, until ${when(standing.until)}` : ""}`);

@@ -64,15 +64,38 @@ async fn without_advice_each_throttled_answer_in_a_row_waits_longer() {
     let backoff = |n: u32| Duration::from_secs(u64::from(n));
     for seconds in [1, 2, 3] {
         let (pass, _) = waits(&gate).await;
-        assert_eq!(gate.throttle(None, backoff), Duration::from_secs(seconds));
+        let told = gate.throttle(None, backoff);
+        assert_eq!(told, (seconds == 1).then_some(Duration::from_secs(1)), "told once");
         // Another request of the same moment.
-        assert_eq!(gate.throttle(None, backoff), Duration::ZERO);
+        assert_eq!(gate.throttle(None, backoff), None);
         let _ = pass.throttled();
+        let (next, waited) = waits(&gate).await;
+        drop(next);
+        assert_eq!(waited, Duration::from_secs(seconds));
     }
-    let (pass, waited) = waits(&gate).await;
-    assert_eq!(waited, Duration::from_secs(3));
+    let (pass, _) = waits(&gate).await;
     let _ = pass.answered(false);
-    assert_eq!(gate.throttle(None, backoff), Duration::from_secs(1));
+    assert_eq!(gate.throttle(None, backoff), Some(Duration::from_secs(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_it_is_throttled_is_told_when_it_begins_when_it_takes_much_longer_and_when_it_ends() {
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+    let never = |_| -> Duration { unreachable!("there is advice") };
+    let throttle = |seconds| gate.throttle(Some(Duration::from_secs(seconds)), never).map(|wait| wait.as_secs());
+    let [first, second, late] = [gate.pass(BULK).await, gate.pass(BULK).await, gate.pass(BULK).await];
+    assert_eq!((throttle(5), throttle(6), throttle(70)), (Some(5), None, Some(70)));
+    drop((first, second));
+    assert_eq!(late.answered(false), None, "it left before");
+    assert_eq!(waits(&gate).await.1, Duration::from_secs(70));
+    assert_eq!(throttle(5), None, "it isn't over before a request was answered");
+    assert_eq!(gate.pass(Request::Read).await.page_came(), Some(GateChanged::Unthrottled));
+    assert_eq!(gate.pass(BULK).await.answered(false), None);
+    // A pause tells its own end.
+    assert_eq!(throttle(1), Some(1));
+    let _ = gate.pass(BULK).await.refused(AccountReason::KeyRefused);
+    assert_eq!(gate.pass(BULK).await.answered(false), Some(GateChanged::Opened));
+    assert_eq!(gate.pass(BULK).await.answered(false), None);
 }
 
 #[tokio::test(start_paused = true)]
