@@ -39,6 +39,39 @@ async fn answers_that_were_on_their_way_neither_open_nor_prolong_a_pause() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_page_among_good_answers_holds_everybody_up_for_a_moment_and_is_not_told() {
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+    let (late, later) = (gate.pass(BULK).await, gate.pass(BULK).await);
+    assert_eq!(gate.pass(BULK).await.refused(AccountReason::NotTheApi), None);
+    assert_eq!(late.refused(AccountReason::NotTheApi), None);
+    assert_eq!(gate.state(), GateState::Open);
+    let (probe, waited) = waits(&gate).await;
+    assert_eq!(waited, PROBE_AFTER_PAGE);
+    assert_eq!(probe.answered(false), None);
+    assert_eq!((waits(&gate).await.1, gate.openings()), (Duration::ZERO, 1));
+    // What is certain isn't kept back for it, and goes by the schedule.
+    assert_eq!(gate.pass(BULK).await.refused(AccountReason::NotTheApi), None);
+    let revoked = later.refused(AccountReason::KeyRefused);
+    assert_eq!(revoked, Some(GateChanged::Paused(AccountReason::KeyRefused)));
+    assert_eq!(waits(&gate).await.1, SCHEDULE.initial);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_and_then_another_for_the_probe_are_a_pause_with_growing_intervals() {
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+    let _ = gate.pass(BULK).await.refused(AccountReason::NotTheApi);
+    let mut told = Vec::new();
+    for ms in [250, 500, 1_000, 2_000, 4_000, 7_000, 7_000] {
+        let (probe, waited) = waits(&gate).await;
+        assert_eq!(waited, Duration::from_millis(ms));
+        told.extend(probe.refused(AccountReason::NotTheApi));
+        assert_eq!(gate.state(), GateState::Paused(AccountReason::NotTheApi));
+    }
+    assert_eq!(told, [GateChanged::Paused(AccountReason::NotTheApi)]);
+    assert_eq!(waits(&gate).await.0.answered(false), Some(GateChanged::Opened));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_probe_that_is_dropped_is_sent_by_the_next_in_line() {
     let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
     let _ = gate.pass(BULK).await.refused(AccountReason::Suspended);
