@@ -478,9 +478,23 @@ async fn an_outage_uses_up_nobodys_attempts_once_the_breaker_is_open() {
         "{outcomes:?}"
     );
     let sent = partner.sent();
-    // Twenty prove that it is down. Then a few trials, at 5 s, 10 s later, 20 s later, ...
+    // Five in a row prove that it is down. Then a few trials, at 5 s, 10 s later, 20 s later, ...
     let quiet: Vec<u64> = sent.windows(2).map(|pair| (pair[1].0 - pair[0].0).as_secs()).filter(|s| *s >= 5).collect();
     assert_eq!(quiet[..4], [5, 10, 20, 40]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_uses_up_nobodys_attempts_in_a_short_queue_either() {
+    for jobs in [1, 2, 3] {
+        // Hours of it: each attempt comes later than the one before.
+        let partner = Partner::answering(vec![lost(); 200]);
+        let mut bench = Bench::new(&partner).with_many(jobs);
+        bench.policy.limits.attempts_max = 8;
+        assert_eq!(bench.work().await, Ended::Drained);
+        let outcomes = bench.outcomes();
+        let is_well = |(outcome, attempts): &(EventType, u32)| *outcome == EventType::Created && *attempts <= 6;
+        assert!(outcomes.len() == jobs && outcomes.iter().all(is_well), "{outcomes:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
