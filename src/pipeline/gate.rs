@@ -69,6 +69,8 @@ struct Pause {
     probe_at: Option<Instant>,
     /// Somebody said to go on while a probe was on its way: the next one follows at once.
     hurries: bool,
+    /// Somebody said to go on, and wants to know what came of it.
+    is_asked: bool,
 }
 
 #[derive(Debug)]
@@ -219,6 +221,7 @@ impl Gate {
         state.breaker.try_now(now);
         if let Some(pause) = &mut state.pause {
             pause.interval = self.schedule.initial;
+            pause.is_asked = true;
             match &mut pause.probe_at {
                 Some(at) => *at = now,
                 None => pause.hurries = true,
@@ -339,16 +342,24 @@ impl Pass<'_> {
             _ => PROBE_AFTER_PAGE,
         };
         let is_news = is_certain && (told.is_none() || was_probe && told != Some(reason));
+        // A probe that was on its way when somebody said to go on answers for nothing.
+        let is_asked = state.pause.as_ref().is_some_and(|pause| pause.is_asked);
+        let is_answered = is_asked && was_probe && !hurries;
         // A probe on its way is not joined by a second one.
         let probe_on_its_way = !was_probe && state.pause.as_ref().is_some_and(|pause| pause.probe_at.is_none());
         let wait = if hurries { Duration::ZERO } else { interval };
         let probe_at = (!probe_on_its_way).then(|| Instant::now() + wait);
         let still_hurries = !was_probe && state.pause.as_ref().is_some_and(|pause| pause.hurries);
         let told = if is_news { Some(reason) } else { told };
-        state.pause = Some(Pause { reason, told, interval, probe_at, hurries: still_hurries });
+        let is_asked = is_asked && !is_answered;
+        state.pause = Some(Pause { reason, told, interval, probe_at, hurries: still_hurries, is_asked });
         drop(state);
         self.gate.changed.notify_waiters();
-        is_news.then_some(GateChanged::Paused(reason))
+        match (is_news, is_answered) {
+            (true, _) => Some(GateChanged::Paused(reason)),
+            (false, true) => Some(GateChanged::StillPaused(reason)),
+            (false, false) => None,
+        }
     }
 }
 

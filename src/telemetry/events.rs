@@ -209,6 +209,8 @@ pub enum GateChanged {
     Opened,
     /// It was open, or paused for another reason.
     Paused(AccountReason),
+    /// Somebody said to go on, and the probe that followed fared no better.
+    StillPaused(AccountReason),
     /// The circuit breaker opened.
     Broken {
         /// Requests without an answer in time.
@@ -227,6 +229,9 @@ impl GateChanged {
             Self::Paused(reason) => {
                 metrics.paused.with_label_values(&[reason.code()]).inc();
                 warn!(reason = reason.code(), "paused, every job is kept: {}", reason.advice());
+            }
+            Self::StillPaused(reason) => {
+                warn!(reason = reason.code(), "still paused, it was tried at once: {}", reason.advice());
             }
             Self::Opened => {
                 metrics.breaker_open.set(0);
@@ -330,7 +335,7 @@ impl Reloaded {
                 let rate = rate.map_or_else(|| "no limit".to_owned(), |rate| format!("{rate}/s"));
                 info!(
                     target: NEWS_TARGET,
-                    key, rate, "read the settings and the API key again: key and pace hold from now on, going on at once"
+                    key, rate, "read the settings and the API key again: key and pace hold from now on, and what is paused is tried at once"
                 );
             }
             Self::Refused { reason } => {

@@ -132,8 +132,15 @@ async fn a_person_who_says_to_go_on_is_believed_enough_for_a_probe_at_once() {
     assert_eq!(probe.refused(AccountReason::KeyRefused), None);
     let (probe, waited) = waits(&gate).await;
     assert_eq!(waited, Duration::ZERO);
-    assert_eq!(probe.refused(AccountReason::KeyRefused), None);
-    assert_eq!(waits(&gate).await.1, Duration::from_secs(4), "and the intervals begin anew");
+    let still = Some(GateChanged::StillPaused(AccountReason::KeyRefused));
+    assert_eq!(probe.refused(AccountReason::KeyRefused), still, "whoever said so is told what came of it");
+    let (probe, waited) = waits(&gate).await;
+    assert_eq!(waited, Duration::from_secs(4), "and the intervals begin anew");
+    assert_eq!(probe.refused(AccountReason::KeyRefused), None, "once");
+    gate.go_on();
+    let paused = Some(GateChanged::Paused(AccountReason::WalletEmpty));
+    assert_eq!(waits(&gate).await.0.refused(AccountReason::WalletEmpty), paused, "for another reason");
+    assert_eq!(waits(&gate).await.0.refused(AccountReason::WalletEmpty), None);
 }
 
 #[tokio::test(start_paused = true)]
