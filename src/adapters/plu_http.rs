@@ -116,9 +116,10 @@ impl PluHttp {
         let response = request.header(AUTHORIZATION, bearer).send().await.map_err(|error| Lost::from(&error))?;
         failpoint::pass("before_answer_is_read");
         let status = response.status().as_u16();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (retry_after, content_type) = (header(RETRY_AFTER), header(CONTENT_TYPE));
         let body = read_body(response, self.body_bytes_max).await.map_err(|error| Lost::from(&error))?;
-        Ok(Fetched { status, retry_after, body })
+        Ok(Fetched { status, retry_after, content_type, body })
     }
 }
 
@@ -140,10 +141,7 @@ impl PartnerApi for PluHttp {
         let fetched = self.fetch(request).await;
         failpoint::pass("after_answer");
         let (answer, status) = match fetched {
-            Ok(Fetched { status, retry_after, body }) => {
-                let reply = Reply { status, retry_after: retry_after.as_deref(), body: &body };
-                (classify(&reply, &self.key_used, self.clock.now()), Some(status))
-            }
+            Ok(fetched) => (classify(&fetched.reply(), &self.key_used, self.clock.now()), Some(fetched.status)),
             Err(Lost::NotSent) => (Answer::NotSent("no connection"), None),
             Err(Lost::Timeout) => (Answer::Unknown(UnknownReason::Timeout), None),
             Err(Lost::Connection) => (Answer::Unknown(UnknownReason::ConnectionLost), None),
@@ -213,7 +211,16 @@ fn bearer(key: &SecretString) -> Result<HeaderValue, String> {
 struct Fetched {
     status: u16,
     retry_after: Option<String>,
+    content_type: Option<String>,
     body: Vec<u8>,
+}
+
+impl Fetched {
+    fn reply(&self) -> Reply<'_> {
+        let Self { status, retry_after, content_type, body } = self;
+        let (retry_after, content_type) = (retry_after.as_deref(), content_type.as_deref());
+        Reply { status: *status, retry_after, content_type, body }
+    }
 }
 
 /// Why there is no answer. reqwest's own error is not kept: its text holds the URL.

@@ -49,6 +49,7 @@ impl Settings {
             breaker: BreakerPolicy {
                 window: Duration::from_secs(breaker.window_s),
                 requests_min: breaker.requests_min,
+                failures_in_a_row: breaker.failures_in_a_row,
                 failure_share: breaker.failure_share,
                 slow_after: Duration::from_secs(breaker.slow_after_s),
                 open_for: Duration::from_secs(breaker.open_s),

@@ -63,6 +63,7 @@ pub(super) const RULES: &[(&str, Allowed)] = &[
     ("worker.shutdown_grace_s", Allowed::Whole { min: 0, max: 600 }),
     ("breaker.window_s", Allowed::Whole { min: 1, max: 3_600 }),
     ("breaker.requests_min", Allowed::Whole { min: 1, max: 100_000 }),
+    ("breaker.failures_in_a_row", Allowed::Whole { min: 1, max: 100_000 }),
     ("breaker.failure_share", Allowed::Decimal { min: 0.05, max: 1.1 }),
     ("breaker.slow_after_s", Allowed::Whole { min: 1, max: 300 }),
     ("breaker.open_s", Allowed::Whole { min: 1, max: 3_600 }),

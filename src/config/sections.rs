@@ -144,8 +144,10 @@ pub struct WorkerSettings {
 pub struct BreakerSettings {
     /// How far back answers count, in seconds.
     pub window_s: u64,
-    /// Answers below which nothing is concluded.
+    /// Answers below which their share says nothing.
     pub requests_min: u32,
+    /// Failures in a row from which on it opens where there are fewer answers than that.
+    pub failures_in_a_row: u32,
     /// Share of failures from which on it opens.
     pub failure_share: f64,
     /// Answers that take longer are failures, in seconds.

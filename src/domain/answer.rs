@@ -5,12 +5,13 @@
 //! | what comes back | [`Answer`] |
 //! | --- | --- |
 //! | 2xx with `data.serviceId` | `Created` |
-//! | 2xx that can't be read, 408, 5xx | `Unknown`: the user may have been created |
+//! | 401, 402, 403, 404, 405, any redirect | `Account` |
+//! | 429 | `Throttled` |
+//! | any other answer that neither is JSON nor says so in its content type | `Account`: something else answered, and the user may have been created |
 //! | 400, 409 that speak of a used idempotency key | `KeyAlreadyUsed` |
 //! | `DUP_USER` | `AlreadyThere` |
-//! | 401, 402, 403, 404, and any redirect or 4xx that isn't JSON | `Account` |
-//! | 429 | `Throttled` |
-//! | any other 4xx with JSON | `Rejected`; without a code that can be read, as `HTTP_` and the status |
+//! | any other 4xx with whole JSON | `Rejected`; without a code that can be read, as `HTTP_` and the status |
+//! | any other 2xx, 4xx, 5xx | `Unknown`: the user may have been created |
 
 use std::time::Duration;
 
@@ -60,6 +61,15 @@ impl Answer {
     pub fn is_recognised(&self) -> bool {
         !matches!(self, Self::Rejected { code, .. } if code.starts_with(STAND_IN))
     }
+
+    /// Whether the request may have created the user.
+    pub const fn may_have_created(&self) -> bool {
+        match self {
+            Self::Created { .. } | Self::Unknown(_) => true,
+            Self::Account(reason) => reason.may_have_created(),
+            _ => false,
+        }
+    }
 }
 
 /// Begins a code that stands where the API gave none.
@@ -76,7 +86,7 @@ pub enum AccountReason {
     Suspended,
     /// 404, a redirect, 405 (the status): nothing of the API is there.
     WrongUrl(u16),
-    /// A 4xx that isn't JSON: something else answered.
+    /// The answer isn't JSON: something else answered, perhaps after the API did.
     NotTheApi,
     /// No connection.
     Unreachable,
@@ -99,6 +109,12 @@ impl AccountReason {
         }
     }
 
+    /// Whether a request that is answered like this may have created the user: the page of something in between may
+    /// stand where the API's answer was.
+    pub const fn may_have_created(self) -> bool {
+        matches!(self, Self::NotTheApi)
+    }
+
     /// What it means and what a person can do about it. What can be done about a key depends on where it is from.
     pub fn advice(self, key: KeySource) -> String {
         let advice = match self {
@@ -111,7 +127,9 @@ impl AccountReason {
             }
             Self::WalletEmpty => "the partner wallet is empty (402): top it up, and the work goes on by itself",
             Self::Suspended => "the partner account is suspended or pending (403): ask Plu",
-            Self::NotTheApi => "something other than the API answers, such as a proxy: check api.url and the network",
+            Self::NotTheApi => {
+                "something other than the API answers, such as a proxy, or a gateway whose API is down: check api.url and the network"
+            }
             Self::Unreachable => "the API can't be reached: check the network and api.url",
         };
         advice.to_owned()
@@ -154,7 +172,7 @@ pub enum UnknownReason {
     ConnectionLost,
     /// 5xx or 408.
     ServerError(u16),
-    /// 2xx, but not what the API documents.
+    /// A 2xx that isn't what the API documents, or a 4xx whose JSON is cut off.
     Unreadable,
 }
 
@@ -177,8 +195,24 @@ pub struct Reply<'a> {
     pub status: u16,
     /// `Retry-After`, as it stands in the header.
     pub retry_after: Option<&'a str>,
+    /// `Content-Type`, as it stands in the header.
+    pub content_type: Option<&'a str>,
     /// The body, cut at the client's limit.
     pub body: &'a [u8],
+}
+
+impl Reply<'_> {
+    /// Whether it says that it is JSON (RFC 6838, 4.2.8).
+    fn claims_json(&self) -> bool {
+        let essence = self.content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        let essence = essence.to_ascii_lowercase();
+        essence == "application/json" || essence.ends_with("+json")
+    }
+
+    /// Whether it is somebody else's: no JSON, and not even cut off. Assumed: the API says of each answer that it is JSON.
+    fn is_a_page(&self) -> bool {
+        !self.claims_json() && !serde_json::from_slice::<Value>(self.body).is_ok_and(|json| json.is_object())
+    }
 }
 
 /// The codes and words by which "key already used" is recognised. Assumed: the vendor documents neither.
@@ -219,6 +253,12 @@ struct FailureData {
 /// Classifies the reply to a creation. `now` serves a `Retry-After` that is a date.
 pub fn classify(reply: &Reply<'_>, marks: &KeyUsedMarks, now: Timestamp) -> Answer {
     match reply.status {
+        401 => Answer::Account(AccountReason::KeyRefused),
+        402 => Answer::Account(AccountReason::WalletEmpty),
+        403 => Answer::Account(AccountReason::Suspended),
+        404 | 405 | 300..=399 => Answer::Account(AccountReason::WrongUrl(reply.status)),
+        429 => Answer::Throttled { retry_after: reply.retry_after.and_then(|text| retry_after(text, now)) },
+        _ if reply.is_a_page() => Answer::Account(AccountReason::NotTheApi),
         200..=299 => match serde_json::from_slice::<Success>(reply.body) {
             Ok(Success { data }) if !data.service_id.is_empty() => Answer::Created {
                 service_id: data.service_id,
@@ -226,11 +266,6 @@ pub fn classify(reply: &Reply<'_>, marks: &KeyUsedMarks, now: Timestamp) -> Answ
             },
             _ => Answer::Unknown(UnknownReason::Unreadable),
         },
-        401 => Answer::Account(AccountReason::KeyRefused),
-        402 => Answer::Account(AccountReason::WalletEmpty),
-        403 => Answer::Account(AccountReason::Suspended),
-        404 | 405 | 300..=399 => Answer::Account(AccountReason::WrongUrl(reply.status)),
-        429 => Answer::Throttled { retry_after: reply.retry_after.and_then(|text| retry_after(text, now)) },
         408 | 500.. => Answer::Unknown(UnknownReason::ServerError(reply.status)),
         _ => refusal(reply, marks),
     }
@@ -239,11 +274,10 @@ pub fn classify(reply: &Reply<'_>, marks: &KeyUsedMarks, now: Timestamp) -> Answ
 fn refusal(reply: &Reply<'_>, marks: &KeyUsedMarks) -> Answer {
     let (code, text) = match serde_json::from_slice::<Failure>(reply.body) {
         Ok(failure) => (failure.message, failure.data.map(|data| data.error).unwrap_or_default()),
-        // JSON of another shape is still the API's word about this job; anything else is not the API's.
-        Err(_) if serde_json::from_slice::<Value>(reply.body).is_ok_and(|json| json.is_object()) => {
-            (String::new(), String::new())
-        }
-        Err(_) => return Answer::Account(AccountReason::NotTheApi),
+        // JSON of another shape is still the API's word about this job.
+        Err(_) if serde_json::from_slice::<Value>(reply.body).is_ok() => (String::new(), String::new()),
+        // Cut off: it could have been any refusal, that of a used key included.
+        Err(_) => return Answer::Unknown(UnknownReason::Unreadable),
     };
     if code.eq_ignore_ascii_case("DUP_USER") {
         return Answer::AlreadyThere;
@@ -308,9 +342,13 @@ mod tests {
         }
     }
 
-    fn of(status: u16, body: &str) -> Answer {
-        let reply = Reply { status, retry_after: None, body: body.as_bytes() };
+    fn typed(status: u16, content_type: Option<&str>, body: &str) -> Answer {
+        let reply = Reply { status, retry_after: None, content_type, body: body.as_bytes() };
         classify(&reply, &marks(), Timestamp::from_unix_ms(0))
+    }
+
+    fn of(status: u16, body: &str) -> Answer {
+        typed(status, Some("application/json; charset=utf-8"), body)
     }
 
     #[test]
@@ -336,6 +374,39 @@ mod tests {
         for status in [408, 500, 502, 503, 504, 599] {
             assert_eq!(of(status, "whatever"), Answer::Unknown(UnknownReason::ServerError(status)));
         }
+        // A refusal that is cut off could have been "key already used".
+        for status in [400, 409, 422] {
+            assert_eq!(of(status, r#"{"status":"error","mess"#), Answer::Unknown(UnknownReason::Unreadable));
+            assert_eq!(of(status, ""), Answer::Unknown(UnknownReason::Unreadable));
+        }
+    }
+
+    #[test]
+    fn what_neither_is_json_nor_says_so_is_not_the_apis_whatever_its_status() {
+        let page = Answer::Account(AccountReason::NotTheApi);
+        for status in [200, 201, 204, 400, 408, 409, 418, 422, 500, 502, 503, 504] {
+            for content_type in [Some("text/html; charset=utf-8"), Some("text/plain"), Some("text/json-ish"), None] {
+                for body in ["<html>Bad Gateway</html>", "upstream connect error", "", "[]", "7"] {
+                    assert_eq!(typed(status, content_type, body), page, "{status} {content_type:?} {body}");
+                }
+            }
+            for content_type in ["application/json", "Application/JSON;charset=utf-8", "application/problem+json"] {
+                assert_ne!(typed(status, Some(content_type), "<html>"), page, "{status} {content_type}");
+            }
+            // A gateway that mislabels the API's own answer.
+            assert_ne!(typed(status, Some("text/plain"), r#"{"status":"error"}"#), page, "{status}");
+        }
+        let created = r#"{"data":{"serviceId":"acme-user-1"}}"#;
+        assert!(matches!(typed(201, None, created), Answer::Created { .. }));
+    }
+
+    #[test]
+    fn only_a_page_of_what_is_about_the_account_may_hide_a_creation() {
+        for reason in AccountReason::ALL {
+            assert_eq!(Answer::Account(reason).may_have_created(), reason == AccountReason::NotTheApi, "{reason:?}");
+        }
+        assert!(Answer::Unknown(UnknownReason::Timeout).may_have_created());
+        assert!(!Answer::AlreadyThere.may_have_created() && !Answer::NotSent("no connection").may_have_created());
     }
 
     #[test]
@@ -348,10 +419,10 @@ mod tests {
             (404, "not found", AccountReason::WrongUrl(404)),
             (302, "", AccountReason::WrongUrl(302)),
             (405, shaped, AccountReason::WrongUrl(405)),
-            (400, "<html>Bad Request</html>", AccountReason::NotTheApi),
-            (418, "I am a teapot", AccountReason::NotTheApi),
         ] {
-            assert_eq!(of(status, body), Answer::Account(reason), "{status} {body}");
+            for content_type in [Some("application/json"), Some("text/html"), None] {
+                assert_eq!(typed(status, content_type, body), Answer::Account(reason), "{status} {body}");
+            }
         }
     }
 
@@ -399,7 +470,9 @@ mod tests {
 
     #[test]
     fn a_refusal_in_another_json_shape_is_about_the_job_and_quotes_nothing_as_its_code() {
-        for body in [r#"{"message":["email must be an email"]}"#, "{}", r#"{"error":"x"}"#] {
+        for body in
+            [r#"{"message":["email must be an email"]}"#, "{}", r#"{"error":"x"}"#, r#""email must be an email""#]
+        {
             let answer = of(422, body);
             assert!(matches!(&answer, Answer::Rejected { code, .. } if code == "HTTP_422"), "{answer:?}");
         }
@@ -443,7 +516,7 @@ mod tests {
         ] {
             assert_eq!(retry_after(text, now), expected.map(Duration::from_secs), "{text}");
         }
-        let reply = Reply { status: 429, retry_after: Some("2"), body: b"" };
+        let reply = Reply { status: 429, retry_after: Some("2"), content_type: None, body: b"" };
         assert_eq!(classify(&reply, &marks(), now), Answer::Throttled { retry_after: Some(Duration::from_secs(2)) });
     }
 }

@@ -11,7 +11,8 @@
 //! | key already used, user exists | look the user up |
 //! | no answer | send again after a while; attempts used up: look the user up once nothing can be on its way any more, then give up |
 //! | throttled | wait as told; no attempt |
-//! | about the account | pause; no attempt |
+//! | about the account | pause; no attempt, and the request is forgotten |
+//! | something else than the API | pause; no attempt, but the user may have been created |
 //!
 //! | look-up after | user found, ours | found, somebody else | not found | can't look |
 //! | --- | --- | --- | --- | --- |
@@ -73,6 +74,16 @@ impl History {
         Self { first_sent_at, ..self }
     }
 
+    /// What is left of a request whose answer was nobody's fault: it is no attempt, and counts as sent only where
+    /// something may have answered in the API's place. `before`: without the request.
+    #[must_use]
+    pub const fn uncharged(self, before: &Self, step: &Step) -> Self {
+        match step {
+            Step::Pause(reason) if reason.may_have_created() => Self { attempts: before.attempts, ..self },
+            _ => *before,
+        }
+    }
+
     /// Whether the partner said that the user exists when nothing of this job could have created one.
     pub const fn was_told_existing(&self) -> bool {
         self.first_sent_at.is_none() && self.last_sent_at.is_some()
@@ -108,7 +119,7 @@ pub enum Step {
     RetryAfter(Duration),
     /// Nobody sends before this time has passed; `None`: the backoff decides. Not an attempt.
     Throttle(Option<Duration>),
-    /// Nobody sends before the account is well again. Not an attempt.
+    /// Nobody sends before the account is well again, or the API is there again. Not an attempt.
     Pause(AccountReason),
 }
 
@@ -754,5 +765,34 @@ mod tests {
         assert_eq!(answered(revoked, &history, at(4), &LIMITS), Step::Pause(AccountReason::KeyRefused));
         let not_sent = Answer::NotSent("connect");
         assert_eq!(answered(not_sent, &history, at(4), &LIMITS), Step::Pause(AccountReason::Unreachable));
+        let page = Answer::Account(AccountReason::NotTheApi);
+        assert_eq!(answered(page, &history, at(4), &LIMITS), Step::Pause(AccountReason::NotTheApi));
+    }
+
+    #[test]
+    fn what_is_nobodys_fault_is_no_attempt_and_only_a_page_in_the_apis_place_counts_as_sent() {
+        for sends in [&[0][..], &[0, 60]] {
+            let (before, history) = sent_at(sends);
+            let wait = Step::Throttle(Some(Duration::from_secs(7)));
+            assert_eq!(history.uncharged(&before, &wait), before);
+            for reason in AccountReason::ALL {
+                let left = history.uncharged(&before, &Step::Pause(reason));
+                let expected = match reason {
+                    AccountReason::NotTheApi => History { attempts: before.attempts, ..history },
+                    _ => before,
+                };
+                assert_eq!(left, expected, "{reason:?}");
+            }
+        }
+        // Hence who is told afterwards that the user exists knows that it may be the job's own.
+        let (fresh, first) = sent_at(&[0]);
+        let before = first.uncharged(&fresh, &Step::Pause(AccountReason::NotTheApi));
+        let history = before.with_send(at(60)).learning(&Answer::AlreadyThere, &before, &LIMITS);
+        let step = after_look_up(LookUpReason::UserExists, user(Some(1)), &before, &history, at(60), &LIMITS);
+        assert_eq!(step, recovered());
+        // Who was told before anything of it was sent stays told.
+        let told = fresh.with_send(at(0)).learning(&Answer::AlreadyThere, &fresh, &LIMITS);
+        let again = told.with_send(at(60)).uncharged(&told, &Step::Pause(AccountReason::NotTheApi));
+        assert!(again.was_told_existing());
     }
 }

@@ -10,6 +10,9 @@
 //! A failure is a request without a definite answer (timeout, lost connection, 5xx) or one that took too long. Answers
 //! about a job, the pace or the account are no failures: the API works, or the gate is closed for another reason.
 //!
+//! It opens for too large a share of failures in the window. Where there are too few answers in it for a share to say
+//! anything, as with a short queue or a slow pace, it opens for some failures in a row, however far apart they are.
+//!
 //! **Invariant:** an answer counts only towards the state in which its request left.
 
 use std::time::Duration;
@@ -21,9 +24,11 @@ use tokio::time::Instant;
 pub struct BreakerPolicy {
     /// How far back answers count.
     pub window: Duration,
-    /// Answers in the window below which nothing is concluded.
+    /// Answers in the window below which their share says nothing.
     pub requests_min: u32,
-    /// Share of failures among them, from 0 to 1, from which on it opens. Over 1: never.
+    /// Failures without a good answer in between, from which on it opens where there are fewer answers than that.
+    pub failures_in_a_row: u32,
+    /// Share of failures among them, from 0 to 1, from which on it opens. Over 1: never, for failures in a row neither.
     pub failure_share: f64,
     /// An answer that took longer counts as a failure.
     pub slow_after: Duration,
@@ -40,6 +45,7 @@ impl BreakerPolicy {
     pub const DEFAULT: Self = Self {
         window: Duration::from_secs(30),
         requests_min: 20,
+        failures_in_a_row: 5,
         failure_share: 0.7,
         slow_after: Duration::from_secs(20),
         open_for: Duration::from_secs(5),
@@ -73,9 +79,9 @@ pub enum Health {
 pub enum BreakerChanged {
     /// It opened.
     Opened {
-        /// Failures in the window.
+        /// Failures in the window, or in a row.
         failures: u32,
-        /// Answers in the window.
+        /// Answers in the window, or those in a row.
         requests: u32,
     },
     /// It closed.
@@ -105,6 +111,7 @@ pub struct Breaker {
     policy: BreakerPolicy,
     origin: Instant,
     parts: [Part; PARTS],
+    failures_in_a_row: u32,
     state: State,
     era: u64,
 }
@@ -112,7 +119,14 @@ pub struct Breaker {
 impl Breaker {
     /// A closed breaker.
     pub fn new(policy: BreakerPolicy, now: Instant) -> Self {
-        Self { policy, origin: now, parts: [Part::default(); PARTS], state: State::Closed, era: 0 }
+        Self {
+            policy,
+            origin: now,
+            parts: [Part::default(); PARTS],
+            failures_in_a_row: 0,
+            state: State::Closed,
+            era: 0,
+        }
     }
 
     /// Whether it keeps requests back, but for trials.
@@ -214,8 +228,14 @@ impl Breaker {
         part.failures += u32::from(health == Health::Bad);
         let current = self.parts.iter().filter(|part| part.number + PARTS as u64 > number);
         let (requests, failures) = current.fold((0, 0), |(r, f), part| (r + part.requests, f + part.failures));
-        let is_dead = requests >= self.policy.requests_min
-            && f64::from(failures) >= self.policy.failure_share * f64::from(requests);
+        self.failures_in_a_row = if health == Health::Bad { self.failures_in_a_row + 1 } else { 0 };
+        let (is_dead, failures, requests) = if requests >= self.policy.requests_min {
+            (f64::from(failures) >= self.policy.failure_share * f64::from(requests), failures, requests)
+        } else {
+            let in_a_row = self.failures_in_a_row;
+            let is_off = self.policy.failure_share > 1.0;
+            (!is_off && in_a_row >= self.policy.failures_in_a_row, in_a_row, in_a_row)
+        };
         is_dead.then(|| {
             self.open(self.policy.open_for, now);
             BreakerChanged::Opened { failures, requests }
@@ -230,6 +250,7 @@ impl Breaker {
     fn close(&mut self) {
         self.state = State::Closed;
         self.parts = [Part::default(); PARTS];
+        self.failures_in_a_row = 0;
         self.era += 1;
     }
 }
@@ -241,6 +262,8 @@ mod tests {
     const POLICY: BreakerPolicy = BreakerPolicy {
         window: Duration::from_secs(10),
         requests_min: 4,
+        // Its own test.
+        failures_in_a_row: 100,
         failure_share: 0.5,
         open_for: Duration::from_secs(5),
         open_for_max: Duration::from_secs(15),
@@ -274,6 +297,45 @@ mod tests {
         let (breaker, _, changed) = after(&[Good, Bad, Good, Bad]);
         assert_eq!(changed, Some(BreakerChanged::Opened { failures: 2, requests: 4 }));
         assert!(breaker.is_open());
+    }
+
+    #[tokio::test]
+    async fn a_few_failures_in_a_row_open_it_where_there_are_too_few_answers_however_far_apart_they_are() {
+        let policy = BreakerPolicy { failures_in_a_row: 3, requests_min: 100, ..POLICY };
+        let changes = |answers: &[Health], apart: Duration| {
+            let mut now = Instant::now();
+            let mut breaker = Breaker::new(policy, now);
+            let mut record = |health| {
+                now += apart;
+                let ticket = breaker.admit(now).unwrap();
+                breaker.record(ticket, health, now)
+            };
+            answers.iter().map(|health| record(*health)).collect::<Vec<_>>()
+        };
+        let opened = Some(BreakerChanged::Opened { failures: 3, requests: 3 });
+        for apart in [Duration::from_millis(1), seconds(100)] {
+            assert_eq!(changes(&[Good, Bad, Bad, Bad], apart), [None, None, None, opened]);
+            assert_eq!(changes(&[Bad, Bad, Good, Bad, Bad], apart), [None; 5], "a good answer in between");
+            assert_eq!(changes(&[Bad, Bad, Health::Unknown, Bad], apart), [None, None, None, opened]);
+        }
+        // Where there are enough answers, a burst of failures among many good ones is none of its business.
+        let burst = [[Good; 100].as_slice(), &[Bad; 50]].concat();
+        assert!(changes(&burst, Duration::from_millis(1)).iter().all(Option::is_none));
+    }
+
+    #[tokio::test]
+    async fn failures_before_it_closed_do_not_count_towards_the_next_ones_in_a_row() {
+        let policy = BreakerPolicy { failures_in_a_row: 2, requests_min: 100, trials: 1, ..POLICY };
+        let now = Instant::now();
+        let mut breaker = Breaker::new(policy, now);
+        let mut record = |health, at| {
+            let ticket = breaker.admit(at).unwrap();
+            breaker.record(ticket, health, at)
+        };
+        assert_eq!((record(Bad, now), record(Bad, now).is_some()), (None, true));
+        let later = now + seconds(5);
+        assert_eq!(record(Good, later), Some(BreakerChanged::Closed));
+        assert_eq!((record(Bad, later), record(Bad, later).is_some()), (None, true));
     }
 
     #[tokio::test]

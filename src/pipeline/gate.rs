@@ -58,14 +58,22 @@ pub enum Request {
     Read,
 }
 
+/// From a page of something else than the API to the first probe. Among good answers it is a gateway's hiccup, which
+/// must not hold everybody up for long: only where the probe fares no better the pause is told and goes by the schedule.
+const PROBE_AFTER_PAGE: Duration = Duration::from_millis(250);
+
 #[derive(Debug)]
 struct Pause {
     reason: AccountReason,
+    /// For which reason the pause was told; `None`: not yet.
+    told: Option<AccountReason>,
     interval: Duration,
     /// `None` while a probe is on its way.
     probe_at: Option<Instant>,
     /// Somebody said to go on while a probe was on its way: the next one follows at once.
     hurries: bool,
+    /// Somebody said to go on, and wants to know what came of it.
+    is_asked: bool,
 }
 
 #[derive(Debug)]
@@ -120,11 +128,11 @@ impl Gate {
     pub fn state(&self) -> GateState {
         let state = self.lock();
         match (&state.pause, state.throttled_until) {
-            (Some(pause), _) => GateState::Paused(pause.reason),
+            (Some(pause), _) if pause.told.is_some() => GateState::Paused(pause.reason),
             _ if state.breaker.is_open() => GateState::Broken,
             _ if state.is_halted => GateState::Halted,
-            (None, Some(until)) if until > Instant::now() => GateState::Throttled(until),
-            (None, _) => GateState::Open,
+            (_, Some(until)) if until > Instant::now() => GateState::Throttled(until),
+            _ => GateState::Open,
         }
     }
 
@@ -224,6 +232,7 @@ impl Gate {
         state.breaker.try_now(now);
         if let Some(pause) = &mut state.pause {
             pause.interval = self.schedule.initial;
+            pause.is_asked = true;
             match &mut pause.probe_at {
                 Some(at) => *at = now,
                 None => pause.hurries = true,
@@ -300,13 +309,16 @@ impl Pass<'_> {
             return None;
         }
         let mut state = self.gate.lock();
-        let was_paused = state.pause.take().is_some();
-        state.openings += u64::from(was_paused);
+        let pause = state.pause.take();
+        state.openings += u64::from(pause.is_some());
         // What was true before the pause need not be true now.
-        state.breaker.reset();
+        let was_broken = state.breaker.reset();
         drop(state);
         self.gate.changed.notify_waiters();
-        was_paused.then_some(GateChanged::Opened)
+        match pause {
+            Some(Pause { told: Some(_), .. }) => Some(GateChanged::Opened),
+            _ => was_broken.then_some(GateChanged::Mended),
+        }
     }
 
     /// There was no answer: it says nothing about the account, and a probe must be sent again, later.
@@ -334,28 +346,40 @@ impl Pass<'_> {
     /// The answer was about everybody.
     pub fn refused(mut self, reason: AccountReason) -> Option<GateChanged> {
         let was_probe = std::mem::take(&mut self.is_probe);
+        let is_certain = was_probe || reason != AccountReason::NotTheApi;
         let ProbeSchedule { initial, max } = self.gate.schedule;
         let mut state = self.gate.lock();
         let hurries = was_probe && state.pause.as_ref().is_some_and(|pause| pause.hurries);
-        let (interval, is_news) = match &state.pause {
+        let told = state.pause.as_ref().and_then(|pause| pause.told);
+        let interval = match &state.pause {
             // Requests that were on their way when the gate closed say nothing new.
-            Some(pause) if !was_probe && pause.reason == reason => return None,
-            Some(pause) if hurries => (pause.interval, pause.reason != reason),
-            Some(pause) if was_probe => ((pause.interval * 2).min(max), pause.reason != reason),
-            Some(pause) => (pause.interval, false),
-            None => (initial, true),
+            Some(pause) if !was_probe && (pause.reason == reason || !is_certain) => return None,
+            Some(pause) if was_probe && !hurries => (pause.interval * 2).min(max),
+            Some(pause) if told.is_some() => pause.interval,
+            _ if is_certain => initial,
+            _ => PROBE_AFTER_PAGE,
         };
+        let is_news = is_certain && (told.is_none() || was_probe && told != Some(reason));
+        // A probe that was on its way when somebody said to go on answers for nothing.
+        let is_asked = state.pause.as_ref().is_some_and(|pause| pause.is_asked);
+        let is_answered = is_asked && was_probe && !hurries;
         // A probe on its way is not joined by a second one.
         let probe_on_its_way = !was_probe && state.pause.as_ref().is_some_and(|pause| pause.probe_at.is_none());
         let wait = if hurries { Duration::ZERO } else { interval };
         let probe_at = (!probe_on_its_way).then(|| Instant::now() + wait);
         let still_hurries = !was_probe && state.pause.as_ref().is_some_and(|pause| pause.hurries);
-        state.pause = Some(Pause { reason, interval, probe_at, hurries: still_hurries });
+        let told = if is_news { Some(reason) } else { told };
+        let is_asked = is_asked && !is_answered;
+        state.pause = Some(Pause { reason, told, interval, probe_at, hurries: still_hurries, is_asked });
         // The end of the pause is told instead.
         state.told_until = None;
         drop(state);
         self.gate.changed.notify_waiters();
-        is_news.then_some(GateChanged::Paused(reason))
+        match (is_news, is_answered) {
+            (true, _) => Some(GateChanged::Paused(reason)),
+            (false, true) => Some(GateChanged::StillPaused(reason)),
+            (false, false) => None,
+        }
     }
 }
 

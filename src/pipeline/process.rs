@@ -161,15 +161,14 @@ where
     let backoff = || context.delay_before_attempt(hand.history.attempts.max(1));
     Ok(match step {
         Some(Step::Finish(outcome)) => Next::Finish(outcome),
-        // Neither an attempt nor a send that could have created anybody.
         Some(step @ (Step::Throttle(_) | Step::Pause(_))) => {
-            hand.history = before;
+            hand.history = hand.history.uncharged(&before, &step);
             if let Step::Pause(reason) = step
                 && hand.refusals.are_too_many(context, hand.job.key)
             {
-                return Ok(set_aside(context, hand, reason));
+                return Ok(set_aside(context, hand, reason).await);
             }
-            if before.first_sent_at.is_none() {
+            if hand.history.first_sent_at.is_none() {
                 hand.handle.retract_intent().await?;
             }
             Next::Again
@@ -249,7 +248,7 @@ where
     let (duration, now) = (start.elapsed(), context.clock.now());
     let limits = &context.policy.limits;
     let is_lost = matches!(answer, Answer::Unknown(_));
-    context.pace.end_creation(now, is_lost || matches!(answer, Answer::Created { .. }));
+    context.pace.end_creation(now, answer.may_have_created());
     let is_free = is_lost && pass.is_trial() && !is_trial_charged(&hand.history, now, limits);
     hand.history.attempts += u32::from(!is_free);
     hand.history = hand.history.learning(&answer, before, limits);
@@ -393,14 +392,28 @@ impl Refusals {
     }
 }
 
-/// Lets a job wait that alone is answered like the whole account; in the end it is given up.
-fn set_aside<A, H>(context: &Context<A>, hand: &mut InHand<'_, H>, reason: AccountReason) -> Next {
+/// Lets a job wait that alone is answered like the whole account; in the end it is given up, after a last look at the
+/// user list where its user may have been created.
+async fn set_aside<A, H>(context: &Context<A>, hand: &mut InHand<'_, H>, reason: AccountReason) -> Next
+where
+    A: PartnerApi + UserList,
+{
+    let history = hand.history;
     let rounds = context.singled_out.set_aside(*hand.job.key.uuid());
     JobSetAside { rounds, key: hand.job.key.uuid() }.emit();
     if rounds < ROUNDS_MAX {
-        return Next::PutBack { history: hand.history, delay: SET_ASIDE, reason: PutBack::SetAside };
+        return Next::PutBack { history, delay: SET_ASIDE, reason: PutBack::SetAside };
     }
-    let may_have_been_created = hand.history.first_sent_at.is_some();
+    let may_have_been_created = history.first_sent_at.is_some();
+    if may_have_been_created {
+        match look_up(context, LookUpReason::GivingUp, &hand.job, &history, &history).await {
+            Some(Step::Finish(outcome @ (Outcome::Created { .. } | Outcome::Existing { .. }))) => {
+                return Next::Finish(outcome);
+            }
+            Some(_) => {}
+            None => return Next::PutBack { history, delay: Duration::ZERO, reason: PutBack::Stopping },
+        }
+    }
     let message = format!(
         "answered again and again like trouble with the whole account ({}), while other jobs were answered well: \
          something about this row is disliked, perhaps by a firewall on the way",

@@ -81,8 +81,12 @@ impl Partner {
 
 impl PartnerApi for Partner {
     async fn create(&self, key: &IdempotencyKey, body: &Bytes) -> Answer {
-        if String::from_utf8_lossy(body).contains("poison@") {
+        let body = String::from_utf8_lossy(body);
+        if body.contains("poison@") {
             return Answer::Account(AccountReason::Suspended);
+        }
+        if body.contains("disliked@") {
+            return page();
         }
         self.0.sent.lock().unwrap().push((Instant::now(), *key));
         {
@@ -362,6 +366,41 @@ async fn an_answer_about_the_account_pauses_everybody_and_is_charged_to_nobody()
     }
 }
 
+fn page() -> Answer {
+    Answer::Account(AccountReason::NotTheApi)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_in_the_apis_place_is_no_attempt_and_does_not_hide_who_was_created() {
+    for second in [Answer::AlreadyThere, Answer::KeyAlreadyUsed] {
+        let partner = Partner::answering([page(), second]).listing([users(&["jane@example.com"], 1, T0)]);
+        let event = Bench::new(&partner).with_jobs(&["jane@example.com"]).event().await;
+        assert_eq!((event.event_type, event.recovered, event.attempts), (EventType::Created, true, 1));
+    }
+    // As many as one likes: the intervals grow, and the job survives a death in the middle of them as one that was sent.
+    let partner = Partner::answering(vec![page(); 20]);
+    let bench = Bench::new(&partner).with_jobs(&["jane@example.com"]);
+    assert!(tokio::time::timeout(Duration::from_secs(400), bench.work()).await.is_err());
+    bench.queue.crash();
+    assert_eq!((bench.queue.waiting()[0].attempts, bench.queue.waiting()[0].first_sent_at), (0, Some(T0)));
+    assert!((5..20).contains(&partner.sent().len()), "{}", partner.sent().len());
+    let event = bench.event().await;
+    assert_eq!((event.event_type, event.attempts), (EventType::Created, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_now_and_then_hardly_slows_a_run_down() {
+    let answers = (1..=220).map(|n| if n % 20 == 0 { page() } else { created() });
+    let partner = Partner::answering(answers);
+    let mut bench = Bench::new(&partner).with_many(200);
+    bench.rate = NonZeroU32::new(50);
+    let start = Instant::now();
+    assert_eq!(bench.work().await, Ended::Drained);
+    assert_eq!(bench.outcomes(), vec![(EventType::Created, 1); 200]);
+    // Four seconds' worth of pace, and ten pages.
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_row_that_a_firewall_dislikes_does_not_hold_up_the_others() {
     let emails: Vec<String> = (0..200).map(|n| format!("p{n}@example.com")).collect();
@@ -383,6 +422,25 @@ async fn one_row_that_a_firewall_dislikes_does_not_hold_up_the_others() {
     let given_up = &events[200];
     assert_eq!((given_up.event_type, given_up.may_have_been_created), (EventType::Failed, false));
     assert_eq!(given_up.errors[0].code, "SINGLED_OUT");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_alone_is_answered_with_pages_is_looked_up_before_it_is_given_up() {
+    for (list, expected) in [
+        (users(&["disliked@example.com"], 1, T0), (EventType::Created, false)),
+        (Ok(Page::default()), (EventType::Failed, true)),
+    ] {
+        let emails: Vec<String> = ["disliked@example.com".to_owned()].into_iter().chain(many(50)).collect();
+        let emails: Vec<&str> = emails.iter().map(String::as_str).collect();
+        let mut bench = Bench::new(&Partner::default().listing([list])).with_jobs(&emails);
+        bench.rate = NonZeroU32::new(10);
+        assert_eq!(bench.work().await, Ended::Drained);
+        let events = bench.queue.events();
+        let last = &events[50];
+        assert_eq!((last.job_id.as_str(), last.attempts), ("disliked@example.com", 0));
+        assert_eq!((last.event_type, last.may_have_been_created), expected);
+        assert!(last.errors.iter().all(|problem| problem.code == "SINGLED_OUT"));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -422,9 +480,23 @@ async fn an_outage_uses_up_nobodys_attempts_once_the_breaker_is_open() {
         "{outcomes:?}"
     );
     let sent = partner.sent();
-    // Twenty prove that it is down. Then a few trials, at 5 s, 10 s later, 20 s later, ...
+    // Five in a row prove that it is down. Then a few trials, at 5 s, 10 s later, 20 s later, ...
     let quiet: Vec<u64> = sent.windows(2).map(|pair| (pair[1].0 - pair[0].0).as_secs()).filter(|s| *s >= 5).collect();
     assert_eq!(quiet[..4], [5, 10, 20, 40]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_uses_up_nobodys_attempts_in_a_short_queue_either() {
+    for jobs in [1, 2, 3] {
+        // Hours of it: each attempt comes later than the one before.
+        let partner = Partner::answering(vec![lost(); 200]);
+        let mut bench = Bench::new(&partner).with_many(jobs);
+        bench.policy.limits.attempts_max = 8;
+        assert_eq!(bench.work().await, Ended::Drained);
+        let outcomes = bench.outcomes();
+        let is_well = |(outcome, attempts): &(EventType, u32)| *outcome == EventType::Created && *attempts <= 6;
+        assert!(outcomes.len() == jobs && outcomes.iter().all(is_well), "{outcomes:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,7 +45,7 @@ pub const FAULTS: [&str; 37] = [
 ];
 
 /// Every decision: what an answer means, then what a look-up leads to.
-pub const ROWS: [&str; 26] = [
+pub const ROWS: [&str; 27] = [
     "created",
     "refused",
     "key_used",
@@ -53,6 +53,7 @@ pub const ROWS: [&str; 26] = [
     "unknown",
     "throttled",
     "account",
+    "page",
     "not_sent",
     "key_used_ours",
     "key_used_other",

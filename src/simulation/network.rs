@@ -180,8 +180,8 @@ impl PartnerApi for Network {
             });
             match exchanged.await {
                 Ok(reply) => {
-                    let retry_after = reply.retry_after.as_deref();
-                    let reply = Reply { status: reply.status, retry_after, body: reply.body.as_bytes() };
+                    let (retry_after, content_type) = (reply.retry_after.as_deref(), Some(reply.content_type));
+                    let reply = Reply { status: reply.status, retry_after, content_type, body: reply.body.as_bytes() };
                     classify(&reply, &self.0.marks, self.0.clock.now())
                 }
                 Err(reason) => Answer::Unknown(reason),

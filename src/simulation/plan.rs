@@ -167,7 +167,7 @@ impl Plan {
         if self.sick_list == 0.0 {
             self.faults.push("list-lag=1800s".to_owned());
         }
-        self.policy.limits.attempts_max = dice.pick(&[1, 3, 3]);
+        self.policy.limits.attempts_max = dice.pick(&[1, 3, 4]);
         self.queue_errors = dice.sometimes(0.6, 0.05);
         if dice.chance(0.4) {
             self.unreachable = Some((Duration::ZERO, dice.ms(1_000..20_000)));
@@ -210,7 +210,7 @@ fn quirks(dice: &mut Dice, workers: u32) -> Vec<String> {
     let mut quirks = Vec::new();
     if dice.chance(0.5) {
         // Within the tolerance of a minute.
-        quirks.push(format!("clock-skew={}s", dice.0.i64(-55..55)));
+        quirks.push(format!("clock-skew={}s", dice.0.i64(-60..=60)));
     }
     if dice.chance(0.12) {
         quirks.push("created-at=missing".to_owned());

@@ -107,6 +107,7 @@ impl Record {
             Answer::KeyAlreadyUsed => "key_used",
             Answer::Unknown(_) => "unknown",
             Answer::Throttled { .. } => "throttled",
+            Answer::Account(reason) if reason.may_have_created() => "page",
             Answer::Account(_) => "account",
             Answer::NotSent(_) => "not_sent",
         };

@@ -208,6 +208,8 @@ pub enum GateChanged {
     Opened,
     /// It was open, or paused for another reason.
     Paused(AccountReason),
+    /// Somebody said to go on, and the probe that followed fared no better.
+    StillPaused(AccountReason),
     /// The circuit breaker opened.
     Broken {
         /// Requests without an answer in time.
@@ -230,6 +232,13 @@ impl GateChanged {
                 warn!(
                     reason = reason.code(),
                     "paused, every job is kept: {}",
+                    reason.advice(metrics.facts.key_source())
+                );
+            }
+            Self::StillPaused(reason) => {
+                warn!(
+                    reason = reason.code(),
+                    "still paused, it was tried at once: {}",
                     reason.advice(metrics.facts.key_source())
                 );
             }
@@ -336,7 +345,7 @@ impl Reloaded {
                 let rate = rate.map_or_else(|| "no limit".to_owned(), |rate| format!("{rate}/s"));
                 info!(
                     target: NEWS_TARGET,
-                    key, rate, "read the settings and the API key again: key and pace hold from now on, going on at once"
+                    key, rate, "read the settings and the API key again: key and pace hold from now on, and what is paused is tried at once"
                 );
             }
             Self::Refused { reason } => {

@@ -58,6 +58,8 @@ fn sighup_probes_at_once_for_a_worker_and_does_not_end_it() {
     worker.signal("HUP");
     worker.until("one probe", || partner.requests() == refused + 1);
     worker.says("as before");
+    worker.says("and what is paused is tried at once");
+    worker.says("still paused, it was tried at once: the partner account is suspended or pending (403): ask Plu");
     partner.set_account(AccountState::Ok);
     worker.signal("HUP");
     worker.until("everybody is created", || partner.stats().model.created == 50);

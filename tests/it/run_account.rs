@@ -3,7 +3,7 @@
 
 use std::net::TcpListener;
 
-use plu_onboard::sandbox::{AccountState, Control, SandboxConfig};
+use plu_onboard::sandbox::{AccountState, Control, FaultPlan, SandboxConfig};
 
 use crate::support::{Partner, Place, Program, customers};
 
@@ -84,6 +84,27 @@ fn a_suspended_account_pauses_the_run_until_the_account_is_back() {
     partner.set_account(AccountState::Ok);
     running.ends_with(0);
     assert_nobody_was_blamed(&place, &partner);
+}
+
+#[test]
+fn a_proxys_page_pauses_the_run_whatever_its_status_and_hides_nobody() {
+    for (fault, recovered) in [("html-200=1/1", false), ("html-502=1/1", true)] {
+        let partner = partner();
+        let faults = |entries: &[&str]| {
+            let faults = Some(FaultPlan::parse(entries).unwrap());
+            partner.control(&Control { faults, ..Control::default() });
+        };
+        faults(&[fault]);
+        let place = Place::with("people.csv", customers(0..300));
+        let mut running = run(&place, &partner.url()).set("worker.concurrency", "4").start();
+        running.says("paused, every job is kept: something other than the API answers, such as a proxy");
+        faults(&[]);
+        running.ends_with(0).said(&["every row is accounted for"]);
+        // The page came after the API had done its work: those jobs count as sent, and find their user.
+        let found = place.results("out").events().iter().filter(|event| event["recovered"] == true).count();
+        assert_eq!(found > 0, recovered, "{fault}: {found}");
+        assert_nobody_was_blamed(&place, &partner);
+    }
 }
 
 #[test]

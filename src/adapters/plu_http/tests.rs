@@ -64,6 +64,8 @@ async fn create(base_url: Url) -> Answer {
     client(base_url).create(&key, &r#"{"firstName":"Jané"}"#.into()).await
 }
 
+const JSON: &str = "content-type: application/json\r\n";
+
 const CREATED: &str =
     r#"{"status":"success","message":"ok","data":{"serviceId":"acme-user-1","verificationUrl":"https://v.example/1"}}"#;
 
@@ -134,12 +136,28 @@ async fn a_server_that_is_silent_or_drips_runs_into_the_time_limit() {
 #[tokio::test]
 async fn an_answer_is_read_up_to_the_limit_only() {
     let (url, _requests) = server(|stream, _| {
-        let endless = format!("HTTP/1.1 201 Created\r\nconnection: close\r\n\r\n{{\"data\":\"{}", "x".repeat(50_000));
+        let endless =
+            format!("HTTP/1.1 201 Created\r\n{JSON}connection: close\r\n\r\n{{\"data\":\"{}", "x".repeat(50_000));
         let _ = stream.write_all(endless.as_bytes());
         // It would go on until somebody hangs up.
         while stream.write_all(&[b'x'; 1_000]).is_ok() {}
     });
     assert_eq!(create(url).await, Answer::Unknown(UnknownReason::Unreadable));
+}
+
+#[tokio::test]
+async fn the_content_type_tells_a_proxys_page_from_an_answer_that_is_cut_off() {
+    for (content_type, expected) in [
+        ("content-type: text/html\r\n", Answer::Account(AccountReason::NotTheApi)),
+        (JSON, Answer::Unknown(UnknownReason::Unreadable)),
+    ] {
+        for status in ["200 OK", "400 Bad Request"] {
+            let (url, _requests) = server(move |stream, _| {
+                stream.write_all(reply(status, content_type, "{\"status\":\"err").as_bytes()).unwrap();
+            });
+            assert_eq!(create(url).await, expected, "{status} {content_type}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -198,7 +216,8 @@ fn endpoints_join_base_urls_with_and_without_a_slash() {
 #[tokio::test]
 async fn every_request_is_counted_with_its_answer_and_status() {
     let (url, _requests) = server(|stream, request| {
-        let answer = if request.starts_with("POST") { reply("503 Busy", "", "") } else { reply("429 Slow", "", "{}") };
+        let answer =
+            if request.starts_with("POST") { reply("503 Busy", JSON, "") } else { reply("429 Slow", "", "{}") };
         stream.write_all(answer.as_bytes()).unwrap();
     });
     let metrics = Metrics::new().unwrap();

@@ -39,6 +39,39 @@ async fn answers_that_were_on_their_way_neither_open_nor_prolong_a_pause() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_page_among_good_answers_holds_everybody_up_for_a_moment_and_is_not_told() {
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+    let (late, later) = (gate.pass(BULK).await, gate.pass(BULK).await);
+    assert_eq!(gate.pass(BULK).await.refused(AccountReason::NotTheApi), None);
+    assert_eq!(late.refused(AccountReason::NotTheApi), None);
+    assert_eq!(gate.state(), GateState::Open);
+    let (probe, waited) = waits(&gate).await;
+    assert_eq!(waited, PROBE_AFTER_PAGE);
+    assert_eq!(probe.answered(false), None);
+    assert_eq!((waits(&gate).await.1, gate.openings()), (Duration::ZERO, 1));
+    // What is certain isn't kept back for it, and goes by the schedule.
+    assert_eq!(gate.pass(BULK).await.refused(AccountReason::NotTheApi), None);
+    let revoked = later.refused(AccountReason::KeyRefused);
+    assert_eq!(revoked, Some(GateChanged::Paused(AccountReason::KeyRefused)));
+    assert_eq!(waits(&gate).await.1, SCHEDULE.initial);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_and_then_another_for_the_probe_are_a_pause_with_growing_intervals() {
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+    let _ = gate.pass(BULK).await.refused(AccountReason::NotTheApi);
+    let mut told = Vec::new();
+    for ms in [250, 500, 1_000, 2_000, 4_000, 7_000, 7_000] {
+        let (probe, waited) = waits(&gate).await;
+        assert_eq!(waited, Duration::from_millis(ms));
+        told.extend(probe.refused(AccountReason::NotTheApi));
+        assert_eq!(gate.state(), GateState::Paused(AccountReason::NotTheApi));
+    }
+    assert_eq!(told, [GateChanged::Paused(AccountReason::NotTheApi)]);
+    assert_eq!(waits(&gate).await.0.answered(false), Some(GateChanged::Opened));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_probe_that_is_dropped_is_sent_by_the_next_in_line() {
     let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
     let _ = gate.pass(BULK).await.refused(AccountReason::Suspended);
@@ -122,8 +155,15 @@ async fn a_person_who_says_to_go_on_is_believed_enough_for_a_probe_at_once() {
     assert_eq!(probe.refused(AccountReason::KeyRefused), None);
     let (probe, waited) = waits(&gate).await;
     assert_eq!(waited, Duration::ZERO);
-    assert_eq!(probe.refused(AccountReason::KeyRefused), None);
-    assert_eq!(waits(&gate).await.1, Duration::from_secs(4), "and the intervals begin anew");
+    let still = Some(GateChanged::StillPaused(AccountReason::KeyRefused));
+    assert_eq!(probe.refused(AccountReason::KeyRefused), still, "whoever said so is told what came of it");
+    let (probe, waited) = waits(&gate).await;
+    assert_eq!(waited, Duration::from_secs(4), "and the intervals begin anew");
+    assert_eq!(probe.refused(AccountReason::KeyRefused), None, "once");
+    gate.go_on();
+    let paused = Some(GateChanged::Paused(AccountReason::WalletEmpty));
+    assert_eq!(waits(&gate).await.0.refused(AccountReason::WalletEmpty), paused, "for another reason");
+    assert_eq!(waits(&gate).await.0.refused(AccountReason::WalletEmpty), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,10 +192,10 @@ async fn an_api_that_answers_nothing_is_left_alone_but_for_a_few_trials() {
     let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
     let stale = gate.pass(BULK).await;
     let mut told = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..5 {
         told.extend(gate.pass(BULK).await.unanswered());
     }
-    assert_eq!(told, [GateChanged::Broken { failures: 20, requests: 20 }]);
+    assert_eq!(told, [GateChanged::Broken { failures: 5, requests: 5 }]);
     assert_eq!(gate.state(), GateState::Broken);
     assert!(!stale.is_valid());
     let (trial, waited) = waits(&gate).await;
@@ -171,7 +211,7 @@ async fn an_api_that_answers_nothing_is_left_alone_but_for_a_few_trials() {
 #[tokio::test(start_paused = true)]
 async fn answers_that_take_too_long_are_failures() {
     let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    for _ in 0..20 {
+    for _ in 0..5 {
         let _ = gate.pass(BULK).await.answered(true);
     }
     assert_eq!(gate.state(), GateState::Broken);
