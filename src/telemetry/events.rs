@@ -14,6 +14,11 @@ use crate::domain::{AccountReason, Answer, Event, Lane, Problem, Timestamp};
 /// Where `run`, which shows warnings only, finds the good news that it shows too.
 pub const NEWS_TARGET: &str = "plu_onboard::news";
 
+/// A number in JSON too: `as_millis` has more bits than JSON's readers, and becomes a text there.
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A name for a label: from a closed set.
 pub trait IntoLabel {
     /// The label's value.
@@ -62,14 +67,14 @@ impl ApiAnswered<'_> {
     pub fn emit(self, metrics: &Metrics) {
         let Self { answer: (answer, is_trouble), status, duration, key, at } = self;
         let endpoint = if key.is_some() { "create" } else { "list" };
-        let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
-        metrics.requests.with_label_values(&[endpoint, answer, &status]).inc();
+        let label = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+        metrics.requests.with_label_values(&[endpoint, answer, &label]).inc();
         metrics.request_duration.with_label_values(&[endpoint]).observe(duration.as_secs_f64());
         if is_trouble {
             metrics.facts.error(&answer.to_uppercase(), at);
         }
         let key = key.map(ToString::to_string);
-        debug!(key, endpoint, answer, status, duration_ms = duration.as_millis(), "the API answered");
+        debug!(key, endpoint, answer, status, duration_ms = ms(duration), "the API answered");
     }
 }
 
@@ -161,7 +166,7 @@ impl RetryScheduled<'_> {
     pub fn emit(self, metrics: &Metrics) {
         metrics.retries.with_label_values(&[self.reason]).inc();
         info!(
-            job = self.job, key = %self.key, reason = self.reason, delay_ms = self.delay.as_millis(), attempts = self.attempts,
+            job = self.job, key = %self.key, reason = self.reason, delay_ms = ms(self.delay), attempts = self.attempts,
             "will be tried again"
         );
     }
@@ -181,7 +186,7 @@ impl Throttled {
     pub fn emit(self, metrics: &Metrics) {
         metrics.retries.with_label_values(&["throttled"]).inc();
         if let Some(wait) = self.news {
-            info!(wait_ms = wait.as_millis(), advised = self.advised, "the API asks for patience (429)");
+            info!(wait_ms = ms(wait), advised = self.advised, "the API asks for patience (429)");
         }
     }
 }
@@ -608,7 +613,46 @@ impl FleetCounted {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    /// The fields of the one line that is logged meanwhile, as machines read it.
+    fn line(tell: impl FnOnce()) -> serde_json::Value {
+        #[derive(Clone, Default)]
+        struct Buffer(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for Buffer {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let buffer = Buffer::default();
+        let written = buffer.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(move || buffer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, tell);
+        let bytes = written.0.lock().unwrap().clone();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_numbers_for_machines() {
+        let (metrics, key, wait) = (Metrics::new().unwrap(), uuid::Uuid::nil(), Duration::from_millis(1_500));
+        let retry = RetryScheduled { reason: "throttled", delay: wait, attempts: 2, job: None, key: &key };
+        assert_eq!(line(|| retry.emit(&metrics))["delay_ms"], 1_500);
+        assert_eq!(line(|| Throttled { news: Some(wait), advised: true }.emit(&metrics))["wait_ms"], 1_500);
+        let at = Timestamp::from_unix_ms(0);
+        let told = ApiAnswered { answer: ("created", false), status: Some(201), duration: wait, key: Some(&key), at };
+        let line = line(|| told.emit(&metrics));
+        assert_eq!((&line["duration_ms"], &line["status"]), (&1_500.into(), &201.into()));
+    }
 
     #[test]
     fn no_class_of_an_answer_reads_like_the_outcome_of_a_job() {

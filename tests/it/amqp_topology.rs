@@ -41,6 +41,30 @@ fn the_definitions_in_deploy_are_those_of_the_default_settings() {
     assert_eq!(fs::read_to_string(file).unwrap(), printed, "plu-onboard topology > deploy/rabbitmq/definitions.json");
 }
 
+/// The password is "guest".
+const USERS: &str = r#"{"users": [{"name": "guest", "password_hash": "9/1i+jKFRpbTRV1PtRnzFFYibT3cEpP92JeZ8YKGtflf4e/u",
+    "hashing_algorithm": "rabbit_password_hashing_sha256", "tags": []}], "vhosts": [{"name": "/"}],
+    "permissions": [{"user": "guest", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}]}"#;
+
+#[test]
+fn the_broker_of_compose_starts_with_its_settings_and_has_what_a_worker_verifies() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/rabbitmq");
+    let (place, partner) = (Place::new(), quick_partner(0));
+    fs::create_dir(place.path("definitions.d")).unwrap();
+    place.write("definitions.d/10-users.json", USERS);
+    place.write("definitions.d/20-topology.json", fs::read(deploy.join("definitions.json")).unwrap());
+    let settings = fs::read_to_string(deploy.join("rabbitmq.conf")).unwrap();
+    let folder = "/etc/rabbitmq/definitions.d";
+    assert!(settings.contains(folder));
+    // This machine's disk may be nearly full.
+    let settings = settings.replace(folder, place.path("definitions.d").to_str().unwrap()).replace("1GB", "1MB");
+    let broker = Broker::start_with(&settings);
+    let mut worker = worker_at(&broker.url(), &place, &partner).set("amqp.topology", "verify").start();
+    worker.says_times("connected to the broker", 2);
+    broker.publish("plu.onboarding", "signup", &[job(1)]);
+    all_events(worker, &broker, 1);
+}
+
 #[test]
 fn the_definitions_carry_the_prefix_and_no_password() {
     let url = "amqp://plu:s3cret@rabbit.example/cards";

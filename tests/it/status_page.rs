@@ -132,7 +132,7 @@ fn whatever_keeps_jobs_waiting_is_said_in_words_with_what_to_do() {
     let to_partner = format!("--rate 0 --api-url {}", partner.url());
     place.program(&format!("run people.csv {to_partner}")).ends_with(0);
     let again = worker("again", &to_partner).set("halt.window", "20").set("api.key_ttl_s", "86400");
-    let words = ["halted", "Halted: the outcomes are not what was planned", "send SIGHUP"];
+    let words = ["halted", "Halted: the outcomes are not what was planned", "20 existing (20 x created minutes"];
     looks(&browser, &mut again.start(), "halted", 503, words);
     assert!(!browser.text("state").contains("(halted)"), "{}", browser.text("state"));
 }

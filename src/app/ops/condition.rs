@@ -22,8 +22,8 @@ pub enum Condition {
     BrokerAlarm(String),
     /// The account gets no answers.
     Paused(AccountReason),
-    /// The outcomes aren't what was planned; a person must look.
-    Halted,
+    /// The outcomes aren't what was planned, and what they are; a person must look.
+    Halted(String),
     /// The circuit breaker keeps requests back.
     Broken,
     /// The partner asked for patience, for so many seconds more.
@@ -37,20 +37,21 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// What holds.
+    /// What holds. `mix`: the outcomes for which it halted, if it did.
     pub fn of(
         is_stopping: bool,
         broker: Option<BrokerTrouble>,
         gate: GateState,
         held: Option<Held>,
         waiting: Option<u64>,
+        mix: impl FnOnce() -> String,
     ) -> Self {
         match (broker, gate) {
             _ if is_stopping => Self::Stopping,
             (Some(BrokerTrouble::Down(connection, why)), _) => Self::Disconnected(connection, why),
             (Some(BrokerTrouble::Alarm(why)), _) => Self::BrokerAlarm(why),
             (None, GateState::Paused(reason)) => Self::Paused(reason),
-            (None, GateState::Halted) => Self::Halted,
+            (None, GateState::Halted) => Self::Halted(mix()),
             (None, GateState::Broken) => Self::Broken,
             (None, GateState::Throttled(until)) => {
                 Self::Throttled(until.saturating_duration_since(Instant::now()).as_secs_f64().ceil() as u64)
@@ -70,7 +71,7 @@ impl Condition {
             Self::Disconnected(..) => "disconnected",
             Self::BrokerAlarm(_) => "blocked",
             Self::Paused(_) => "paused",
-            Self::Halted => "halted",
+            Self::Halted(_) => "halted",
             Self::Broken => "broken",
             Self::Throttled(_) => "throttled",
             Self::Held(_) => "held",
@@ -86,7 +87,7 @@ impl Condition {
             Self::Disconnected(BrokerConnection::Publisher, _) => Some("broker_publisher_down"),
             Self::BrokerAlarm(_) => Some("broker_alarm"),
             Self::Paused(reason) => Some(reason.code()),
-            Self::Halted => Some("halted"),
+            Self::Halted(_) => Some("halted"),
             Self::Broken => Some("api_down_or_slow"),
             Self::Throttled(_) => Some("rate_limited"),
             Self::Held(held) => Some(held.code()),
@@ -110,7 +111,7 @@ impl Condition {
             }
             Self::BrokerAlarm(_) => "The broker has an alarm: outcomes wait to be published".to_owned(),
             Self::Paused(reason) => format!("Paused: {}", split(*reason, key).0),
-            Self::Halted => "Halted: the outcomes are not what was planned".to_owned(),
+            Self::Halted(_) => "Halted: the outcomes are not what was planned".to_owned(),
             Self::Broken => "The API is down or slow: only a few trials are sent".to_owned(),
             Self::Throttled(_) => "The API asks for patience: going on by itself".to_owned(),
             Self::Held(Held::Hours { local, .. }) => format!("Bulk waits until {local}: outside of the active hours"),
@@ -126,17 +127,20 @@ impl Condition {
             Self::Disconnected(_, why) => Some(format!("it is tried again by itself: {why}")),
             Self::BrokerAlarm(why) => Some(format!("free memory or disk on the broker ({why}): it goes on by itself")),
             Self::Paused(reason) => Some(split(*reason, key).1),
-            Self::Halted => Some(
-                "look at the last outcomes in the log. If they are all right, send SIGHUP to go on, or start it with --yes so \
-                 that it doesn't halt again. Signups go on meanwhile"
-                    .to_owned(),
-            ),
-            Self::Broken => Some("nothing: it goes on by itself when the API is well, and no attempt is used up".to_owned()),
+            Self::Halted(mix) => Some(format!(
+                "look at the last outcomes: {mix}. If they are all right, send SIGHUP to go on, or start it with --yes so that \
+                 it doesn't halt again. Signups go on meanwhile"
+            )),
+            Self::Broken => {
+                Some("nothing: it goes on by itself when the API is well, and no attempt is used up".to_owned())
+            }
             Self::Held(held) => Some(format!(
                 "nothing: signups go on, and bulk by itself. To change it, set pace.{} and send SIGHUP",
                 held.code()
             )),
-            Self::Throttled(seconds) => Some(format!("nothing: it goes on in {seconds} s. If this comes often, lower pace.rate")),
+            Self::Throttled(seconds) => {
+                Some(format!("nothing: it goes on in {seconds} s. If this comes often, lower pace.rate"))
+            }
             Self::Stopping | Self::Waiting(_) | Self::Working => None,
         }
     }
@@ -178,21 +182,22 @@ mod tests {
         let paused = GateState::Paused(AccountReason::WalletEmpty);
         let held = || Some(Held::Day { until: Timestamp::from_unix_ms(0) });
         let throttled = GateState::Throttled(Instant::now() + Duration::from_millis(2_500));
+        let mix = || "3 created, 17 existing".to_owned();
         for (condition, state, ready) in [
-            (Condition::of(true, broken(), paused, held(), Some(0)), "stopping", false),
-            (Condition::of(false, broken(), paused, held(), Some(0)), "disconnected", false),
-            (Condition::of(false, alarm(), paused, held(), Some(0)), "blocked", false),
-            (Condition::of(false, None, paused, held(), Some(0)), "paused", false),
-            (Condition::of(false, None, GateState::Halted, held(), Some(0)), "halted", false),
-            (Condition::of(false, None, GateState::Broken, held(), Some(0)), "broken", false),
-            (Condition::of(false, None, throttled, held(), Some(0)), "throttled", true),
-            (Condition::of(false, None, GateState::Open, held(), Some(0)), "held", true),
-            (Condition::of(false, None, GateState::Open, None, Some(0)), "waiting", true),
-            (Condition::of(false, None, GateState::Open, None, None), "working", true),
+            (Condition::of(true, broken(), paused, held(), Some(0), mix), "stopping", false),
+            (Condition::of(false, broken(), paused, held(), Some(0), mix), "disconnected", false),
+            (Condition::of(false, alarm(), paused, held(), Some(0), mix), "blocked", false),
+            (Condition::of(false, None, paused, held(), Some(0), mix), "paused", false),
+            (Condition::of(false, None, GateState::Halted, held(), Some(0), mix), "halted", false),
+            (Condition::of(false, None, GateState::Broken, held(), Some(0), mix), "broken", false),
+            (Condition::of(false, None, throttled, held(), Some(0), mix), "throttled", true),
+            (Condition::of(false, None, GateState::Open, held(), Some(0), mix), "held", true),
+            (Condition::of(false, None, GateState::Open, None, Some(0), mix), "waiting", true),
+            (Condition::of(false, None, GateState::Open, None, None, mix), "working", true),
         ] {
             assert_eq!((condition.state(), condition.is_ready()), (state, ready), "{condition:?}");
         }
-        assert_eq!(Condition::of(false, None, throttled, None, None), Condition::Throttled(3));
+        assert_eq!(Condition::of(false, None, throttled, None, None, mix), Condition::Throttled(3));
     }
 
     #[test]
@@ -209,5 +214,7 @@ mod tests {
             .standing(since, KeySource::Variable);
         assert_eq!(broken.reason, Some("broker_consumer_down"));
         assert_eq!(broken.advice.unwrap(), "it is tried again by itself: no answer");
+        let halted = Condition::Halted("3 created, 17 existing".to_owned()).standing(since, KeySource::Variable);
+        assert!(halted.advice.unwrap().starts_with("look at the last outcomes: 3 created, 17 existing. If"));
     }
 }
