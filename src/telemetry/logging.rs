@@ -53,7 +53,7 @@ const LINES_WAITING_MAX: usize = 4_096;
 const GATHERED_FOR: Duration = Duration::from_millis(20);
 
 /// Standard error by way of a thread of its own: a pipe that nobody reads can't hold up whoever logs. Lines that find
-/// [`LINES_WAITING_MAX`] before them are left out, and a later line says how many. What is still waiting is written when
+/// 4,096 before them are left out, and a later line says how many. What is still waiting is written when
 /// the guard is dropped, within a second.
 pub fn aside() -> (NonBlocking, WorkerGuard) {
     let counter = Arc::default();
