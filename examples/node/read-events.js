@@ -8,7 +8,7 @@ import amqp from "amqplib";
 
 const prefix = process.env.PLU_PREFIX ?? "plu.onboarding";
 // A queue of your own: every reader of one queue gets a part of the events, every queue gets all of them.
-const queue = process.env.EVENTS_QUEUE ?? "crm.plu-events";
+const queue = process.env.EVENTS_QUEUE ?? `crm.${prefix}-events`;
 let left = Number(process.argv[2] ?? Infinity);
 
 const connection = await amqp.connect(process.env.AMQP_URL);

@@ -13,7 +13,7 @@ import pika
 
 PREFIX = os.environ.get("PLU_PREFIX", "plu.onboarding")
 # A queue of your own: every reader of one queue gets a part of the events, every queue gets all of them.
-QUEUE = os.environ.get("EVENTS_QUEUE", "crm.plu-events")
+QUEUE = os.environ.get("EVENTS_QUEUE", f"crm.{PREFIX}-events")
 
 
 def main():

@@ -62,7 +62,8 @@ impl Letters {
             }
             QueueUrl::Amqp(url) => {
                 let names = Names::new(&settings.amqp.prefix);
-                let link = broker::link(settings, url, &names, &super::metrics()?)?;
+                let mut link = broker::link(settings, url, &names, &super::metrics()?)?;
+                link.allow_longest_frames();
                 let confirm_timeout = Duration::from_secs(settings.amqp.confirm_timeout_s);
                 let seed = u64::from(std::process::id());
                 let queue = DeadQueue::open(link, names, broker::client_name("dead"), confirm_timeout, seed);

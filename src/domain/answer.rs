@@ -209,9 +209,13 @@ impl Reply<'_> {
         essence == "application/json" || essence.ends_with("+json")
     }
 
-    /// Whether it is somebody else's: no JSON, and not even cut off. Assumed: the API says of each answer that it is JSON.
+    /// Whether it is somebody else's: no JSON, and not even cut off. Assumed: the API says of each answer that it is JSON,
+    /// unless it fails so badly that it says nothing at all.
     fn is_a_page(&self) -> bool {
-        !self.claims_json() && !serde_json::from_slice::<Value>(self.body).is_ok_and(|json| json.is_object())
+        let says_nothing = self.status >= 500 && self.body.is_empty() && self.content_type.is_none();
+        !says_nothing
+            && !self.claims_json()
+            && !serde_json::from_slice::<Value>(self.body).is_ok_and(|json| json.is_object())
     }
 }
 

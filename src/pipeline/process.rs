@@ -155,13 +155,18 @@ where
         },
     };
     let step = match step {
-        Step::LookUp(reason) => look_up(context, reason, &hand.job, &before, &hand.history).await,
-        step => Some(step),
+        Step::LookUp(reason) => match look_up(context, reason, hand.until, &hand.job, &before, &hand.history).await {
+            ControlFlow::Continue(step) => step,
+            ControlFlow::Break(delay) => {
+                return Ok(Next::PutBack { history: hand.history, delay, reason: no_turn(delay) });
+            }
+        },
+        step => step,
     };
     let backoff = || context.delay_before_attempt(hand.history.attempts.max(1));
     Ok(match step {
-        Some(Step::Finish(outcome)) => Next::Finish(outcome),
-        Some(step @ (Step::Throttle(_) | Step::Pause(_))) => {
+        Step::Finish(outcome) => Next::Finish(outcome),
+        step @ (Step::Throttle(_) | Step::Pause(_)) => {
             hand.history = hand.history.uncharged(&before, &step);
             if let Step::Pause(reason) = step
                 && hand.refusals.are_too_many(context, hand.job.key)
@@ -173,16 +178,14 @@ where
             }
             Next::Again
         }
-        Some(Step::Retry | Step::LookUp(_)) => {
+        Step::Retry | Step::LookUp(_) => {
             if hand.history.was_told_existing() {
                 hand.handle.retract_intent().await?;
             }
             Next::Wait { reason: "no_definite_answer", delay: backoff() }
         }
-        Some(Step::RetryAfter(delay)) => Next::Wait { reason: "key_must_expire", delay: delay.max(backoff()) },
-        Some(Step::LookUpAfter(delay)) => Next::Wait { reason: "last_look_up", delay },
-        // Told to stop while looking the user up.
-        None => Next::PutBack { history: hand.history, delay: Duration::ZERO, reason: PutBack::Stopping },
+        Step::RetryAfter(delay) => Next::Wait { reason: "key_must_expire", delay: delay.max(backoff()) },
+        Step::LookUpAfter(delay) => Next::Wait { reason: "last_look_up", delay },
     })
 }
 
@@ -272,25 +275,24 @@ where
     step
 }
 
+/// Looks the user up. `Break`: told to stop, or it takes too long, because the list is long or the account paused; to be put
+/// back with this delay.
 async fn look_up<A>(
     context: &Context<A>,
     reason: LookUpReason,
+    until: Instant,
     job: &Job,
     before: &History,
     history: &History,
-) -> Option<Step>
+) -> ControlFlow<Duration, Step>
 where
     A: PartnerApi + UserList,
 {
-    let found = tokio::select! {
-        biased;
-        () = context.stop.cancelled() => return None,
-        found = context.look_up.find(&job.email) => found,
-    };
+    let found = wait_for(context, until, context.look_up.find(&job.email)).await?;
     let found = found.seen_by(job.name_mark());
     let (now, limits) = (context.clock.now(), &context.policy.limits);
     Decided { row: row(reason, &found, before, history, now, limits), key: job.key.uuid() }.emit();
-    Some(after_look_up(reason, found, before, history, now, limits))
+    ControlFlow::Continue(after_look_up(reason, found, before, history, now, limits))
 }
 
 /// The job is over: its event is recorded, and the mix of outcomes looked at.
@@ -406,12 +408,12 @@ where
     }
     let may_have_been_created = history.first_sent_at.is_some();
     if may_have_been_created {
-        match look_up(context, LookUpReason::GivingUp, &hand.job, &history, &history).await {
-            Some(Step::Finish(outcome @ (Outcome::Created { .. } | Outcome::Existing { .. }))) => {
+        match look_up(context, LookUpReason::GivingUp, hand.until, &hand.job, &history, &history).await {
+            ControlFlow::Continue(Step::Finish(outcome @ (Outcome::Created { .. } | Outcome::Existing { .. }))) => {
                 return Next::Finish(outcome);
             }
-            Some(_) => {}
-            None => return Next::PutBack { history, delay: Duration::ZERO, reason: PutBack::Stopping },
+            ControlFlow::Continue(_) => {}
+            ControlFlow::Break(delay) => return Next::PutBack { history, delay, reason: no_turn(delay) },
         }
     }
     let message = format!(

@@ -25,8 +25,9 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(config: SandboxConfig, shutdown: CancellationToken) -> Self {
-        let epoch = config.epoch.unwrap_or_else(|| Clock::System.now());
-        Self { partner: Mutex::new(Hostile::new(config, epoch)), started: Instant::now(), shutdown }
+        // Together, or its users would be made a little before they were asked for.
+        let (started, epoch) = (Instant::now(), config.epoch.unwrap_or_else(|| Clock::System.now()));
+        Self { partner: Mutex::new(Hostile::new(config, epoch)), started, shutdown }
     }
 
     pub(super) fn create(&self, request: &CreateRequest<'_>) -> Answer {

@@ -64,6 +64,29 @@ fn a_poison_message_is_rejected_and_dead_at_once_with_its_reason_and_the_others_
 }
 
 #[test]
+fn headers_longer_than_a_frame_of_ours_hold_up_nobody() {
+    let (broker, partner, place) = (Broker::start(), quick_partner(0), Place::new());
+    let mut worker = worker_at(&broker.url(), &place, &partner).start();
+    worker.says_times("connected to the broker", 2);
+    let mut headers = FieldTable::default();
+    headers.insert("stack".into(), AMQPValue::LongString("at line 1\n".repeat(10_000).into()));
+    let long = BasicProperties::default().with_headers(headers);
+    broker.publish_to("plu.onboarding.jobs", "bulk", b"not a job", &long.clone().with_message_id("m-1".into()));
+    broker.publish_to("plu.onboarding.jobs", "bulk", job(1).as_bytes(), &long);
+    broker.publish_to("", DEAD, b"buried by somebody", &long);
+    broker.publish("plu.onboarding", "bulk", &[job(2)]);
+    worker.until("an event for each", || broker.ready(UNROUTED) == 3);
+    worker.until("the dead letters", || broker.ready(DEAD) == 2);
+    worker.signal("TERM");
+    worker.ends_with(0);
+    assert_eq!(partner.stats().model.created, 2);
+    place
+        .program(&format!("dead list --queue {}", broker.url()))
+        .ends_with(0)
+        .said(&["MALFORMED_JOB", "2 dead letters"]);
+}
+
+#[test]
 fn what_an_upstream_meant_for_its_own_publish_is_not_done_again_with_a_copy() {
     let (broker, partner, place) = (Broker::start(), quick_partner(0), Place::new());
     broker.rabbitmqctl(&["add_user", "plu", "plu"]);

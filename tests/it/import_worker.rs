@@ -2,6 +2,7 @@
 //! machine runs. Files come while it works, either half may die, and people who sign up go first.
 
 use std::fs;
+use std::io::Read;
 use std::time::Duration;
 
 use plu_onboard::sandbox::SandboxConfig;
@@ -34,6 +35,20 @@ fn a_worker_whose_log_nobody_reads_any_more_works_on_and_stops_when_it_is_told_t
     import(&place, "people.csv").ends_with(0);
     let worker = worker(&place, &partner, "--rate 0").start_unheard();
     stop_after(worker, &place, 20);
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_no_job_and_is_there_when_somebody_does() {
+    let (partner, place) = (partner(), Place::with("people.csv", customers(0..1_000)));
+    import(&place, "people.csv").ends_with(0);
+    let (mut worker, mut unread) = worker(&place, &partner, "--rate 0").start_unread();
+    worker.until("all events", || place.results("out").lines_so_far() == 1_000);
+    let mut log = String::new();
+    worker.signal("TERM");
+    unread.read_to_string(&mut log).unwrap();
+    worker.ends_with(0);
+    assert_eq!(log.matches("job finished").count(), 1_000);
+    assert!(log.ends_with("stopped; everything else is on the queue\n"), "{log}");
 }
 
 #[test]

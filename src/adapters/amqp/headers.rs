@@ -24,12 +24,14 @@ const UNKNOWN_AGE: Duration = Duration::from_secs(86_400);
 pub fn read(properties: &BasicProperties, redelivered: bool, now: Timestamp) -> History {
     let headers = properties.headers().as_ref();
     let number = |name: &str| headers.and_then(|headers| headers.inner().get(name)).and_then(integer);
-    let time = |name: &str| number(name).map(Timestamp::from_unix_ms);
+    // Nothing happened later than now, whatever a message says, in milliseconds instead of seconds for instance: a user who is
+    // older than the job would not be taken for its own.
+    let time = |name: &str| number(name).map(|ms| Timestamp::from_unix_ms(ms).min(now));
     // The timestamp of a message is in seconds (AMQP 0-9-1, 4.2.5.4).
     let published = properties
         .timestamp()
         .and_then(|seconds| i64::try_from(seconds).ok())
-        .map(|seconds| Timestamp::from_unix_ms(seconds.saturating_mul(1_000)));
+        .map(|seconds| Timestamp::from_unix_ms(seconds.saturating_mul(1_000)).min(now));
     let unknown = if redelivered { now.minus(UNKNOWN_AGE) } else { now };
     let enqueued_at = time(FIRST_SEEN).or(published).unwrap_or(unknown);
     let first_sent_at = time(FIRST_SENT).or_else(|| redelivered.then_some(enqueued_at));
@@ -41,9 +43,13 @@ pub fn read(properties: &BasicProperties, redelivered: bool, now: Timestamp) -> 
     }
 }
 
-/// Puts a history into headers, over what is there; the upstream's own headers stay.
+/// Longest headers of an upstream's own that are copied, in bytes. Headers travel in one frame, however long, and the
+/// publishing connection agreed on frames of 16 KiB.
+const OWN_BYTES_MAX: usize = 8 * 1_024;
+
+/// Puts a history into headers, over what is there; the upstream's own headers stay, unless they are very long.
 pub fn write(headers: Option<FieldTable>, history: &History) -> FieldTable {
-    let mut headers = headers.unwrap_or_default();
+    let mut headers = headers.filter(|own| table_bytes(own) <= OWN_BYTES_MAX).unwrap_or_default();
     let mut put = |name: &str, value: Option<i64>| {
         if let Some(value) = value {
             headers.insert(ShortString::from(name), AMQPValue::LongLongInt(value));
@@ -89,6 +95,22 @@ fn with<T: Clone>(
     }
 }
 
+/// How long a table is on the wire, or a little more.
+fn table_bytes(table: &FieldTable) -> usize {
+    table.inner().iter().map(|(name, value)| 1 + name.as_str().len() + value_bytes(value)).sum()
+}
+
+fn value_bytes(value: &AMQPValue) -> usize {
+    match value {
+        AMQPValue::LongString(text) => 5 + text.as_bytes().len(),
+        AMQPValue::ShortString(text) => 2 + text.as_str().len(),
+        AMQPValue::ByteArray(bytes) => 5 + bytes.as_slice().len(),
+        AMQPValue::FieldArray(values) => 5 + values.as_slice().iter().map(value_bytes).sum::<usize>(),
+        AMQPValue::FieldTable(table) => 5 + table_bytes(table),
+        _ => 9,
+    }
+}
+
 /// Whatever width of integer a client library chose.
 pub(super) fn integer(value: &AMQPValue) -> Option<i64> {
     match value {
@@ -131,10 +153,26 @@ mod tests {
     }
 
     #[test]
-    fn the_upstreams_own_headers_stay() {
-        let mut own = FieldTable::default();
-        own.insert("traceparent".into(), AMQPValue::LongString("00-1-2-01".into()));
-        let headers = write(Some(own), &History::new(NOW));
-        assert!(headers.inner().contains_key("traceparent"));
+    fn the_upstreams_own_headers_stay_unless_no_frame_holds_them() {
+        let own = |bytes: usize| {
+            let mut own = FieldTable::default();
+            own.insert(
+                "stack".into(),
+                AMQPValue::FieldArray(vec![AMQPValue::LongString("y".repeat(bytes).into())].into()),
+            );
+            own
+        };
+        assert!(write(Some(own(8_000)), &History::new(NOW)).inner().contains_key("stack"));
+        let copied = write(Some(own(9_000)), &History::new(NOW));
+        assert!(!copied.inner().contains_key("stack") && copied.inner().contains_key(FIRST_SEEN));
+    }
+
+    #[test]
+    fn nothing_happened_later_than_now_whatever_the_message_says() {
+        let in_milliseconds = BasicProperties::default().with_timestamp(1_795_000_000_000);
+        assert_eq!(read(&in_milliseconds, true, NOW).first_sent_at, Some(NOW));
+        let history = History::new(Timestamp::from_unix_ms(NOW.unix_ms() + 5_000));
+        let ahead = BasicProperties::default().with_headers(write(None, &history));
+        assert_eq!(read(&ahead, false, NOW).enqueued_at, NOW);
     }
 }

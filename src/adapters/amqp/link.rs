@@ -54,6 +54,18 @@ impl fmt::Debug for LinkConfig {
     }
 }
 
+/// RabbitMQ's own limit of a frame, in bytes, and so the length of the longest headers that can be on a queue: headers
+/// travel in one frame, and the broker delivers it whatever was agreed on.
+pub const LONGEST_FRAME_BYTES: u32 = 128 * 1_024;
+
+impl LinkConfig {
+    /// From the next connection on frames may be this long.
+    pub fn allow_longest_frames(&mut self) {
+        let frame_max = &mut self.uri.query.frame_max;
+        *frame_max = (*frame_max).max(Some(LONGEST_FRAME_BYTES));
+    }
+}
+
 /// A connection with its first channel. Dropped, it ends within a second, whatever the broker does.
 #[derive(Debug)]
 pub(super) struct Link {

@@ -68,9 +68,12 @@ impl Consuming {
 /// Longest wait for the broker at the end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// lapin's words for a frame that is longer than was agreed on: a message with very long headers.
+const FRAME_TOO_LARGE: &str = "frame too large";
+
 /// Starts consuming both lanes; `stop` cancels the consumers, and the connection stays for acknowledgements.
 pub fn consume(
-    config: ConsumeConfig,
+    mut config: ConsumeConfig,
     publisher: &Publisher,
     clock: Clock,
     stop: CancellationToken,
@@ -117,6 +120,9 @@ pub fn consume(
             let broken = BrokerLink::Broken { name: &config.name, reason: &reason };
             broken.emit(BrokerConnection::Consumer, &config.link.metrics);
             drop(link);
+            if reason.contains(FRAME_TOO_LARGE) {
+                config.link.allow_longest_frames();
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,

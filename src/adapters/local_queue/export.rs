@@ -253,10 +253,12 @@ fn goes_on_like(
             let line = event + "\n";
             let mut read = Vec::with_capacity(line.len());
             rest.take(line.len() as u64).read_to_end(&mut read).map_err(io)?;
-            if !line.as_bytes().starts_with(&read) {
+            // A power cut can leave zeros where something was to be written; no line holds any.
+            let written = read.iter().position(|byte| *byte == 0).unwrap_or(read.len());
+            if !line.as_bytes().starts_with(&read[..written]) {
                 return Ok(false);
             }
-            if read.len() < line.len() {
+            if written < line.len() {
                 return Ok(true);
             }
         }

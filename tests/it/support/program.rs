@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -63,12 +63,17 @@ impl Program {
     }
 
     /// Starts it with nobody at the other end of its standard error, as behind `2>&1 | head`.
-    pub(crate) fn start_unheard(mut self) -> Running {
+    pub(crate) fn start_unheard(self) -> Running {
+        self.start_unread().0
+    }
+
+    /// Starts it, and leaves its standard error to the caller. As long as nobody reads it, a pipe takes 64 KiB.
+    pub(crate) fn start_unread(mut self) -> (Running, ChildStderr) {
         let mut child = self.0.spawn().unwrap();
-        drop(child.stderr.take());
+        let unread = child.stderr.take().unwrap();
         let (lines, received) = channel();
         follow(child.stdout.take().unwrap(), Pipe::Stdout, lines);
-        Running { child, lines: received, seen: Finished::default() }
+        (Running { child, lines: received, seen: Finished::default() }, unread)
     }
 
     /// Starts it and waits for its end, which must have this status.
