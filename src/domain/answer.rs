@@ -292,10 +292,7 @@ pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     let wait = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let at = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-            Timestamp::from_unix_ms(0).plus(at).since(now)
-        }
+        Err(_) => Timestamp::parse_http(text)?.since(now),
     };
     Some(wait.min(RETRY_AFTER_MAX))
 }

@@ -388,8 +388,11 @@ fn is_ours(
         (None, LookUpReason::KeyUsed) => history.last_sent_at.unwrap_or(now).minus(limits.key_ttl),
         (None, _) => history.first_sent_at.unwrap_or(history.enqueued_at),
     };
-    user.created_at.is_none_or(|created_at| created_at >= since.minus(limits.clock_skew))
+    user.created_at.is_none_or(|created_at| created_at > since.minus(limits.clock_skew + CREATED_AT_STEP))
 }
+
+/// A list may cut the time of creation off to whole seconds, and both clocks to milliseconds. Assumed.
+const CREATED_AT_STEP: Duration = Duration::from_secs(1);
 
 /// Time alone doesn't end a job: it may have been spent on a pause.
 const ATTEMPTS_MIN: u32 = 3;
@@ -496,6 +499,24 @@ mod tests {
         assert_eq!(look_up(LookUpReason::KeyUsed, &[0, 60], user(None)), recovered());
         // The partner's clock lags behind ours, within the tolerance.
         assert_eq!(look_up(LookUpReason::KeyUsed, &[0, 60], user(Some(-29))), recovered());
+    }
+
+    #[test]
+    fn a_time_of_creation_in_whole_seconds_takes_nobody_from_us_even_at_the_bound() {
+        let later = |ms: i64, timestamp: Timestamp| Timestamp::from_unix_ms(timestamp.unix_ms() + ms);
+        // Sent late in a second and created at once; the clocks differ by as much as they may.
+        let before = History::new(T0).with_send(later(999, at(0)));
+        let history = before.with_send(at(60));
+        for (created_at, expected) in [
+            (at(-30), recovered()),
+            (later(998, at(-30)), recovered()),
+            (later(-1, at(-30)), existing(Some("acme-user-1"))),
+        ] {
+            let found = FoundUser { service_id: "acme-user-1".to_owned(), created_at: Some(created_at), name: None };
+            let found = Found::User(found);
+            let step = after_look_up(LookUpReason::UserExists, found, &before, &history, at(60), &LIMITS);
+            assert_eq!(step, expected, "{created_at}");
+        }
     }
 
     #[test]

@@ -28,6 +28,12 @@ impl Timestamp {
         i64::try_from(parsed.unix_timestamp_nanos() / 1_000_000).ok().map(Self)
     }
 
+    /// Parses an HTTP date (RFC 9110, 5.6.7), which has whole seconds. `None` where it isn't, or before 1970.
+    pub fn parse_http(text: &str) -> Option<Self> {
+        let since_epoch = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some(Self(0).plus(since_epoch))
+    }
+
     /// This much later, saturating.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
@@ -90,6 +96,13 @@ mod tests {
         assert_eq!(Timestamp::parse("2026-02-19T20:49:29.927Z"), Some(time));
         assert_eq!(Timestamp::parse("2026-02-19T22:49:29.927+02:00"), Some(time));
         assert_eq!(Timestamp::parse("yesterday"), None);
+    }
+
+    #[test]
+    fn http_dates_have_whole_seconds() {
+        let time = Some(Timestamp::from_unix_ms(1_771_534_169_000));
+        assert_eq!(Timestamp::parse_http("Thu, 19 Feb 2026 20:49:29 GMT"), time);
+        assert_eq!(Timestamp::parse_http("soon"), None);
     }
 
     #[test]

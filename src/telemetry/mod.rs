@@ -16,8 +16,8 @@ pub mod status;
 pub mod trace;
 
 pub use events::{
-    ApiAnswered, BrokerLink, BulkHeld, CacheLost, Decided, FleetCounted, GateChanged, ImportHeldUp, IntoLabel,
-    JobFinished, JobInvalid, JobSetAside, MixSeen, NEWS_TARGET, PaceLowered, PageRead, QueueEmpty, Reloaded,
+    ApiAnswered, BrokerLink, BulkHeld, CacheLost, ClocksDiffer, Decided, FleetCounted, GateChanged, ImportHeldUp,
+    IntoLabel, JobFinished, JobInvalid, JobSetAside, MixSeen, NEWS_TARGET, PaceLowered, PageRead, QueueEmpty, Reloaded,
     RetryPutOff, RetryScheduled, SweepFinished, Throttled,
 };
 pub use facts::{BrokerConnection, BrokerTrouble, ErrorSeen, Facts};
