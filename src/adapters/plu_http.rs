@@ -3,17 +3,20 @@
 //! What an answer means is decided in [`crate::domain::answer`]; here it is fetched, within limits of time and
 //! size, and a failure is told apart by one question: may the request have reached the partner?
 
+mod clocks;
+
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
+use self::clocks::Clocks;
 use crate::clock::Clock;
 use crate::domain::answer::{KeyUsedMarks, Reply, UnknownReason, classify, retry_after};
 use crate::domain::decide::FoundUser;
@@ -42,6 +45,8 @@ pub struct PluHttpConfig {
     pub page_size: u32,
     /// How "key already used" is recognised.
     pub key_used: KeyUsedMarks,
+    /// By how much the partner's clock may differ from ours without being told of.
+    pub clock_skew: Duration,
 }
 
 /// The partner.
@@ -55,6 +60,7 @@ pub struct PluHttp {
     body_bytes_max: usize,
     page_size: u32,
     key_used: KeyUsedMarks,
+    clocks: Clocks,
     clock: Clock,
     metrics: Metrics,
 }
@@ -96,6 +102,7 @@ impl PluHttp {
             body_bytes_max: config.body_bytes_max,
             page_size: config.page_size,
             key_used: config.key_used,
+            clocks: Clocks::new(config.clock_skew),
             clock,
             metrics,
         })
@@ -118,8 +125,9 @@ impl PluHttp {
         let status = response.status().as_u16();
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (retry_after, content_type) = (header(RETRY_AFTER), header(CONTENT_TYPE));
+        let date = header(DATE).and_then(|text| Timestamp::parse_http(&text));
         let body = read_body(response, self.body_bytes_max).await.map_err(|error| Lost::from(&error))?;
-        Ok(Fetched { status, retry_after, content_type, body })
+        Ok(Fetched { status, retry_after, content_type, date, body })
     }
 }
 
@@ -140,8 +148,16 @@ impl PartnerApi for PluHttp {
         failpoint::pass("before_send");
         let fetched = self.fetch(request).await;
         failpoint::pass("after_answer");
+        let answered_at = self.clock.now();
         let (answer, status) = match fetched {
-            Ok(fetched) => (classify(&fetched.reply(), &self.key_used, self.clock.now()), Some(fetched.status)),
+            Ok(fetched) => {
+                let answer = classify(&fetched.reply(), &self.key_used, answered_at);
+                // Trouble may come from somebody else, with another clock.
+                if let (Some(date), false) = (fetched.date, answer.is_trouble()) {
+                    self.clocks.compare(date, started_at, answered_at, &self.metrics);
+                }
+                (answer, Some(fetched.status))
+            }
             Err(Lost::NotSent) => (Answer::NotSent("no connection"), None),
             Err(Lost::Timeout) => (Answer::Unknown(UnknownReason::Timeout), None),
             Err(Lost::Connection) => (Answer::Unknown(UnknownReason::ConnectionLost), None),
@@ -151,11 +167,11 @@ impl PartnerApi for PluHttp {
             status,
             duration: start.elapsed(),
             key: Some(key.uuid()),
-            at: self.clock.now(),
+            at: answered_at,
         };
         told.emit(&self.metrics);
         if let Some(trace) = trace {
-            self.metrics.spans.request(trace, (started_at, self.clock.now()), answer.label(), status);
+            self.metrics.spans.request(trace, (started_at, answered_at), answer.label(), status);
         }
         answer
     }
@@ -212,12 +228,13 @@ struct Fetched {
     status: u16,
     retry_after: Option<String>,
     content_type: Option<String>,
+    date: Option<Timestamp>,
     body: Vec<u8>,
 }
 
 impl Fetched {
     fn reply(&self) -> Reply<'_> {
-        let Self { status, retry_after, content_type, body } = self;
+        let Self { status, retry_after, content_type, body, .. } = self;
         let (retry_after, content_type) = (retry_after.as_deref(), content_type.as_deref());
         Reply { status: *status, retry_after, content_type, body }
     }

@@ -96,6 +96,7 @@ pub async fn connect(
         body_bytes_max: api.body_bytes_max,
         page_size: api.page_size,
         key_used: settings.key_used_marks(),
+        clock_skew: Duration::from_secs(api.clock_skew_s),
     };
     let metrics = super::metrics()?;
     metrics.set_started(Clock::System.now());

@@ -9,9 +9,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::adapters::local_queue::report::Tally;
 use crate::domain::EventType;
+use crate::domain::answer::KeySource;
 use crate::pipeline::Context;
 use crate::pipeline::gate::GateState;
-use crate::pipeline::pace::Held;
 use crate::telemetry::Metrics;
 
 /// Between two plain lines.
@@ -121,8 +121,11 @@ impl WorkProgress {
             ticks.tick().await;
             let tally = self.now();
             let done = tally.total() - tally.waiting;
-            let held = context.pace.held(context.clock.now());
-            let line = line(&tally, recent.rate(self.began.elapsed(), done), &context, held.as_ref());
+            let held = context.pace.held(context.clock.now()).map(|held| held.to_string());
+            let key = context.metrics.facts.key_source();
+            // Why an open gate is slow.
+            let why = held.or_else(|| context.retry_budget.holds_back().then(|| RETRIES_WAIT.to_owned()));
+            let line = line(&tally, recent.rate(self.began.elapsed(), done), context.gate.state(), key, why);
             self.progress.bar.set_position(done);
             self.progress.bar.set_message(line.clone());
             if !self.progress.is_terminal {
@@ -153,11 +156,14 @@ impl Recent {
     }
 }
 
-fn line<A>(tally: &Tally, rate: f64, context: &Context<A>, held: Option<&Held>) -> String {
+/// Told where the retry budget is used up.
+const RETRIES_WAIT: &str = "many answers get lost: repetitions wait, so that the API isn't given more work ([retry])";
+
+fn line(tally: &Tally, rate: f64, gate: GateState, key: KeySource, why: Option<String>) -> String {
     let counts = counts(tally);
-    let state = match context.gate.state() {
+    let state = match gate {
         GateState::Paused(reason) => {
-            return format!("{counts} · PAUSED: {}", reason.advice(context.metrics.facts.key_source()));
+            return format!("{counts} · PAUSED: {}", reason.advice(key));
         }
         GateState::Broken => {
             return format!(
@@ -169,7 +175,7 @@ fn line<A>(tally: &Tally, rate: f64, context: &Context<A>, held: Option<&Held>) 
             let wait = until.saturating_duration_since(Instant::now()).as_secs_f64();
             format!(" · the API asks to wait {wait:.0} s")
         }
-        GateState::Open => held.map_or_else(String::new, |held| format!(" · {held}")),
+        GateState::Open => why.map_or_else(String::new, |why| format!(" · {why}")),
     };
     let left = if rate > 0.0 {
         let seconds = (tally.waiting as f64 / rate).round().min(1e9);
@@ -200,6 +206,20 @@ mod tests {
         for style in [IMPORT_STYLE, WORK_STYLE] {
             ProgressStyle::with_template(style).unwrap();
         }
+    }
+
+    #[test]
+    fn the_line_says_why_it_is_slow_and_a_closed_gate_goes_first() {
+        let tally = Tally { created: 3, waiting: 7, ..Tally::default() };
+        let slow = || Some(RETRIES_WAIT.to_owned());
+        assert_eq!(line(&tally, 0.0, GateState::Open, KeySource::File, None), "3 created · 0.0/s");
+        assert!(line(&tally, 0.0, GateState::Open, KeySource::File, slow()).ends_with(
+            "0.0/s · many answers get lost: repetitions wait, so that the API isn't given more work ([retry])"
+        ));
+        assert!(
+            line(&tally, 0.0, GateState::Broken, KeySource::File, slow())
+                .starts_with("3 created · WAITING: the API is down or slow")
+        );
     }
 
     #[test]

@@ -24,6 +24,7 @@
 
 use std::time::Duration;
 
+use super::answer::UnknownReason;
 use super::{AccountReason, Answer, NameMark, Outcome, Problem, Timestamp};
 
 /// The code of a job that was given up: no definite answer to any of its requests, and nobody found.
@@ -114,13 +115,49 @@ pub enum Step {
     /// be worked on.
     LookUpAfter(Duration),
     /// Try again after the backoff of this many attempts.
-    Retry,
+    Retry(RetryReason),
     /// Try again, but not before this time has passed: until then the partner would refuse the key.
     RetryAfter(Duration),
     /// Nobody sends before this time has passed; `None`: the backoff decides. Not an attempt.
     Throttle(Option<Duration>),
     /// Nobody sends before the account is well again, or the API is there again. Not an attempt.
     Pause(AccountReason),
+}
+
+/// Why nothing definite is known of a job, so that it is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RetryReason {
+    /// There was no answer, or none that says anything.
+    NoAnswer(UnknownReason),
+    /// A refusal in a shape that the API doesn't document, after a request that may have created the user.
+    OddRefusal,
+    /// The user must be there, and the list doesn't show them yet.
+    NotListed,
+    /// The list could not be read.
+    ListNotRead,
+}
+
+impl RetryReason {
+    /// All of them, with one status for all.
+    pub const ALL: [Self; 7] = [
+        Self::NoAnswer(UnknownReason::Timeout),
+        Self::NoAnswer(UnknownReason::ConnectionLost),
+        Self::NoAnswer(UnknownReason::ServerError(500)),
+        Self::NoAnswer(UnknownReason::Unreadable),
+        Self::OddRefusal,
+        Self::NotListed,
+        Self::ListNotRead,
+    ];
+
+    /// Its name in logs and labels.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::NoAnswer(reason) => reason.code(),
+            Self::OddRefusal => "odd_refusal",
+            Self::NotListed => "not_listed",
+            Self::ListNotRead => "list_not_read",
+        }
+    }
 }
 
 /// Why a user is looked up.
@@ -207,7 +244,7 @@ pub fn after_answer(answer: Answer, before: &History, history: &History, now: Ti
         }
         // Perhaps of something on the way, and an earlier request may have created the user: it proves nothing.
         Answer::Rejected { .. } if !answer.is_recognised() && before.first_sent_at.is_some() => {
-            without_answer(history, now, limits)
+            without_answer(RetryReason::OddRefusal, history, now, limits)
         }
         Answer::Rejected { code, text, status } => {
             let message = if text.is_empty() { format!("the API refused it with HTTP {status}") } else { text };
@@ -215,19 +252,19 @@ pub fn after_answer(answer: Answer, before: &History, history: &History, now: Ti
         }
         Answer::AlreadyThere => Step::LookUp(LookUpReason::UserExists),
         Answer::KeyAlreadyUsed => Step::LookUp(LookUpReason::KeyUsed),
-        Answer::Unknown(_) => without_answer(history, now, limits),
+        Answer::Unknown(reason) => without_answer(RetryReason::NoAnswer(reason), history, now, limits),
         Answer::Throttled { retry_after } => Step::Throttle(retry_after),
         Answer::Account(reason) => Step::Pause(reason),
         Answer::NotSent(_) => Step::Pause(AccountReason::Unreachable),
     }
 }
 
-fn without_answer(history: &History, now: Timestamp, limits: &Limits) -> Step {
+fn without_answer(reason: RetryReason, history: &History, now: Timestamp, limits: &Limits) -> Step {
     match due(history, now, limits) {
         Due::LookUpAfter(wait) => Step::LookUpAfter(wait),
         Due::LookUp => Step::LookUp(LookUpReason::GivingUp),
         Due::Send if is_used_up(history, now, limits) => Step::LookUp(LookUpReason::GivingUp),
-        Due::Send => Step::Retry,
+        Due::Send => Step::Retry(reason),
     }
 }
 
@@ -369,8 +406,9 @@ pub fn after_look_up(
         Row::GivingUpNobody | Row::GivingUpUnavailable => Step::Finish(failed(ATTEMPTS_EXHAUSTED, history, now)),
         Row::KeyUsedUsedUp | Row::ExistsSentUsedUp => Step::Finish(failed(NOT_RECONCILED, history, now)),
         Row::KeyUsedNobody => Step::RetryAfter(until_key_expires(history, now, limits)),
-        Row::KeyUsedUnavailable | Row::ExistsSentNobody | Row::ExistsSentUnavailable | Row::ExistsNewUnavailable => {
-            Step::Retry
+        Row::ExistsSentNobody => Step::Retry(RetryReason::NotListed),
+        Row::KeyUsedUnavailable | Row::ExistsSentUnavailable | Row::ExistsNewUnavailable => {
+            Step::Retry(RetryReason::ListNotRead)
         }
     }
 }
@@ -394,8 +432,11 @@ fn is_ours(
         (None, LookUpReason::KeyUsed) => history.last_sent_at.unwrap_or(now).minus(limits.key_ttl),
         (None, _) => history.first_sent_at.unwrap_or(history.enqueued_at),
     };
-    user.created_at.is_none_or(|created_at| created_at >= since.minus(limits.clock_skew))
+    user.created_at.is_none_or(|created_at| created_at > since.minus(limits.clock_skew + CREATED_AT_STEP))
 }
+
+/// A list may cut the time of creation off to whole seconds, and both clocks to milliseconds. Assumed.
+const CREATED_AT_STEP: Duration = Duration::from_secs(1);
 
 /// Time alone doesn't end a job: it may have been spent on a pause.
 const ATTEMPTS_MIN: u32 = 3;
@@ -451,6 +492,9 @@ mod tests {
         key_ttl: Duration::from_secs(300),
         clock_skew: Duration::from_secs(30),
     };
+
+    const TIMED_OUT: Step = Step::Retry(RetryReason::NoAnswer(UnknownReason::Timeout));
+    const LIST_NOT_READ: Step = Step::Retry(RetryReason::ListNotRead);
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_unix_ms(T0.unix_ms() + seconds * 1_000)
@@ -509,6 +553,24 @@ mod tests {
     }
 
     #[test]
+    fn a_time_of_creation_in_whole_seconds_takes_nobody_from_us_even_at_the_bound() {
+        let later = |ms: i64, timestamp: Timestamp| Timestamp::from_unix_ms(timestamp.unix_ms() + ms);
+        // Sent late in a second and created at once; the clocks differ by as much as they may.
+        let before = History::new(T0).with_send(later(999, at(0)));
+        let history = before.with_send(at(60));
+        for (created_at, expected) in [
+            (at(-30), recovered()),
+            (later(998, at(-30)), recovered()),
+            (later(-1, at(-30)), existing(Some("acme-user-1"))),
+        ] {
+            let found = FoundUser { service_id: "acme-user-1".to_owned(), created_at: Some(created_at), name: None };
+            let found = Found::User(found);
+            let step = after_look_up(LookUpReason::UserExists, found, &before, &history, at(60), &LIMITS);
+            assert_eq!(step, expected, "{created_at}");
+        }
+    }
+
+    #[test]
     fn a_user_of_another_name_is_nobody_whom_this_job_created() {
         let (ann, eve) = (NameMark::of("Ann", "Lee"), NameMark::of("Eve", "Lee"));
         let found = |name| {
@@ -543,6 +605,23 @@ mod tests {
     }
 
     #[test]
+    fn a_repetition_says_what_kind_of_answer_was_missing() {
+        let (_, history) = sent_at(&[0, 60]);
+        for reason in [
+            UnknownReason::Timeout,
+            UnknownReason::ConnectionLost,
+            UnknownReason::ServerError(503),
+            UnknownReason::Unreadable,
+        ] {
+            let step = answered(Answer::Unknown(reason), &history, at(60), &LIMITS);
+            assert_eq!(step, Step::Retry(RetryReason::NoAnswer(reason)));
+            assert!(RetryReason::ALL.iter().any(|known| known.code() == reason.code()), "{reason:?}");
+        }
+        let codes: std::collections::BTreeSet<_> = RetryReason::ALL.into_iter().map(RetryReason::code).collect();
+        assert_eq!(codes.len(), RetryReason::ALL.len());
+    }
+
+    #[test]
     fn every_cell_of_the_table_has_a_name_of_its_own() {
         let names: std::collections::BTreeSet<_> = Row::ALL.into_iter().map(Row::code).collect();
         assert_eq!(names.len(), Row::ALL.len());
@@ -559,7 +638,7 @@ mod tests {
     fn an_existing_email_of_a_job_that_was_never_sent_was_there_before() {
         assert_eq!(look_up(LookUpReason::UserExists, &[0], user(Some(5))), existing(Some("acme-user-1")));
         assert_eq!(look_up(LookUpReason::UserExists, &[0], Found::Nobody), existing(None));
-        assert_eq!(look_up(LookUpReason::UserExists, &[0], Found::Unavailable), Step::Retry);
+        assert_eq!(look_up(LookUpReason::UserExists, &[0], Found::Unavailable), LIST_NOT_READ);
         assert_eq!(look_up(LookUpReason::UserExists, &[0, 1, 2], user(Some(1))), recovered());
     }
 
@@ -575,7 +654,7 @@ mod tests {
             assert_eq!(step(user(None), &second), existing(Some("acme-user-1")), "{reason:?}");
             assert_eq!(step(user(Some(1)), &second), existing(Some("acme-user-1")), "{reason:?}");
             assert_eq!(step(Found::Nobody, &second), existing(None), "{reason:?}");
-            assert_eq!(step(Found::Unavailable, &second), Step::Retry, "{reason:?}");
+            assert_eq!(step(Found::Unavailable, &second), LIST_NOT_READ, "{reason:?}");
             let used_up = History { attempts: 3, ..second };
             assert_eq!(step(Found::Unavailable, &used_up), existing(None), "{reason:?}");
         }
@@ -605,13 +684,13 @@ mod tests {
         let (_, first) = sent_at(&[0]);
         assert!(matches!(answered(odd(), &first, at(0), &LIMITS), Step::Finish(Outcome::Rejected(_))));
         let (_, second) = sent_at(&[0, 60]);
-        assert_eq!(answered(odd(), &second, at(60), &LIMITS), Step::Retry);
+        assert_eq!(answered(odd(), &second, at(60), &LIMITS), Step::Retry(RetryReason::OddRefusal));
         let (_, last) = sent_at(&[0, 60, 120]);
         assert_eq!(answered(odd(), &last, at(120), &LIMITS), Step::LookUpAfter(Duration::from_secs(90)));
         // Redelivered within the millisecond in which it was enqueued.
         let redelivered = History { first_sent_at: Some(T0), ..History::new(T0) };
         let again = History { attempts: 1, ..redelivered.with_send(T0) };
-        assert_eq!(after_answer(odd(), &redelivered, &again, T0, &LIMITS), Step::Retry);
+        assert_eq!(after_answer(odd(), &redelivered, &again, T0, &LIMITS), Step::Retry(RetryReason::OddRefusal));
         let told = Answer::Rejected { status: 400, code: "USER_BLACKLISTED".to_owned(), text: String::new() };
         assert!(matches!(answered(told, &second, at(60), &LIMITS), Step::Finish(Outcome::Rejected(_))));
     }
@@ -620,19 +699,19 @@ mod tests {
     fn an_existing_email_of_a_job_that_was_sent_before_is_ours_unless_it_is_older() {
         assert_eq!(look_up(LookUpReason::UserExists, &[0, 600], user(Some(1))), recovered());
         assert_eq!(look_up(LookUpReason::UserExists, &[0, 600], user(Some(-600))), existing(Some("acme-user-1")));
-        assert_eq!(look_up(LookUpReason::UserExists, &[0, 600], Found::Nobody), Step::Retry);
-        assert_eq!(look_up(LookUpReason::UserExists, &[0, 600], Found::Unavailable), Step::Retry);
+        assert_eq!(look_up(LookUpReason::UserExists, &[0, 600], Found::Nobody), Step::Retry(RetryReason::NotListed));
+        assert_eq!(look_up(LookUpReason::UserExists, &[0, 600], Found::Unavailable), LIST_NOT_READ);
     }
 
     #[test]
     fn giving_up_looks_first_and_says_whether_somebody_may_have_been_created() {
         let (_, history) = sent_at(&[0, 1, 2]);
-        let lost = Answer::Unknown(super::super::answer::UnknownReason::Timeout);
+        let lost = Answer::Unknown(UnknownReason::Timeout);
         // Until the last request can't be on its way any more: a minute, and the clocks' difference.
         assert_eq!(answered(lost.clone(), &history, at(2), &LIMITS), Step::LookUpAfter(Duration::from_secs(90)));
         assert_eq!(answered(lost.clone(), &history, at(92), &LIMITS), Step::LookUp(LookUpReason::GivingUp));
         let (_, early) = sent_at(&[0, 1]);
-        assert_eq!(answered(lost, &early, at(2), &LIMITS), Step::Retry);
+        assert_eq!(answered(lost, &early, at(2), &LIMITS), TIMED_OUT);
 
         let sends = &[0, 1, 2];
         assert_eq!(look_up(LookUpReason::GivingUp, sends, user(Some(1))), recovered());
@@ -708,7 +787,7 @@ mod tests {
 
     #[test]
     fn a_used_key_that_can_not_be_looked_up_is_tried_again_later() {
-        assert_eq!(look_up(LookUpReason::KeyUsed, &[0, 60], Found::Unavailable), Step::Retry);
+        assert_eq!(look_up(LookUpReason::KeyUsed, &[0, 60], Found::Unavailable), LIST_NOT_READ);
     }
 
     #[test]
@@ -746,12 +825,12 @@ mod tests {
 
     #[test]
     fn time_alone_does_not_end_a_job_that_was_hardly_tried() {
-        let lost = || Answer::Unknown(super::super::answer::UnknownReason::Timeout);
+        let lost = || Answer::Unknown(UnknownReason::Timeout);
         let limits = Limits { attempts_max: 8, ..LIMITS };
         let (_, twice) = sent_at(&[0, 1]);
-        assert_eq!(answered(lost(), &twice, at(200_000), &limits), Step::Retry);
+        assert_eq!(answered(lost(), &twice, at(200_000), &limits), TIMED_OUT);
         let (_, thrice) = sent_at(&[0, 1, 2]);
-        assert_eq!(answered(lost(), &thrice, at(3), &limits), Step::Retry);
+        assert_eq!(answered(lost(), &thrice, at(3), &limits), TIMED_OUT);
         assert_eq!(answered(lost(), &thrice, at(200_000), &limits), Step::LookUp(LookUpReason::GivingUp));
     }
 

@@ -28,6 +28,12 @@ impl Timestamp {
         i64::try_from(parsed.unix_timestamp_nanos() / 1_000_000).ok().map(Self)
     }
 
+    /// Parses an HTTP date (RFC 9110, 5.6.7), which has whole seconds. `None` where it isn't, or before 1970.
+    pub fn parse_http(text: &str) -> Option<Self> {
+        let since_epoch = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some(Self(0).plus(since_epoch))
+    }
+
     /// This much later, saturating.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
@@ -97,6 +103,13 @@ mod tests {
     #[test]
     fn a_time_that_no_calendar_holds_prints_as_the_last_one() {
         assert_eq!(Timestamp::from_unix_ms(i64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn http_dates_have_whole_seconds() {
+        let time = Some(Timestamp::from_unix_ms(1_771_534_169_000));
+        assert_eq!(Timestamp::parse_http("Thu, 19 Feb 2026 20:49:29 GMT"), time);
+        assert_eq!(Timestamp::parse_http("soon"), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::halt::{Notice, WhenHalted};
 use super::singled_out::ROUNDS_MAX;
 use super::{Context, Turn};
 use crate::domain::decide::{
-    Due, History, LookUpReason, Step, after_answer, after_look_up, due, is_trial_charged, row,
+    Due, History, LookUpReason, RetryReason, Step, after_answer, after_look_up, due, is_trial_charged, row,
 };
 use crate::domain::job::InvalidJob;
 use crate::domain::{AccountReason, Answer, Event, IdempotencyKey, Job, Lane, Outcome, Problem};
@@ -178,14 +178,16 @@ where
             }
             Next::Again
         }
-        Step::Retry | Step::LookUp(_) => {
+        Step::Retry(reason) => {
             if hand.history.was_told_existing() {
                 hand.handle.retract_intent().await?;
             }
-            Next::Wait { reason: "no_definite_answer", delay: backoff() }
+            Next::Wait { reason: reason.code(), delay: backoff() }
         }
         Step::RetryAfter(delay) => Next::Wait { reason: "key_must_expire", delay: delay.max(backoff()) },
         Step::LookUpAfter(delay) => Next::Wait { reason: "last_look_up", delay },
+        // No look-up asks for another one.
+        Step::LookUp(_) => Next::PutBack { history: hand.history, delay: Duration::ZERO, reason: PutBack::Stopping },
     })
 }
 
@@ -255,7 +257,10 @@ where
     let is_free = is_lost && pass.is_trial() && !is_trial_charged(&hand.history, now, limits);
     hand.history.attempts += u32::from(!is_free);
     hand.history = hand.history.learning(&answer, before, limits);
-    let step = if is_free { Step::Retry } else { after_answer(answer, before, &hand.history, now, limits) };
+    let step = match answer {
+        Answer::Unknown(reason) if is_free => Step::Retry(RetryReason::NoAnswer(reason)),
+        answer => after_answer(answer, before, &hand.history, now, limits),
+    };
     let transition = match &step {
         Step::Pause(reason) => pass.refused(*reason),
         Step::Throttle(advice) => {

@@ -5,7 +5,8 @@
 //! a run are not held up, and each repetition takes one. Whoever finds it empty waits for longer and asks again; nobody
 //! fails for it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -33,16 +34,22 @@ pub struct RetryBudget {
     bucket: Mutex<Bucket>,
 }
 
+/// So long after a repetition was put off it counts as held back: it has another backoff to wait.
+const HELD_BACK_FOR: Duration = Duration::from_secs(10);
+
 #[derive(Debug)]
 struct Bucket {
     tokens: f64,
     at: Instant,
+    /// When a repetition was last put off.
+    put_off_at: Option<Instant>,
 }
 
 impl RetryBudget {
     /// A full bucket.
     pub fn new(policy: RetryBudgetPolicy) -> Self {
-        Self { policy, bucket: Mutex::new(Bucket { tokens: TOKENS_MAX, at: Instant::now() }) }
+        let bucket = Bucket { tokens: TOKENS_MAX, at: Instant::now(), put_off_at: None };
+        Self { policy, bucket: Mutex::new(bucket) }
     }
 
     /// A first attempt is about to be made.
@@ -55,23 +62,33 @@ impl RetryBudget {
         self.add(-1.0)
     }
 
+    /// Whether repetitions were put off a moment ago.
+    pub fn holds_back(&self) -> bool {
+        self.lock().put_off_at.is_some_and(|at| at.elapsed() < HELD_BACK_FOR)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Bucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Adds what time brought, and then this, unless there would be less than nothing.
     fn add(&self, tokens: f64) -> bool {
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bucket = self.lock();
         let now = Instant::now();
         let brought = now.saturating_duration_since(bucket.at).as_secs_f64() * self.policy.per_second_min;
         let before = (bucket.tokens + brought).min(TOKENS_MAX);
         let is_enough = before + tokens >= 0.0;
         bucket.tokens = if is_enough { (before + tokens).min(TOKENS_MAX) } else { before };
         bucket.at = now;
+        if !is_enough {
+            bucket.put_off_at = Some(now);
+        }
         is_enough
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn granted(budget: &RetryBudget, wanted: u32) -> u32 {
@@ -84,6 +101,18 @@ mod tests {
         assert_eq!(granted(&budget, 1_000), 256);
         (0..400).for_each(|_| budget.first_attempt());
         assert_eq!(granted(&budget, 1_000), 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_holds_back_from_the_first_that_is_put_off_until_a_while_after_the_last() {
+        let budget = RetryBudget::new(RetryBudgetPolicy { share: 0.0, per_second_min: 0.1 });
+        granted(&budget, 256);
+        assert!(!budget.holds_back());
+        granted(&budget, 1);
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert!(budget.holds_back());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!budget.holds_back());
     }
 
     #[tokio::test(start_paused = true)]

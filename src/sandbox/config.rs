@@ -70,7 +70,7 @@ pub struct ModelConfig {
     pub key_used_code: String,
     /// The code of the answer to a taken email. Default `DUP_USER`, as documented.
     pub dup_user_code: String,
-    /// How far the partner's clock is ahead of ours in `createdAt`, in seconds. Default 0.
+    /// How far the partner's clock is ahead of ours, in `createdAt` and in the header `Date`, in seconds. Default 0.
     pub clock_skew_s: i64,
     /// Whether the list shows `createdAt`. Default yes.
     pub shows_created_at: bool,
@@ -99,6 +99,14 @@ pub struct ModelConfig {
     /// How many creations the wallet still pays for; at zero creations are answered 402. Default
     /// `None`: any number.
     pub wallet: Option<u64>,
+}
+
+impl ModelConfig {
+    /// What the partner's clock shows so long after `epoch`.
+    pub(super) fn clock(&self, epoch: Timestamp, now: Duration) -> Timestamp {
+        let (time, skew) = (epoch.plus(now), Duration::from_secs(self.clock_skew_s.unsigned_abs()));
+        if self.clock_skew_s < 0 { time.minus(skew) } else { time.plus(skew) }
+    }
 }
 
 impl Default for ModelConfig {

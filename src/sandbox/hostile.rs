@@ -111,7 +111,7 @@ impl Hostile {
             FaultKind::Drop => return Some(Wire::Nothing),
             FaultKind::ErrorBefore => internal_error(),
             FaultKind::Throttled => Reply::throttled(Some(RETRY_AFTER.as_secs().to_string())),
-            FaultKind::ThrottledDate => Reply::throttled(Some(self.http_date(now + RETRY_AFTER))),
+            FaultKind::ThrottledDate => Reply::throttled(Some(http_date(self.epoch.plus(now + RETRY_AFTER)))),
             FaultKind::ThrottledBare => Reply::throttled(None),
             FaultKind::Unauthorized => Reply::error(401, "UNAUTHORIZED", "Missing or invalid API key"),
             FaultKind::WalletEmpty => {
@@ -157,9 +157,9 @@ impl Hostile {
         Answer { wire, delay: self.faults.next_delay(), fault }
     }
 
-    fn http_date(&self, now: Duration) -> String {
-        let since_epoch = self.epoch.plus(now).since(Timestamp::from_unix_ms(0));
-        httpdate::fmt_http_date(UNIX_EPOCH + since_epoch)
+    /// What the header `Date` says; `None`: the right time.
+    pub fn date(&self, now: Duration) -> Option<String> {
+        self.model.wrong_time(now).map(http_date)
     }
 
     /// The partner itself.
@@ -206,6 +206,10 @@ impl Hostile {
             faults.set_plan(plan, now);
         }
     }
+}
+
+fn http_date(time: Timestamp) -> String {
+    httpdate::fmt_http_date(UNIX_EPOCH + time.since(Timestamp::from_unix_ms(0)))
 }
 
 fn internal_error() -> Reply {

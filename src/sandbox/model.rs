@@ -104,6 +104,11 @@ impl Model {
         Stats { users: self.users.len() as u64, ..self.stats }
     }
 
+    /// What the partner's clock shows; `None`: the right time.
+    pub(super) fn wrong_time(&self, now: Duration) -> Option<Timestamp> {
+        (self.config.clock_skew_s != 0).then(|| self.config.clock(self.epoch, now))
+    }
+
     /// Changes the condition of the account.
     pub fn set_account(&mut self, account: AccountState) {
         self.config.account = account;

@@ -119,7 +119,15 @@ async fn control(
 /// Sends an answer when its time has come, or as much of it as is to arrive.
 async fn deliver(shared: &Shared, connection: &Connection, answer: Answer) -> Response {
     shared.hold_back(answer.delay).await;
-    match answer.wire {
+    let mut response = written(connection, answer.wire);
+    if let Some(date) = shared.date().and_then(|date| HeaderValue::try_from(date).ok()) {
+        response.headers_mut().insert(header::DATE, date);
+    }
+    response
+}
+
+fn written(connection: &Connection, wire: Wire) -> Response {
+    match wire {
         Wire::Whole(reply) => reply.into_response(),
         Wire::Half(reply) => slowly(reply, Trickle::half),
         Wire::Drip(reply) => slowly(reply, Trickle::drip),

@@ -38,6 +38,11 @@ impl Shared {
         self.lock().list(self.started.elapsed(), request)
     }
 
+    /// What the header `Date` says; `None`: the right time.
+    pub(super) fn date(&self) -> Option<String> {
+        self.lock().date(self.started.elapsed())
+    }
+
     pub(super) fn stats(&self) -> SandboxStats {
         self.lock().stats()
     }

@@ -156,7 +156,7 @@ impl Users {
             last_name,
             status: outcome.status(),
             program: record.program,
-            created_at: config.shows_created_at.then(|| shown_time(epoch, record.created_at, config.clock_skew_s)),
+            created_at: config.shows_created_at.then(|| config.clock(epoch, record.created_at).to_string()),
             verification_url: ids.verification_url(position),
         })
     }
@@ -176,12 +176,6 @@ impl Record {
             created_at: now,
         }
     }
-}
-
-fn shown_time(epoch: Timestamp, created_at: Duration, clock_skew_s: i64) -> String {
-    let skew = Duration::from_secs(clock_skew_s.unsigned_abs());
-    let time = epoch.plus(created_at);
-    if clock_skew_s < 0 { time.minus(skew).to_string() } else { time.plus(skew).to_string() }
 }
 
 fn email_digest(email: &str) -> EmailDigest {

@@ -279,6 +279,27 @@ impl RetryPutOff {
     }
 }
 
+/// The partner's clock and ours differ by more than the settings allow for.
+#[derive(Debug, Clone, Copy)]
+pub struct ClocksDiffer {
+    /// By how much theirs is ahead; negative: behind.
+    pub seconds: i64,
+    /// `api.clock_skew_s`.
+    pub tolerance: Duration,
+}
+
+impl ClocksDiffer {
+    /// Log line; the metric is that of every answer.
+    pub fn emit(self) {
+        warn!(
+            seconds = self.seconds,
+            clock_skew_s = self.tolerance.as_secs(),
+            "the partner's clock is further from this machine's than api.clock_skew_s allows: after a lost answer, users may be \
+             told as existing who were created, or the other way round; mend the clock (NTP), or set api.clock_skew_s"
+        );
+    }
+}
+
 /// A job alone is answered like the whole account.
 #[derive(Debug)]
 pub struct JobSetAside<'a> {

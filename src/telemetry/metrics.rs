@@ -9,6 +9,7 @@ use super::observed::Observed;
 use super::register::Register;
 use super::trace::Spans;
 use super::{PutBack, Stage};
+use crate::domain::decide::RetryReason;
 use crate::domain::{AccountReason, EventType, Lane};
 
 /// Every metric of a worker, in a registry of its own, and the facts that go with them. Clones share both.
@@ -182,7 +183,8 @@ impl Metrics {
         for endpoint in ["create", "list"] {
             self.request_duration.with_label_values(&[endpoint]);
         }
-        for reason in ["no_definite_answer", "key_must_expire", "throttled", "retry_budget", "last_look_up"] {
+        let others = ["key_must_expire", "throttled", "retry_budget", "last_look_up"];
+        for reason in RetryReason::ALL.into_iter().map(RetryReason::code).chain(others) {
             self.retries.with_label_values(&[reason]);
         }
         for reason in AccountReason::ALL {

@@ -92,6 +92,7 @@ pub struct Observed {
     rows: IntGaugeVec,
     rows_finished: IntGaugeVec,
     difference: IntGaugeVec,
+    partner_clock: IntGaugeVec,
     /// Requests per second that may leave now; 0: no limit, or none at all while the workers are being counted.
     pub pace_allowed: Gauge,
     /// Requests per second as they were set, for all workers together; 0: no limit.
@@ -143,6 +144,11 @@ impl Observed {
                 "Those that neither wait nor have an outcome: must be 0.",
                 &[],
             )?,
+            partner_clock: register.gauges(
+                "plu_onboard_partner_clock_difference_seconds",
+                "By how much the partner's clock is ahead of ours at least, as the dates of its answers say.",
+                &[],
+            )?,
             pace_allowed: register.gauge(
                 "plu_onboard_pace_allowed_requests_per_second",
                 "Requests that this worker may send in a second; 0: no limit.",
@@ -173,6 +179,11 @@ impl Observed {
         for reason in HELD_REASONS {
             self.held.with_label_values(&[reason]).set(i64::from(held == Some(reason)));
         }
+    }
+
+    /// Shows by how many seconds the partner's clock is ahead of ours.
+    pub fn set_partner_clock(&self, seconds: i64) {
+        self.partner_clock.with_label_values::<&str>(&[]).set(seconds);
     }
 
     pub(super) fn set_connected(&self, connection: BrokerConnection, is_up: bool) {

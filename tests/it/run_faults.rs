@@ -71,6 +71,23 @@ fn a_partner_that_misbehaves_has_each_user_once() {
 }
 
 #[test]
+fn a_partner_whose_clock_is_wrong_is_told_of_once_and_no_further_than_allowed_takes_nobody_away() {
+    for (skew, is_told) in [("clock-skew=-300s", true), ("clock-skew=300s", true), ("clock-skew=-60s", false)] {
+        let place = Place::with("people.csv", customers(0..ROWS));
+        let run = format!("run people.csv --out out --rate 0 --yes --sandbox --fault lost=20%,{skew}");
+        let finished = place.program(&run).set("worker.backoff_initial_ms", "20").ends_with(0);
+        assert_eq!(
+            finished.times("the partner's clock is further from this machine's"),
+            usize::from(is_told),
+            "{skew}"
+        );
+        if !is_told {
+            assert_eq!(place.results("out").tally(), [ROWS.into(), 0, 0, 0, 0], "{skew}");
+        }
+    }
+}
+
+#[test]
 fn a_gateway_that_replays_gives_everybody_their_link() {
     let faults = FaultPlan::parse(&["lost=15%", "html-502=10%"]).unwrap();
     let mut config = SandboxConfig { faults, ..SandboxConfig::default() };

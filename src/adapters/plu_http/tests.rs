@@ -54,6 +54,7 @@ fn counting_client(base_url: Url, metrics: Metrics) -> PluHttp {
         timeout: Duration::from_millis(1_000),
         body_bytes_max: 10_000,
         page_size: 7,
+        clock_skew: Duration::from_secs(60),
         key_used: KeyUsedMarks { codes: Vec::new(), words: vec!["idempotency".to_owned()] },
     };
     PluHttp::new(config, Clock::System, metrics).unwrap()
@@ -239,6 +240,27 @@ async fn every_request_is_counted_with_its_answer_and_status() {
     }
     let seen: Vec<String> = metrics.facts.errors().into_iter().map(|error| error.code).collect();
     assert_eq!(seen, ["NOT_SENT", "THROTTLED", "SERVER_ERROR"]);
+}
+
+#[tokio::test]
+async fn the_date_of_an_answer_tells_how_far_the_partners_clock_is_from_ours() {
+    let (mut shown, of_a_proxy) = (Vec::new(), "502 Bad Gateway");
+    for (status, seconds) in [("201 Created", 0_i64), ("201 Created", -500), ("201 Created", 500), (of_a_proxy, 500)] {
+        let now = std::time::UNIX_EPOCH + Clock::System.now().since(Timestamp::from_unix_ms(0));
+        let offset = Duration::from_secs(u64::try_from(seconds.abs()).unwrap());
+        let date = httpdate::fmt_http_date(if seconds < 0 { now - offset } else { now + offset });
+        let headers = format!("date: {date}\r\n");
+        let (url, _requests) =
+            server(move |stream, _| stream.write_all(reply(status, &headers, CREATED).as_bytes()).unwrap());
+        let metrics = Metrics::new().unwrap();
+        let key = IdempotencyKey::parse("550e8400-e29b-41d4-a716-446655440000").unwrap();
+        counting_client(url, metrics.clone()).create(&key, &"{}".into()).await;
+        let text = metrics.render();
+        let sample = text.lines().find_map(|line| line.strip_prefix("plu_onboard_partner_clock_difference_seconds "));
+        shown.push(sample.map(|sample| sample.parse::<i64>().unwrap() / 10));
+    }
+    // To ten seconds, however slow the machine is.
+    assert_eq!(shown, [Some(0), Some(-49), Some(49), None]);
 }
 
 #[tokio::test]
