@@ -76,7 +76,7 @@ pub trait Settle: Send + 'static {
     ///
     /// # Errors
     /// [`QueueError`]: the job is still on the queue.
-    fn finish(self, event: Event) -> impl Future<Output = Result<(), QueueError>> + Send;
+    fn finish(self, event: &Event) -> impl Future<Output = Result<(), QueueError>> + Send;
 
     /// Puts the job back, to be delivered again after `delay`.
     ///

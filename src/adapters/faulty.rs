@@ -203,7 +203,7 @@ impl<H: Settle> Settle for FaultyHandle<H> {
         Ok(())
     }
 
-    async fn finish(self, event: Event) -> Result<(), QueueError> {
+    async fn finish(self, event: &Event) -> Result<(), QueueError> {
         self.life.queue_step("before finish").await?;
         self.inner.finish(event).await?;
         self.life.step("after finish").await;

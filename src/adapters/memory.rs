@@ -369,12 +369,12 @@ impl Settle for MemoryHandle {
         self.change_intent(|history| History { first_sent_at: None, last_sent_at: None, ..history })
     }
 
-    async fn finish(self, event: Event) -> Result<(), QueueError> {
+    async fn finish(self, event: &Event) -> Result<(), QueueError> {
         self.change(|state, is_ours| {
             if event.event_type == EventType::Failed {
                 state.dead.push(event.clone());
             }
-            state.events.push(event);
+            state.events.push(event.clone());
             if is_ours {
                 state.acknowledge(self.id);
             }

@@ -112,6 +112,28 @@ impl fmt::Display for Held {
     }
 }
 
+/// How many requests may leave.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Allowed {
+    /// There is no limit.
+    AnyNumber,
+    /// So many in a second, in the long run.
+    PerSecond(f64),
+    /// None: the workers that share the pace are being counted.
+    NotYet,
+}
+
+impl Allowed {
+    /// As metrics and the status page show it: 0 is any number; `None`: it isn't known yet.
+    pub const fn shown(self) -> Option<f64> {
+        match self {
+            Self::AnyNumber => Some(0.0),
+            Self::PerSecond(per_second) => Some(per_second),
+            Self::NotYet => None,
+        }
+    }
+}
+
 /// See the module.
 pub struct Pace {
     line: Line,
@@ -209,12 +231,9 @@ impl Pace {
         }
     }
 
-    /// Requests per second that may leave now; `None`: any number.
-    pub fn allowed(&self) -> Option<f64> {
-        match self.lock().bounds(Instant::now()) {
-            Ok(bounds) => bounds.per_second(),
-            Err(_) => Some(0.0),
-        }
+    /// How many requests may leave now.
+    pub fn allowed(&self) -> Allowed {
+        self.lock().allowed(Instant::now())
     }
 
     /// So many users were created at that time, by an earlier life.
@@ -326,6 +345,14 @@ impl State {
         Ok(bounds)
     }
 
+    fn allowed(&mut self, now: Instant) -> Allowed {
+        match self.bounds(now).map(|bounds| bounds.per_second()) {
+            Ok(None) => Allowed::AnyNumber,
+            Ok(Some(per_second)) => Allowed::PerSecond(per_second),
+            Err(_) => Allowed::NotYet,
+        }
+    }
+
     fn held(&mut self, now: Timestamp) -> Option<Held> {
         if let Some(hours) = &self.config.hours
             && let Some(until) = hours.closed_until(now)
@@ -340,15 +367,12 @@ impl State {
     fn show(&mut self) {
         let Some(metrics) = self.metrics.clone() else { return };
         let now = Instant::now();
-        let allowed = match self.bounds(now) {
-            Ok(bounds) => bounds.per_second().unwrap_or(0.0),
-            Err(_) => 0.0,
-        };
+        let allowed = self.allowed(now);
         let workers = match &self.share {
             None => 1,
             Some(share) => share.workers(now).map_or(0, NonZeroU32::get),
         };
-        metrics.observed.pace_allowed.set(allowed);
+        metrics.observed.set_pace_allowed(allowed.shown());
         let configured = Bounds {
             second: whole(self.config.rate, SECOND),
             minute: whole(self.config.rate_per_minute, MINUTE),

@@ -26,9 +26,9 @@ use crate::telemetry::{
 /// and again. Where nobody fares better, the account is at fault and the job stays to probe with.
 const REFUSALS_IN_HAND: u32 = 3;
 
-/// Longest time that a job of a migration is put back for, because it may not be created now. What is on the queue
-/// then is taken when it may.
-const HELD_MAX: Duration = Duration::from_secs(1_200);
+/// Longest time that a job of a migration is put back for, because it may not be created now. Short, so that a hold that a
+/// person lifts is over for it too; how often it happens is bounded elsewhere, by how seldom such jobs are taken.
+const HELD_MAX: Duration = Duration::from_secs(60);
 
 /// How long a job is set aside.
 const SET_ASIDE: Duration = Duration::from_secs(300);
@@ -334,12 +334,12 @@ async fn settle<A, H>(context: &Context<A>, handle: H, event: Event, mut watch: 
 where
     H: Settle,
 {
-    JobFinished { event: &event, lane: watch.lane() }.emit(&context.metrics);
-    let event_type = event.event_type;
     watch.enters(Some(Stage::Confirm));
     // Boxed, as below: a queue's way of settling is large, and most of a job's time it isn't needed.
-    Box::pin(handle.finish(event)).await?;
-    watch.confirmed(event_type, context.clock.now());
+    Box::pin(handle.finish(&event)).await?;
+    // Told only now: an outcome whose event nobody has got yet is none.
+    JobFinished { event: &event, lane: watch.lane() }.emit(&context.metrics);
+    watch.confirmed(event.event_type, context.clock.now());
     Ok(())
 }
 

@@ -166,7 +166,6 @@ where
             () = context.stop.cancelled() => return Ok(Taken::Stopped),
             Some(settled) = tasks.join_next() => {
                 taking.ended(outcome(settled)?);
-                context.metrics.in_flight.set(i64::try_from(taking.in_hand).unwrap_or(i64::MAX));
                 continue;
             }
             (lane, delivery) = receive(from_signup, from_bulk, taking.picker.first()) => (lane, delivery?),
@@ -191,7 +190,6 @@ where
             (None, Lane::Signup) => signup = None,
             (None, Lane::Bulk) => bulk = None,
         }
-        context.metrics.in_flight.set(i64::try_from(taking.in_hand).unwrap_or(i64::MAX));
     }
     Ok(Taken::Drained)
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prometheus::IntGauge;
 use tokio::time::Instant;
 
 use super::Metrics;
@@ -75,6 +76,24 @@ pub struct JobWatch<'m> {
     enqueued_at: Timestamp,
     spent: [Duration; 4],
     running: Option<(Stage, Instant)>,
+    _in_hand: InHand,
+}
+
+/// Counts a job for as long as it is in hand.
+#[derive(Debug)]
+struct InHand(IntGauge);
+
+impl InHand {
+    fn of(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl<'m> JobWatch<'m> {
@@ -83,7 +102,8 @@ impl<'m> JobWatch<'m> {
         metrics.received.with_label_values(&[lane.name()]).inc();
         let mut spent = [Duration::ZERO; 4];
         spent[Stage::Queue as usize] = now.since(history.enqueued_at);
-        Self { metrics, lane, enqueued_at: history.enqueued_at, spent, running: None }
+        let in_hand = InHand::of(metrics.in_flight.with_label_values(&[lane.name()]));
+        Self { metrics, lane, enqueued_at: history.enqueued_at, spent, running: None, _in_hand: in_hand }
     }
 
     /// Where it waited.
@@ -115,5 +135,25 @@ impl<'m> JobWatch<'m> {
     /// It went back to the queue.
     pub fn put_back(self, reason: PutBack) {
         self.metrics.put_back.with_label_values(&[reason.name()]).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Rows;
+
+    #[test]
+    fn a_delivery_that_is_let_go_of_without_being_settled_is_unaccounted_for() {
+        let metrics = Metrics::new().unwrap();
+        let now = Timestamp::from_unix_ms(0);
+        let take = || JobWatch::taken(&metrics, Lane::Signup, &History::new(now), now);
+        let (finished, returned, in_hand) = (take(), take(), take());
+        finished.confirmed(EventType::Created, now);
+        returned.put_back(PutBack::Delayed);
+        assert_eq!(metrics.deliveries(), Rows { total: 3, finished: 2, waiting: 1 });
+        assert_eq!(metrics.deliveries().difference(), 0);
+        drop(in_hand);
+        assert_eq!(metrics.deliveries().difference(), 1);
     }
 }

@@ -2,10 +2,12 @@
 //! an HTTP status. docs/metrics.md lists them all, and a test holds it against what a worker exports.
 
 use prometheus::core::Collector;
-use prometheus::{Encoder, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+};
 
 use super::facts::{BrokerConnection, Facts};
-use super::observed::Observed;
+use super::observed::{Observed, Rows};
 use super::register::Register;
 use super::trace::Spans;
 use super::{PutBack, Stage};
@@ -36,8 +38,7 @@ pub struct Metrics {
     pub(super) last_progress: Gauge,
     /// Users that a look-up needn't ask the partner for.
     pub cached_users: IntGauge,
-    /// Jobs in hand.
-    pub in_flight: IntGauge,
+    pub(super) in_flight: IntGaugeVec,
     /// 1 while there is no job to take.
     pub waiting_for_jobs: IntGauge,
     /// What is looked at when somebody asks.
@@ -153,7 +154,7 @@ impl Metrics {
                 "plu_onboard_last_progress_timestamp_seconds",
                 "When a job last ended; before the first, when the worker started.",
             )?,
-            in_flight: register.int_gauge("plu_onboard_jobs_in_flight", "Jobs in hand.")?,
+            in_flight: register.gauges("plu_onboard_jobs_in_flight", "Jobs in hand.", &["lane"])?,
             waiting_for_jobs: register.int_gauge("plu_onboard_waiting_for_jobs", "1 while there is no job to take.")?,
             observed: Observed::new(&register)?,
             facts: Facts::default(),
@@ -168,6 +169,7 @@ impl Metrics {
     fn show_zeros(&self) {
         for lane in Lane::ALL.map(Lane::name) {
             self.received.with_label_values(&[lane]);
+            self.in_flight.with_label_values(&[lane]);
             self.job_duration.with_label_values(&[lane]);
             for event_type in EventType::ALL {
                 self.completed.with_label_values(&[event_type.short(), lane]);
@@ -235,6 +237,23 @@ impl Metrics {
     /// How many jobs ended like this, over both lanes.
     pub fn completed(&self, event_type: EventType) -> u64 {
         Lane::ALL.map(|lane| self.completed.with_label_values(&[event_type.short(), lane.name()]).get()).iter().sum()
+    }
+
+    /// How many jobs are in hand.
+    pub fn in_flight(&self) -> u64 {
+        let in_hand: i64 = Lane::ALL.map(|lane| self.in_flight.with_label_values(&[lane.name()]).get()).iter().sum();
+        u64::try_from(in_hand).unwrap_or(0)
+    }
+
+    /// Deliveries, and what became of them: each is settled, with an event or by giving it back, or is still in hand.
+    pub fn deliveries(&self) -> Rows {
+        // In this order none that arrives or is settled meanwhile looks lost.
+        let returned: u64 =
+            PutBack::ALL.map(|reason| self.put_back.with_label_values(&[reason.name()]).get()).iter().sum();
+        let published: u64 =
+            EventType::ALL.map(|event_type| self.published.with_label_values(&[event_type.name()]).get()).iter().sum();
+        let total = Lane::ALL.map(|lane| self.received.with_label_values(&[lane.name()]).get()).iter().sum();
+        Rows { total, finished: published + returned, waiting: self.in_flight() }
     }
 
     /// How many requests were sent, of any kind.

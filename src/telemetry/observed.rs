@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a number that can't be had is absent. A stale one would look like a queue that stands still.
 
-use prometheus::{Error, Gauge, IntGauge, IntGaugeVec};
+use prometheus::{Error, Gauge, GaugeVec, IntGauge, IntGaugeVec};
 
 use super::facts::BrokerConnection;
 use super::register::Register;
@@ -59,14 +59,14 @@ pub struct Depth {
     pub includes_in_hand: bool,
 }
 
-/// Rows of files, and what became of them.
+/// Rows of files, or deliveries of a broker, and what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rows {
-    /// Read in.
+    /// Read in, or taken.
     pub total: u64,
-    /// With an outcome.
+    /// With an outcome, or given back.
     pub finished: u64,
-    /// Without one yet.
+    /// Without one yet; of deliveries those in hand.
     pub waiting: u64,
 }
 
@@ -93,8 +93,7 @@ pub struct Observed {
     rows_finished: IntGaugeVec,
     difference: IntGaugeVec,
     partner_clock: IntGaugeVec,
-    /// Requests per second that may leave now; 0: no limit, or none at all while the workers are being counted.
-    pub pace_allowed: Gauge,
+    pace_allowed: GaugeVec,
     /// Requests per second as they were set, for all workers together; 0: no limit.
     pub pace_configured: Gauge,
     /// Workers that share the pace; 0: not known.
@@ -137,11 +136,19 @@ impl Observed {
                 "Events that no reader is bound to.",
                 &[],
             )?,
-            rows: register.gauges("plu_onboard_rows", "Rows, or jobs, that were put into the embedded queue.", &[])?,
-            rows_finished: register.gauges("plu_onboard_rows_finished", "Those with an outcome.", &[])?,
+            rows: register.gauges(
+                "plu_onboard_rows",
+                "Rows, or jobs, in the embedded queue; deliveries that this worker took from RabbitMQ.",
+                &[],
+            )?,
+            rows_finished: register.gauges(
+                "plu_onboard_rows_finished",
+                "Those with an outcome; of deliveries those that were given back too.",
+                &[],
+            )?,
             difference: register.gauges(
                 "plu_onboard_conservation_difference",
-                "Those that neither wait nor have an outcome: must be 0.",
+                "Those that neither wait, or are in hand, nor are finished: must be 0.",
                 &[],
             )?,
             partner_clock: register.gauges(
@@ -149,9 +156,10 @@ impl Observed {
                 "By how much the partner's clock is ahead of ours at least, as the dates of its answers say.",
                 &[],
             )?,
-            pace_allowed: register.gauge(
+            pace_allowed: register.fractions(
                 "plu_onboard_pace_allowed_requests_per_second",
-                "Requests that this worker may send in a second; 0: no limit.",
+                "Requests that this worker may send in a second; 0: no limit. Absent while workers are being counted.",
+                &[],
             )?,
             pace_workers: register
                 .int_gauge("plu_onboard_pace_workers", "Workers that share the pace; 0: not known yet.")?,
@@ -186,6 +194,14 @@ impl Observed {
         self.partner_clock.with_label_values::<&str>(&[]).set(seconds);
     }
 
+    /// Shows how many requests may leave in a second now (0: no limit); `None`: not known, workers are being counted.
+    pub fn set_pace_allowed(&self, per_second: Option<f64>) {
+        match per_second {
+            Some(per_second) => self.pace_allowed.with_label_values::<&str>(&[]).set(per_second),
+            None => self.pace_allowed.reset(),
+        }
+    }
+
     pub(super) fn set_connected(&self, connection: BrokerConnection, is_up: bool) {
         self.connected.with_label_values(&[connection.name()]).set(i64::from(is_up));
     }
@@ -194,15 +210,14 @@ impl Observed {
         self.blocked.with_label_values(&[connection.name()]).set(i64::from(is_blocked));
     }
 
-    /// Shows the queue; `None`: it could not be read.
-    pub fn set_depth(&self, depth: Option<&Depth>) {
+    /// Shows the queue (`None`: it could not be read) and what became of the rows.
+    pub fn set_depth(&self, depth: Option<&Depth>, rows: Option<Rows>) {
         for lane in Lane::ALL {
             show(&self.ready, &[lane.name()], depth.map(|depth| depth.ready[lane as usize]));
             show(&self.delayed, &[lane.name()], depth.map(|depth| depth.delayed[lane as usize]));
         }
         show(&self.dead, &[], depth.map(|depth| depth.dead));
         show(&self.unrouted, &[], depth.and_then(|depth| depth.unrouted));
-        let rows = depth.and_then(|depth| depth.rows);
         show(&self.rows, &[], rows.map(|rows| rows.total));
         show(&self.rows_finished, &[], rows.map(|rows| rows.finished));
         match rows {

@@ -22,7 +22,7 @@ pub struct Snapshot {
     /// Jobs that ended since the start.
     pub ended: Ended,
     /// Jobs in hand.
-    pub in_flight: i64,
+    pub in_flight: u64,
     /// Jobs that end in a second, over the last minute.
     pub jobs_per_second: f64,
     /// Requests.
@@ -72,8 +72,8 @@ pub struct Ended {
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PaceShown {
-    /// What this worker may send; 0: no limit.
-    pub allowed_per_second: f64,
+    /// What this worker may send; 0: no limit. `None`: not known, workers are being counted.
+    pub allowed_per_second: Option<f64>,
     /// What it sent, over the last minute.
     pub used_per_second: f64,
 }
@@ -102,7 +102,7 @@ pub struct QueueShown {
     pub dead: u64,
     /// Events that no reader is bound to; `None` where there is no such queue.
     pub unrouted: Option<u64>,
-    /// Rows that are neither finished nor waiting: must be 0. `None` where the queue doesn't know rows.
+    /// Rows, or deliveries, that are neither finished nor waiting: must be 0. `None`: not known at the moment.
     pub unaccounted: Option<i64>,
     /// Seconds until everything is done at the present rate; `None`: nothing moves, or nothing is left.
     pub left_s: Option<u64>,

@@ -178,6 +178,33 @@ fn wherever_the_root_is_read_only_look_ups_may_remember_a_long_list_in_a_tempora
 }
 
 #[test]
+fn kubernetes_settings_are_understood_and_name_the_files_that_the_secret_is_mounted_as() {
+    let map = read("deploy/kubernetes/configmap.yaml");
+    let settings: Vec<&str> = map
+        .split_once("worker.toml: |\n")
+        .unwrap()
+        .1
+        .lines()
+        .map(|line| line.strip_prefix("    ").unwrap_or(""))
+        .collect();
+    let place = Place::with("worker.toml", settings.join("\n").replace("/run/secrets/plu-onboard", "secrets"));
+    std::fs::create_dir(place.path("secrets")).unwrap();
+    let secret = read("deploy/kubernetes/secret.example.yaml");
+    let entries = secret.split_once("stringData:\n").unwrap().1.lines().take_while(|line| *line != "---");
+    let mut files = 0;
+    for entry in entries.filter(|line| !line.trim_start().starts_with('#')) {
+        let (name, value) = entry.trim().split_once(": ").unwrap();
+        // A key of the address that the settings name.
+        let value = if name == "api-key" { "sk_staging_0123456789" } else { value };
+        place.write(&format!("secrets/{name}"), value);
+        assert!(map.contains(&format!("/run/secrets/plu-onboard/{name}\"")), "no setting names {name}");
+        files += 1;
+    }
+    assert_eq!(files, 2);
+    place.program("config check --config worker.toml").without_key().ends_with(0).said(&["secrets/api-key"]);
+}
+
+#[test]
 fn every_file_that_compose_mounts_is_there() {
     for line in read("deploy/compose.yaml").lines() {
         let Some((_, file)) = line.split_once("{file: ./") else { continue };

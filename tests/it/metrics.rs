@@ -99,6 +99,10 @@ fn what_two_workers_export_is_what_is_documented_and_promtool_finds_no_fault() {
         ("plu_onboard_broker_connected{connection=\"consumer\"}", 1.0),
         ("plu_onboard_broker_connected{connection=\"publisher\"}", 1.0),
         ("plu_onboard_gate_state{state=\"open\"}", 1.0),
+        ("plu_onboard_rows", 2.0),
+        ("plu_onboard_rows_finished", 2.0),
+        ("plu_onboard_conservation_difference", 0.0),
+        ("plu_onboard_jobs_in_flight{lane=\"signup\"}", 0.0),
     ] {
         assert_eq!(value(&from_broker, sample), Some(expected), "{sample} in {from_broker}");
     }

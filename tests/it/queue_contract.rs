@@ -65,7 +65,7 @@ fn finish<H: Settle>(runtime: &Runtime, delivery: Delivery<H>, outcome: Outcome)
     let (job, _) = Job::parse(&delivery.body).unwrap();
     let event = Event::of(outcome, &job.identity, job.key, 1, Clock::System.now());
     let id = event.id.to_string();
-    runtime.block_on(delivery.handle.finish(event)).unwrap();
+    runtime.block_on(delivery.handle.finish(&event)).unwrap();
     id
 }
 

@@ -323,7 +323,7 @@ impl Settle for AmqpHandle {
         Ok(())
     }
 
-    async fn finish(self, event: Event) -> Result<(), QueueError> {
+    async fn finish(self, event: &Event) -> Result<(), QueueError> {
         failpoint::pass("before_finish");
         let type_name = event.event_type.name();
         let mut properties = BasicProperties::default()
@@ -340,8 +340,8 @@ impl Settle for AmqpHandle {
             properties = properties.with_headers(carried);
         }
         self.publish(&self.outlet.names.events_exchange(), type_name, event.to_json().as_bytes(), properties).await?;
-        if is_dead(&event) {
-            self.bury(&event).await?;
+        if is_dead(event) {
+            self.bury(event).await?;
         }
         failpoint::pass("between_event_and_ack");
         self.acknowledge();

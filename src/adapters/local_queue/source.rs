@@ -110,7 +110,7 @@ impl Settle for LocalHandle {
         self.store.retract(self.seq).await
     }
 
-    async fn finish(self, event: Event) -> Result<(), QueueError> {
+    async fn finish(self, event: &Event) -> Result<(), QueueError> {
         failpoint::pass("before_finish");
         self.store.finish(self.seq, event).await?;
         failpoint::pass("after_finish");

@@ -44,7 +44,7 @@ enum Command {
     Claim { lane: Lane, now: Timestamp, max: usize, reply: Reply<Claim> },
     Intent { seq: i64, now: Timestamp, reply: Reply<()> },
     Retract { seq: i64, reply: Reply<()> },
-    Finish { seq: i64, event: Box<Event>, reply: Reply<()> },
+    Finish { seq: i64, event_type: EventType, attempts: u32, event_json: String, reply: Reply<()> },
     PutBack { seq: i64, history: History, due: Timestamp, reply: Reply<()> },
 }
 
@@ -99,8 +99,10 @@ impl Store {
         self.ask(|reply| Command::Retract { seq, reply }).await
     }
 
-    pub(super) async fn finish(&self, seq: i64, event: Event) -> Result<(), QueueError> {
-        self.ask(|reply| Command::Finish { seq, event: Box::new(event), reply }).await
+    pub(super) async fn finish(&self, seq: i64, event: &Event) -> Result<(), QueueError> {
+        let Event { event_type, attempts, .. } = *event;
+        let event_json = event.to_json();
+        self.ask(|reply| Command::Finish { seq, event_type, attempts, event_json, reply }).await
     }
 
     pub(super) async fn put_back(&self, seq: i64, history: History, due: Timestamp) -> Result<(), QueueError> {
@@ -178,10 +180,10 @@ impl State {
                     .prepare_cached("UPDATE jobs SET first_sent_ms = NULL, last_sent_ms = NULL WHERE seq = ?1")?
                     .execute([seq])?;
             }
-            Command::Finish { seq, event, .. } => {
+            Command::Finish { seq, event_type, attempts, event_json, .. } => {
                 self.finished += 1;
                 // A failed job keeps its message: a person may want to send it again.
-                let is_dead = event.event_type == EventType::Failed;
+                let is_dead = *event_type == EventType::Failed;
                 connection
                     .prepare_cached(
                         "UPDATE jobs SET state = ?2, body = iif(?3, body, NULL), attempts = ?4, finished = ?5,
@@ -191,10 +193,10 @@ impl State {
                         seq,
                         if is_dead { DEAD } else { DONE },
                         is_dead,
-                        event.attempts,
+                        attempts,
                         self.finished,
-                        outcome_code(event.event_type),
-                        event.to_json(),
+                        outcome_code(*event_type),
+                        event_json,
                     ])?;
                 self.in_hand.remove(seq);
             }

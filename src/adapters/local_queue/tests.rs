@@ -108,7 +108,7 @@ async fn jobs_come_out_in_order_and_the_source_ends_when_all_are_settled() {
         let delivery = source.receive().await.unwrap().unwrap();
         assert_eq!(Job::parse(&delivery.body).unwrap().0.email, email);
         let event = event(&delivery, created());
-        delivery.handle.finish(event).await.unwrap();
+        delivery.handle.finish(&event).await.unwrap();
     }
     assert!(source.receive().await.unwrap().is_none());
     assert_eq!(queue.jobs(), Tally { created: 3, ..Tally::default() });
@@ -138,7 +138,7 @@ async fn a_job_in_hand_at_a_crash_comes_back_with_its_intent() {
         first.handle.record_intent(sent_at).await.unwrap();
         let second = source.receive().await.unwrap().unwrap();
         let event = event(&second, created());
-        second.handle.finish(event).await.unwrap();
+        second.handle.finish(&event).await.unwrap();
     }
     let store = queue.store();
     let mut source = source(&store);
@@ -302,7 +302,7 @@ async fn every_row_is_accounted_for() {
     ] {
         let delivery = source.receive().await.unwrap().unwrap();
         let event = event(&delivery, outcome);
-        delivery.handle.finish(event).await.unwrap();
+        delivery.handle.finish(&event).await.unwrap();
     }
     let expected = Tally { created: 1, existing: 1, rejected: 1, failed: 1, waiting: 1 };
     assert_eq!(queue.rows(), expected);
@@ -356,7 +356,7 @@ async fn the_events_file_holds_each_event_once_through_crashes_and_rotation() {
         let store = Store::start(queue.connection(), &queue.path, exporter.waker()).unwrap();
         let delivery = source(&store).receive().await.unwrap().unwrap();
         let event = event(&delivery, created());
-        delivery.handle.finish(event).await.unwrap();
+        delivery.handle.finish(&event).await.unwrap();
         drop(store);
         exporter.finish().unwrap();
     };
@@ -398,7 +398,7 @@ async fn an_events_file_with_what_the_queue_does_not_know_is_set_aside_and_nothi
     let store = Store::start(queue.connection(), &queue.path, running.waker()).unwrap();
     let delivery = source(&store).receive().await.unwrap().unwrap();
     let event = event(&delivery, created());
-    delivery.handle.finish(event).await.unwrap();
+    delivery.handle.finish(&event).await.unwrap();
     drop(store);
     running.finish().unwrap();
     let known = std::fs::read_to_string(&file).unwrap();
@@ -442,13 +442,13 @@ async fn an_events_file_that_is_cut_while_it_is_open_begins_with_the_next_event(
     for _ in 0..2 {
         let delivery = source.receive().await.unwrap().unwrap();
         let event = event(&delivery, created());
-        delivery.handle.finish(event).await.unwrap();
+        delivery.handle.finish(&event).await.unwrap();
         awaited.recv().unwrap();
         std::fs::File::options().write(true).open(&file).unwrap().set_len(0).unwrap();
     }
     let delivery = source.receive().await.unwrap().unwrap();
     let event = event(&delivery, created());
-    delivery.handle.finish(event).await.unwrap();
+    delivery.handle.finish(&event).await.unwrap();
     awaited.recv().unwrap();
     drop((source, store));
     exporter.finish().unwrap();
@@ -476,7 +476,7 @@ async fn what_a_day_has_created_is_known_after_a_restart() {
         delivery.handle.record_intent(Timestamp::from_unix_ms(sent_at)).await.unwrap();
         if let Some(outcome) = outcome {
             let event = event(&delivery, outcome);
-            delivery.handle.finish(event).await.unwrap();
+            delivery.handle.finish(&event).await.unwrap();
         }
     }
     drop((source, store));

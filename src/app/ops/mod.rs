@@ -72,8 +72,9 @@ pub async fn serve_if_asked<A: Send + Sync + 'static>(
     let unfit = |error| AppError::Usage(format!("--listen {address}: {error}; give a free address"));
     let listener = TcpListener::bind(address).await.map_err(unfit)?;
     let address = listener.local_addr().map_err(unfit)?;
+    let counts_deliveries = matches!(queue, QueueAt::Broker(..));
     let (depth_task, depth) = depth::follow(queue);
-    let observer = Observer::new(Arc::clone(context), depth);
+    let observer = Observer::new(Arc::clone(context), depth, counts_deliveries);
     let (tell, latest) = watch::channel(json(&observer.snapshot()));
     let streams = Arc::new(Semaphore::new(live::STREAMS_MAX));
     let shared = Arc::new(Shared { observer, latest, streams, page: page::Page::new() });

@@ -14,7 +14,7 @@ use crate::pipeline::halt::Notice;
 use crate::pipeline::pace::Held;
 use crate::telemetry::history::{History, Sample};
 use crate::telemetry::status::{Ended, Latency, PaceShown, QueueShown, Snapshot, Standing};
-use crate::telemetry::{Depth, GateWord};
+use crate::telemetry::{Depth, GateWord, Rows};
 
 /// What ends sooner isn't shown as holding bulk.
 const A_MOMENT: Duration = Duration::from_secs(10);
@@ -23,6 +23,8 @@ const A_MOMENT: Duration = Duration::from_secs(10);
 pub(super) struct Observer<A> {
     context: Arc<Context<A>>,
     depth: watch::Receiver<Option<Depth>>,
+    /// Whether the queue knows no rows, so that the deliveries of this worker are balanced instead.
+    counts_deliveries: bool,
     started: Timestamp,
     seen: Mutex<Seen>,
 }
@@ -34,10 +36,14 @@ struct Seen {
 }
 
 impl<A: Send + Sync + 'static> Observer<A> {
-    pub(super) fn new(context: Arc<Context<A>>, depth: watch::Receiver<Option<Depth>>) -> Self {
+    pub(super) fn new(
+        context: Arc<Context<A>>,
+        depth: watch::Receiver<Option<Depth>>,
+        counts_deliveries: bool,
+    ) -> Self {
         let started = Clock::System.now();
         let seen = Seen { standing: ("starting", None, started), history: History::default() };
-        Self { context, depth, started, seen: Mutex::new(seen) }
+        Self { context, depth, counts_deliveries, started, seen: Mutex::new(seen) }
     }
 
     /// How it is, and since when.
@@ -65,6 +71,14 @@ impl<A: Send + Sync + 'static> Observer<A> {
         self.context.pace.held(now).filter(|held| held.until().since(now) > A_MOMENT)
     }
 
+    /// What became of the rows, or of the deliveries; `None`: it isn't known at the moment.
+    fn rows(&self) -> Option<Rows> {
+        if self.counts_deliveries {
+            return Some(self.context.metrics.deliveries());
+        }
+        self.depth.borrow().and_then(|depth| depth.rows)
+    }
+
     /// The text of `/metrics`.
     pub(super) fn metrics(&self) -> String {
         let Context { metrics, gate, pace, .. } = &*self.context;
@@ -78,7 +92,7 @@ impl<A: Send + Sync + 'static> Observer<A> {
             GateState::Halted => (GateWord::Halted, None),
         };
         metrics.observed.set_gate(word, paused);
-        metrics.observed.set_depth(self.depth.borrow().as_ref());
+        metrics.observed.set_depth(self.depth.borrow().as_ref(), self.rows());
         metrics.render()
     }
 
@@ -99,7 +113,7 @@ impl<A: Send + Sync + 'static> Observer<A> {
         let (jobs_per_second, used_per_second) = history.rates(&now);
         let quantile = |share| history.answered_within(&now, share);
         let [created, existing, rejected, failed] = now.ended;
-        let in_flight = metrics.in_flight.get();
+        let in_flight = metrics.in_flight();
         // What ended before it came to a stand says nothing about when the rest will.
         let is_moving = standing.ready && standing.until.is_none();
         let depth = *self.depth.borrow();
@@ -111,18 +125,20 @@ impl<A: Send + Sync + 'static> Observer<A> {
             ended: Ended { created, existing, rejected, failed },
             in_flight,
             jobs_per_second,
-            pace: PaceShown { allowed_per_second: metrics.observed.pace_allowed.get(), used_per_second },
+            pace: PaceShown { allowed_per_second: self.context.pace.allowed().shown(), used_per_second },
             latency: quantile(0.5).zip(quantile(0.99)).map(|(p50_s, p99_s)| Latency { p50_s, p99_s }),
-            queue: depth.map(|depth| queue_shown(&depth, in_flight, if is_moving { jobs_per_second } else { 0.0 })),
+            queue: depth.map(|depth| {
+                queue_shown(&depth, self.rows(), in_flight, if is_moving { jobs_per_second } else { 0.0 })
+            }),
             errors: metrics.facts.errors(),
             minutes: history.minutes(&now),
         }
     }
 }
 
-fn queue_shown(depth: &Depth, in_flight: i64, jobs_per_second: f64) -> QueueShown {
+fn queue_shown(depth: &Depth, rows: Option<Rows>, in_flight: u64, jobs_per_second: f64) -> QueueShown {
     let delayed = depth.delayed.iter().sum::<u64>();
-    let in_hand = if depth.includes_in_hand { 0 } else { u64::try_from(in_flight).unwrap_or(0) };
+    let in_hand = if depth.includes_in_hand { 0 } else { in_flight };
     let waiting = depth.ready.iter().sum::<u64>() + delayed + in_hand;
     let is_moving = jobs_per_second > 0.0 && waiting > 0;
     QueueShown {
@@ -131,7 +147,7 @@ fn queue_shown(depth: &Depth, in_flight: i64, jobs_per_second: f64) -> QueueShow
         delayed,
         dead: depth.dead,
         unrouted: depth.unrouted,
-        unaccounted: depth.rows.map(|rows| rows.difference()),
+        unaccounted: rows.map(|rows| rows.difference()),
         left_s: is_moving.then(|| (waiting as f64 / jobs_per_second).ceil() as u64),
     }
 }

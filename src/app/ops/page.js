@@ -137,15 +137,15 @@
       ["put off for later", number(queue.delayed)],
       ["dead letters", number(queue.dead), queue.dead > 0],
       ["events without a reader", queue.unrouted === null ? null : number(queue.unrouted), queue.unrouted > 0],
-      ["rows unaccounted for", queue.unaccounted ? number(queue.unaccounted) : null, true],
+      ["unaccounted for", queue.unaccounted ? number(queue.unaccounted) : null, true],
       ["time left", queue.leftS === null ? "–" : long(queue.leftS)],
     ] : [["state", "can’t be read at the moment"]]);
     facts("pace", [
-      ["allowed", pace.allowedPerSecond > 0 ? rate(pace.allowedPerSecond) : "no limit"],
+      ["allowed", pace.allowedPerSecond === null ? "workers are being counted" : pace.allowedPerSecond > 0 ? rate(pace.allowedPerSecond) : "no limit"],
       ["used, last minute", rate(pace.usedPerSecond)],
     ]);
     const share = pace.allowedPerSecond > 0 ? Math.min(1, pace.usedPerSecond / pace.allowedPerSecond) : 0;
-    id("meter").hidden = pace.allowedPerSecond === 0;
+    id("meter").hidden = !(pace.allowedPerSecond > 0);
     id("fill").style.width = `${Math.round(share * 100)}%`;
     const ms = (seconds) => (seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`);
     facts("latency", latency ? [

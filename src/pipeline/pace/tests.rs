@@ -153,9 +153,9 @@ async fn without_a_rate_a_429_lowers_what_was_sent() {
         pace.turn(Lane::Bulk).await;
         sleep(step).await;
     }
-    assert_eq!(pace.allowed(), None);
+    assert_eq!(pace.allowed(), Allowed::AnyNumber);
     pace.throttled();
-    let allowed = pace.allowed().unwrap();
+    let allowed = pace.allowed().shown().unwrap();
     assert!((135.0..=145.0).contains(&allowed), "{allowed}");
 }
 
@@ -197,7 +197,7 @@ async fn workers_that_count_each_other_never_send_more_than_the_rate_together() 
             let count = fleet.iter().flatten().filter(|(.., is_counted)| *is_counted).count();
             for (worker, phase) in fleet.iter().zip(&phases) {
                 if let Some((pace, _, true)) = worker
-                    && (tick % 10 == *phase || pace.allowed() == Some(0.0))
+                    && (tick % 10 == *phase || pace.allowed() == Allowed::NotYet)
                 {
                     pace.counted(Instant::now(), n(u32::try_from(count).unwrap()));
                 }
@@ -219,20 +219,21 @@ async fn who_starts_second_gets_half_and_who_is_left_has_all_of_it_within_ten_se
         pace.share_with_others();
         pace
     });
-    let allowed = || paces.each_ref().map(|pace| pace.allowed().unwrap());
-    assert_eq!(allowed(), [0.0, 0.0]);
+    use Allowed::{NotYet, PerSecond};
+    let allowed = || paces.each_ref().map(Pace::allowed);
+    assert_eq!(allowed(), [NotYet, NotYet]);
     paces[0].counted(Instant::now(), n(1));
-    assert_eq!(allowed(), [100.0, 0.0]);
+    assert_eq!(allowed(), [PerSecond(100.0), NotYet]);
     for _ in 0..5 {
         paces.iter().for_each(|pace| pace.counted(Instant::now(), n(2)));
         sleep(SECOND).await;
     }
-    assert_eq!(allowed(), [50.0, 50.0]);
+    assert_eq!(allowed(), [PerSecond(50.0), PerSecond(50.0)]);
     for _ in 0..5 {
         paces[0].counted(Instant::now(), n(1));
         sleep(SECOND).await;
     }
-    assert_eq!(allowed(), [100.0, 0.0]);
+    assert_eq!(allowed(), [PerSecond(100.0), NotYet]);
 }
 
 #[tokio::test(start_paused = true)]

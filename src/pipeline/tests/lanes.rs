@@ -47,7 +47,7 @@ impl Settle for Endless {
         Ok(())
     }
 
-    async fn finish(self, _event: Event) -> Result<(), QueueError> {
+    async fn finish(self, _event: &Event) -> Result<(), QueueError> {
         self.finished.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -166,7 +166,7 @@ impl Settle for EitherHandle {
         }
     }
 
-    async fn finish(self, event: Event) -> Result<(), QueueError> {
+    async fn finish(self, event: &Event) -> Result<(), QueueError> {
         match self {
             Self::Memory(handle) => handle.finish(event).await,
             Self::Endless(handle) => handle.finish(event).await,
@@ -233,6 +233,27 @@ async fn a_migration_creates_no_more_in_a_day_than_it_may_and_goes_on_the_day_af
     sleep(Duration::from_secs(3_600)).await;
     let sent = context.api.sent().len();
     assert!((402 + 400..=402 + 501).contains(&sent), "{sent}");
+    context.stop.cancel();
+    working.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_a_person_lifts_is_over_within_a_minute_for_jobs_that_were_put_back_too() {
+    let hours = Hours::parse("08:00-22:00", "UTC").unwrap();
+    let pace = Pace::with(PaceConfig { hours, ..PaceConfig::default() });
+    let queue = MemoryQueue::new(Clock::simulated(T0));
+    let emails = [1, 2, 3].map(|n| format!("p{n}@example.com"));
+    emails.iter().for_each(|email| queue.push(Lane::Bulk, job(email)));
+    let context = context_with(&Partner::default(), WIDE, pace);
+    let sources = [Lane::Signup, Lane::Bulk].map(|lane| queue.source(lane).for_ever());
+    let [signup, bulk] = sources;
+    let working = tokio::spawn(work(Arc::clone(&context), signup, bulk));
+    // Long enough for each to have been taken and put back more than once.
+    sleep(Duration::from_secs(1_800)).await;
+    assert!(queue.events().is_empty());
+    context.pace.set(PaceConfig::default());
+    sleep(Duration::from_secs(62)).await;
+    assert_eq!(queue.events().len(), emails.len());
     context.stop.cancel();
     working.await.unwrap().unwrap();
 }
