@@ -3,15 +3,19 @@
 //! ```text
 //! closed ── too large a share of failures in the window ──> open
 //!   ^                                                        │ open_for, doubling up to open_for_max
-//!   └── every trial is answered well ── half-open <──────────┘
-//!                                          └── one trial fails ──> open
+//!   └──── enough trials are answered well ── half-open <─────┘
+//!                                                └── too many trials fail ──> open
 //! ```
 //!
 //! A failure is a request without a definite answer (timeout, lost connection, 5xx) or one that took too long. Answers
 //! about a job, the pace or the account are no failures: the API works, or the gate is closed for another reason.
 //!
 //! It opens for too large a share of failures in the window. Where there are too few answers in it for a share to say
-//! anything, as with a short queue or a slow pace, it opens for some failures in a row, however far apart they are.
+//! anything, as with a short queue or a slow pace, it opens for some failures in a row, unless they came all at once: then
+//! more answers are about to come.
+//!
+//! Trials that all fare alike decide at once. Where some are answered and some aren't, more of them leave, and the same
+//! share decides that opened it: an API that loses half of its answers is worked with, and doesn't have to be lucky for that.
 //!
 //! **Invariant:** an answer counts only towards the state in which its request left.
 
@@ -36,7 +40,7 @@ pub struct BreakerPolicy {
     pub open_for: Duration,
     /// Each failed trial doubles that up to this.
     pub open_for_max: Duration,
-    /// Requests that must be answered well before it closes. At least 1.
+    /// So many trials that fare alike close it, or open it anew. At least 1.
     pub trials: u32,
 }
 
@@ -52,6 +56,11 @@ impl BreakerPolicy {
         open_for_max: Duration::from_secs(60),
         trials: 3,
     };
+
+    /// How many trials decide, where so many were answered well and badly so far.
+    const fn trials_wanted(&self, good: u32, bad: u32) -> u32 {
+        if good == 0 || bad == 0 { self.trials } else { self.trials * TRIALS_MIXED }
+    }
 }
 
 /// What a request was let through as; goes back with its answer.
@@ -92,8 +101,15 @@ pub enum BreakerChanged {
 enum State {
     Closed,
     Open { until: Instant, pause: Duration },
-    HalfOpen { on_their_way: u32, good: u32, pause: Duration },
+    HalfOpen { on_their_way: u32, good: u32, bad: u32, pause: Duration },
 }
+
+/// Where trials fare differently, so many times as many decide.
+const TRIALS_MIXED: u32 = 4;
+
+/// Failures in a row that came within less time than this say nothing: they may be one hiccup that met all that were on their
+/// way, and whoever sends so fast has enough answers for a share in a moment.
+const IN_A_ROW_FOR: Duration = Duration::from_secs(2);
 
 /// Parts of the window: it moves on by one of them at a time.
 const PARTS: usize = 10;
@@ -112,6 +128,8 @@ pub struct Breaker {
     origin: Instant,
     parts: [Part; PARTS],
     failures_in_a_row: u32,
+    /// When the first of those was noted.
+    in_a_row_since: Instant,
     state: State,
     era: u64,
 }
@@ -124,6 +142,7 @@ impl Breaker {
             origin: now,
             parts: [Part::default(); PARTS],
             failures_in_a_row: 0,
+            in_a_row_since: now,
             state: State::Closed,
             era: 0,
         }
@@ -143,11 +162,13 @@ impl Breaker {
             State::Closed => Ok(Ticket { era: self.era, is_trial: false }),
             State::Open { until, .. } if now < *until => Err(Some(*until)),
             State::Open { pause, .. } => {
-                self.state = State::HalfOpen { on_their_way: 1, good: 0, pause: *pause };
+                self.state = State::HalfOpen { on_their_way: 1, good: 0, bad: 0, pause: *pause };
                 self.era += 1;
                 Ok(Ticket { era: self.era, is_trial: true })
             }
-            State::HalfOpen { on_their_way, good, .. } if *on_their_way + *good < self.policy.trials => {
+            State::HalfOpen { on_their_way, good, bad, .. }
+                if *on_their_way + *good + *bad < self.policy.trials_wanted(*good, *bad) =>
+            {
                 *on_their_way += 1;
                 Ok(Ticket { era: self.era, is_trial: true })
             }
@@ -176,24 +197,24 @@ impl Breaker {
         match &mut self.state {
             State::Closed => self.count(health, now),
             State::Open { .. } => None,
-            State::HalfOpen { on_their_way, good, pause } => {
+            State::HalfOpen { on_their_way, good, bad, pause } => {
                 *on_their_way = on_their_way.saturating_sub(1);
                 match health {
-                    Health::Unknown => None,
-                    Health::Good if *good + 1 < self.policy.trials => {
-                        *good += 1;
-                        None
-                    }
-                    Health::Good => {
-                        self.close();
-                        Some(BreakerChanged::Closed)
-                    }
-                    Health::Bad => {
-                        let pause = (*pause * 2).min(self.policy.open_for_max);
-                        self.open(pause, now);
-                        None
-                    }
+                    Health::Unknown => return None,
+                    Health::Good => *good += 1,
+                    Health::Bad => *bad += 1,
                 }
+                let answered = *good + *bad;
+                if answered < self.policy.trials_wanted(*good, *bad) {
+                    return None;
+                }
+                if f64::from(*bad) < self.policy.failure_share * f64::from(answered) {
+                    self.close();
+                    return Some(BreakerChanged::Closed);
+                }
+                let pause = (*pause * 2).min(self.policy.open_for_max);
+                self.open(pause, now);
+                None
             }
         }
     }
@@ -228,13 +249,17 @@ impl Breaker {
         part.failures += u32::from(health == Health::Bad);
         let current = self.parts.iter().filter(|part| part.number + PARTS as u64 > number);
         let (requests, failures) = current.fold((0, 0), |(r, f), part| (r + part.requests, f + part.failures));
+        if self.failures_in_a_row == 0 {
+            self.in_a_row_since = now;
+        }
         self.failures_in_a_row = if health == Health::Bad { self.failures_in_a_row + 1 } else { 0 };
         let (is_dead, failures, requests) = if requests >= self.policy.requests_min {
             (f64::from(failures) >= self.policy.failure_share * f64::from(requests), failures, requests)
         } else {
             let in_a_row = self.failures_in_a_row;
             let is_off = self.policy.failure_share > 1.0;
-            (!is_off && in_a_row >= self.policy.failures_in_a_row, in_a_row, in_a_row)
+            let lasts = now.saturating_duration_since(self.in_a_row_since) >= IN_A_ROW_FOR;
+            (!is_off && lasts && in_a_row >= self.policy.failures_in_a_row, in_a_row, in_a_row)
         };
         is_dead.then(|| {
             self.open(self.policy.open_for, now);
@@ -300,7 +325,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_few_failures_in_a_row_open_it_where_there_are_too_few_answers_however_far_apart_they_are() {
+    async fn a_few_failures_in_a_row_open_it_where_there_are_too_few_answers_unless_they_came_all_at_once() {
         let policy = BreakerPolicy { failures_in_a_row: 3, requests_min: 100, ..POLICY };
         let changes = |answers: &[Health], apart: Duration| {
             let mut now = Instant::now();
@@ -313,11 +338,13 @@ mod tests {
             answers.iter().map(|health| record(*health)).collect::<Vec<_>>()
         };
         let opened = Some(BreakerChanged::Opened { failures: 3, requests: 3 });
-        for apart in [Duration::from_millis(1), seconds(100)] {
+        for apart in [seconds(1), seconds(100)] {
             assert_eq!(changes(&[Good, Bad, Bad, Bad], apart), [None, None, None, opened]);
             assert_eq!(changes(&[Bad, Bad, Good, Bad, Bad], apart), [None; 5], "a good answer in between");
             assert_eq!(changes(&[Bad, Bad, Health::Unknown, Bad], apart), [None, None, None, opened]);
         }
+        let at_once = changes(&[Bad; 99], Duration::from_millis(1));
+        assert!(at_once.iter().all(Option::is_none), "so many were on their way in one hiccup");
         // Where there are enough answers, a burst of failures among many good ones is none of its business.
         let burst = [[Good; 100].as_slice(), &[Bad; 50]].concat();
         assert!(changes(&burst, Duration::from_millis(1)).iter().all(Option::is_none));
@@ -332,10 +359,10 @@ mod tests {
             let ticket = breaker.admit(at).unwrap();
             breaker.record(ticket, health, at)
         };
-        assert_eq!((record(Bad, now), record(Bad, now).is_some()), (None, true));
-        let later = now + seconds(5);
+        assert_eq!((record(Bad, now), record(Bad, now + seconds(2)).is_some()), (None, true));
+        let later = now + seconds(7);
         assert_eq!(record(Good, later), Some(BreakerChanged::Closed));
-        assert_eq!((record(Bad, later), record(Bad, later).is_some()), (None, true));
+        assert_eq!((record(Bad, later), record(Bad, later + seconds(2)).is_some()), (None, true));
     }
 
     #[tokio::test]
@@ -365,11 +392,50 @@ mod tests {
         let (mut breaker, mut now, _) = after(&[Bad, Bad, Bad, Bad]);
         now += seconds(5);
         for pause in [10, 15, 15] {
-            let trial = breaker.admit(now).unwrap();
-            assert_eq!(breaker.record(trial, Bad, now), None, "it was open already");
+            let trials = [breaker.admit(now).unwrap(), breaker.admit(now).unwrap()];
+            let told = trials.map(|trial| breaker.record(trial, Bad, now));
+            assert_eq!(told, [None; 2], "it was open already");
             assert_eq!(breaker.admit(now), Err(Some(now + seconds(pause))));
             now += seconds(pause);
         }
+    }
+
+    #[tokio::test]
+    async fn trials_that_fare_differently_are_followed_by_more_and_their_share_decides() {
+        for (bad_in_all, closes) in [(3, true), (4, false)] {
+            let (mut breaker, now, _) = after(&[Bad, Bad, Bad, Bad]);
+            let later = now + seconds(5);
+            let mut told = Vec::new();
+            for n in 0..8 {
+                assert!(breaker.is_open() && told.iter().all(Option::is_none), "decided by {n} of 8");
+                let trial = breaker.admit(later).unwrap();
+                // The first fails, the second doesn't.
+                let health = if n == 0 || (2..=bad_in_all).contains(&n) { Bad } else { Good };
+                told.push(breaker.record(trial, health, later));
+            }
+            assert_eq!((told[7] == Some(BreakerChanged::Closed), breaker.is_open()), (closes, !closes));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_api_that_loses_three_answers_in_five_is_worked_with_and_a_dead_one_is_not() {
+        // 50 answers a second for ten minutes, as they leave while it is closed or for a trial.
+        let answered = |lost_percent: u64| {
+            let mut rng = fastrand::Rng::with_seed(lost_percent);
+            let mut now = Instant::now();
+            let mut breaker = Breaker::new(BreakerPolicy::DEFAULT, now);
+            let mut answered = 0;
+            for _ in 0..30_000 {
+                now += Duration::from_millis(20);
+                let Ok(ticket) = breaker.admit(now) else { continue };
+                let health = if rng.u64(0..100) < lost_percent { Bad } else { Good };
+                breaker.record(ticket, health, now);
+                answered += 1;
+            }
+            answered
+        };
+        assert!(answered(33) == 30_000 && answered(60) > 27_000, "{} {}", answered(33), answered(60));
+        assert!(answered(100) < 100, "{}", answered(100));
     }
 
     #[tokio::test]
