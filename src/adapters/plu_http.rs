@@ -18,7 +18,7 @@ use url::Url;
 
 use self::clocks::Clocks;
 use crate::clock::Clock;
-use crate::domain::answer::{KeyUsedMarks, Reply, UnknownReason, classify, retry_after};
+use crate::domain::answer::{KeyUsedMarks, Reply, UnknownReason, about_everybody, classify, retry_after};
 use crate::domain::decide::FoundUser;
 use crate::domain::{AccountReason, Answer, IdempotencyKey, NameMark, Timestamp};
 use crate::failpoint;
@@ -185,7 +185,7 @@ impl UserList for PluHttp {
         let fetched = self.fetch(self.client.get(url)).await;
         failpoint::pass("during_look_up");
         let (page, status) = match fetched {
-            Ok(fetched) => (self.read_page(&fetched), Some(fetched.status)),
+            Ok(fetched) => (read_page(&fetched.reply(), self.clock.now()), Some(fetched.status)),
             Err(Lost::NotSent) => (Err(ListError::Account(AccountReason::Unreachable)), None),
             Err(Lost::Timeout) => (Err(ListError::Failed("timeout")), None),
             Err(Lost::Connection) => (Err(ListError::Failed("connection_lost")), None),
@@ -199,21 +199,6 @@ impl UserList for PluHttp {
         let answer = (read.label(), read.is_trouble());
         ApiAnswered { answer, status, duration: start.elapsed(), key: None, at: self.clock.now() }.emit(&self.metrics);
         page
-    }
-}
-
-impl PluHttp {
-    fn read_page(&self, fetched: &Fetched) -> Result<Page, ListError> {
-        match fetched.status {
-            200..=299 => page(&fetched.body),
-            // Not an answer about the account: a key may be allowed to create and not to list. If it is refused
-            // altogether, creations find out.
-            429 => Err(ListError::Throttled(
-                fetched.retry_after.as_deref().and_then(|text| retry_after(text, self.clock.now())),
-            )),
-            500.. => Err(ListError::Failed("server_error")),
-            _ => Err(ListError::Failed("refused")),
-        }
     }
 }
 
@@ -308,8 +293,19 @@ struct Pagination {
     total: u64,
 }
 
-/// Reads a page of the user list.
-pub(crate) fn page(body: &[u8]) -> Result<Page, ListError> {
+/// What a reply to a question for a page of the user list means. `now` serves a `Retry-After` that is a date.
+pub(crate) fn read_page(reply: &Reply<'_>, now: Timestamp) -> Result<Page, ListError> {
+    match (about_everybody(reply), reply.status) {
+        // An empty wallet says nothing about reading, which is free.
+        (Some(reason), _) if reason != AccountReason::WalletEmpty => Err(ListError::Account(reason)),
+        (_, 200..=299) => page(reply.body),
+        (_, 429) => Err(ListError::Throttled(reply.retry_after.and_then(|text| retry_after(text, now)))),
+        (_, 408 | 500..) => Err(ListError::Failed("server_error")),
+        _ => Err(ListError::Failed("refused")),
+    }
+}
+
+fn page(body: &[u8]) -> Result<Page, ListError> {
     let ListBody { data } = serde_json::from_slice(body).map_err(|_| ListError::Failed("unreadable_answer"))?;
     let users = data
         .users

@@ -254,15 +254,25 @@ struct FailureData {
     error: String,
 }
 
+/// Why every request would be answered like this; `None`: it is about this request, or about the pace.
+pub fn about_everybody(reply: &Reply<'_>) -> Option<AccountReason> {
+    match reply.status {
+        401 => Some(AccountReason::KeyRefused),
+        402 => Some(AccountReason::WalletEmpty),
+        403 => Some(AccountReason::Suspended),
+        404 | 405 | 300..=399 => Some(AccountReason::WrongUrl(reply.status)),
+        429 => None,
+        _ => reply.is_a_page().then_some(AccountReason::NotTheApi),
+    }
+}
+
 /// Classifies the reply to a creation. `now` serves a `Retry-After` that is a date.
 pub fn classify(reply: &Reply<'_>, marks: &KeyUsedMarks, now: Timestamp) -> Answer {
+    if let Some(reason) = about_everybody(reply) {
+        return Answer::Account(reason);
+    }
     match reply.status {
-        401 => Answer::Account(AccountReason::KeyRefused),
-        402 => Answer::Account(AccountReason::WalletEmpty),
-        403 => Answer::Account(AccountReason::Suspended),
-        404 | 405 | 300..=399 => Answer::Account(AccountReason::WrongUrl(reply.status)),
         429 => Answer::Throttled { retry_after: reply.retry_after.and_then(|text| retry_after(text, now)) },
-        _ if reply.is_a_page() => Answer::Account(AccountReason::NotTheApi),
         200..=299 => match serde_json::from_slice::<Success>(reply.body) {
             Ok(Success { data }) if !data.service_id.is_empty() => Answer::Created {
                 service_id: data.service_id,

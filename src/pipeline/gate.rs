@@ -74,6 +74,8 @@ struct Pause {
     hurries: bool,
     /// Somebody said to go on, and wants to know what came of it.
     is_asked: bool,
+    /// Only pages of the list were refused so: a page that comes is the proof that it is over.
+    is_the_lists: bool,
 }
 
 #[derive(Debug)]
@@ -293,10 +295,11 @@ impl Pass<'_> {
     pub fn page_came(self) -> Option<GateChanged> {
         let mut state = self.gate.lock();
         let unthrottled = state.answered();
-        let is_unreachable = state.pause.as_ref().is_some_and(|pause| pause.reason == AccountReason::Unreachable);
+        let is_proof = |pause: &Pause| pause.is_the_lists || pause.reason == AccountReason::Unreachable;
+        let is_over = state.pause.as_ref().is_some_and(is_proof);
         drop(state);
         // Dropping a probe leaves the next one to a creation.
-        if is_unreachable { self.answered(false) } else { unthrottled }
+        if is_over { self.answered(false) } else { unthrottled }
     }
 
     /// The answer asked for patience: the account is well, and in a hurry.
@@ -370,7 +373,8 @@ impl Pass<'_> {
         let still_hurries = !was_probe && state.pause.as_ref().is_some_and(|pause| pause.hurries);
         let told = if is_news { Some(reason) } else { told };
         let is_asked = is_asked && !is_answered;
-        state.pause = Some(Pause { reason, told, interval, probe_at, hurries: still_hurries, is_asked });
+        let is_the_lists = self.request == Request::Read && state.pause.as_ref().is_none_or(|pause| pause.is_the_lists);
+        state.pause = Some(Pause { reason, told, interval, probe_at, hurries: still_hurries, is_asked, is_the_lists });
         // The end of the pause is told instead.
         state.told_until = None;
         drop(state);

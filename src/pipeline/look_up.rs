@@ -26,14 +26,17 @@ use self::cache::Cache;
 use self::coverage::Coverage;
 use super::Context;
 use super::gate::Request;
-use crate::domain::Lane;
 use crate::domain::decide::{Found, FoundUser};
 use crate::domain::private::debug_redacted;
+use crate::domain::{AccountReason, Lane};
 use crate::ports::{ListError, Page, PartnerApi, UserList};
-use crate::telemetry::{CacheLost, SweepFinished, Throttled};
+use crate::telemetry::{CacheLost, ListRefused, SweepFinished, Throttled};
 
 /// Consecutive failures of one page after which a sweep is broken off.
 const PAGE_FAILURES_MAX: u32 = 5;
+
+/// How long a sweep whose page was refused leaves the next probe to creations, which say more.
+const COURTESY: Duration = Duration::from_millis(100);
 
 /// How long a sweep waits for more questions before it begins: they come in bunches after a crash.
 const GATHER: Duration = Duration::from_millis(100);
@@ -138,20 +141,21 @@ fn tell(askers: Vec<oneshot::Sender<Found>>, found: &Found) {
 
 /// Sweeps whenever somebody asks. Never returns; drop it to stop.
 pub async fn sweep_on_demand<A: PartnerApi + UserList>(context: &Context<A>) {
+    let mut refusals = Refusals::default();
     loop {
         context.look_up.asked.notified().await;
         sleep(GATHER).await;
         let questions = context.look_up.take();
         if !questions.is_empty() {
-            sweep(context, questions).await;
+            sweep(context, questions, &mut refusals).await;
         }
     }
 }
 
-async fn sweep<A: PartnerApi + UserList>(context: &Context<A>, mut questions: Questions) {
+async fn sweep<A: PartnerApi + UserList>(context: &Context<A>, mut questions: Questions, refusals: &mut Refusals) {
     let waiting = questions.len();
     let (mut late, mut pages) = (Questions::new(), 0);
-    let result = read_list(context, &mut questions, &mut late, &mut pages).await;
+    let result = read_list(context, &mut questions, &mut late, &mut pages, refusals).await;
     let found = waiting - questions.len();
     let rest = if result.is_ok() { Found::Nobody } else { Found::Unavailable };
     for askers in questions.into_values() {
@@ -173,10 +177,11 @@ async fn read_list<A: PartnerApi + UserList>(
     questions: &mut Questions,
     late: &mut Questions,
     pages: &mut u64,
+    refusals: &mut Refusals,
 ) -> Result<(), &'static str> {
     let mut coverage = Coverage::default();
     while !questions.is_empty() {
-        let Page { users, total } = read_page(context, coverage.skip).await?;
+        let Page { users, total } = read_page(context, coverage.skip, questions, refusals).await?;
         *pages += 1;
         let users: Vec<(Digest, FoundUser)> =
             users.into_iter().map(|(email, user)| (Digest::of(&email), user)).collect();
@@ -208,23 +213,43 @@ fn remember<A: PartnerApi + UserList>(context: &Context<A>, users: &[(Digest, Fo
     }
 }
 
-/// Reads one page, patiently: a pause or a throttled answer is waited out.
-async fn read_page<A: PartnerApi + UserList>(context: &Context<A>, skip: u64) -> Result<Page, &'static str> {
+/// Reads one page, patiently: a pause or a throttled answer is waited out, for as long as anybody waits for an answer.
+async fn read_page<A: PartnerApi + UserList>(
+    context: &Context<A>,
+    skip: u64,
+    questions: &Questions,
+    refusals: &mut Refusals,
+) -> Result<Page, &'static str> {
     let mut failures = 0;
     loop {
-        let pass = context.gate.pass(Request::Read).await;
+        let pass = context.gate.pass_after(Request::Read, refusals.courtesy()).await;
         // Behind a window full of bulk jobs each page would wait for minutes, and people who sign up with it.
         context.pace.turn(Lane::Signup).await;
         if !pass.is_valid() {
             continue;
         }
         let page = context.api.page(skip).await;
+        if !matches!(page, Err(ListError::Failed(_))) {
+            failures = 0;
+        }
         let transition = match page {
             Ok(page) => {
                 if let Some(transition) = pass.page_came() {
                     transition.emit(&context.metrics);
                 }
+                refusals.are_over(context);
                 return Ok(page);
+            }
+            // Unreachable is so for everybody.
+            Err(ListError::Account(reason))
+                if reason != AccountReason::Unreachable && refusals.are_the_lists(context) =>
+            {
+                drop(pass);
+                refusals.wait(context, reason).await;
+                if questions.values().flatten().all(oneshot::Sender::is_closed) {
+                    return Err(reason.code());
+                }
+                None
             }
             Err(ListError::Account(reason)) => pass.refused(reason),
             Err(ListError::Throttled(advice)) => {
@@ -247,6 +272,45 @@ async fn read_page<A: PartnerApi + UserList>(context: &Context<A>, skip: u64) ->
         };
         if let Some(transition) = transition {
             transition.emit(&context.metrics);
+        }
+    }
+}
+
+/// Answers about the account that pages got since the last one that came. The first one pauses the work like that to a creation. Where creations fare
+/// well nevertheless, the list alone is refused, as with a key that may not read it: then nobody but those who must be
+/// looked up waits for it. It is asked for at the intervals of probes.
+#[derive(Default)]
+struct Refusals {
+    /// How often the gate had opened at the last of them.
+    openings: Option<u64>,
+    /// Between two of them, once the list alone is refused.
+    interval: Option<Duration>,
+}
+
+impl Refusals {
+    const fn courtesy(&self) -> Duration {
+        if self.openings.is_some() { COURTESY } else { Duration::ZERO }
+    }
+
+    /// Notes one more. Whether creations fare well in between.
+    fn are_the_lists<A>(&mut self, context: &Context<A>) -> bool {
+        let now = context.gate.openings();
+        self.openings.replace(now).is_some_and(|then| now > then) || self.interval.is_some()
+    }
+
+    async fn wait<A>(&mut self, context: &Context<A>, reason: AccountReason) {
+        let probes = &context.policy.probes;
+        if self.interval.is_none() {
+            ListRefused(Some(reason)).emit(&context.metrics);
+        }
+        let interval = self.interval.map_or(probes.initial, |interval| (interval * 2).min(probes.max));
+        self.interval = Some(interval);
+        sleep(interval).await;
+    }
+
+    fn are_over<A>(&mut self, context: &Context<A>) {
+        if std::mem::take(self).interval.is_some() {
+            ListRefused(None).emit(&context.metrics);
         }
     }
 }

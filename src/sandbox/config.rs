@@ -79,6 +79,8 @@ pub struct ModelConfig {
     pub list_grows: u32,
     /// How long after its creation a user appears in the list, in seconds: one that is read from a copy. Default 0.
     pub list_lag_s: u64,
+    /// With which status every page of the list is refused; 401, 403 or 404. Default `None`: the key may read it.
+    pub list_refused: Option<u16>,
     /// How long after its creation a user whose `lastName` ends in a staging keyword shows the KYC
     /// outcome. Default zero: in the next list already.
     pub kyc_after: Duration,
@@ -123,6 +125,7 @@ impl Default for ModelConfig {
             shows_created_at: true,
             list_grows: 0,
             list_lag_s: 0,
+            list_refused: None,
             kyc_after: Duration::ZERO,
             list_order: ListOrder::default(),
             list_limit_default: 50,

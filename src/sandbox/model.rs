@@ -137,6 +137,7 @@ impl Model {
             list_limit_max,
             list_grows,
             list_lag_s,
+            list_refused,
             ..
         } = from;
         let config = &mut self.config;
@@ -149,6 +150,7 @@ impl Model {
         config.list_limit_max = list_limit_max;
         config.list_grows = list_grows;
         config.list_lag_s = list_lag_s;
+        config.list_refused = list_refused;
     }
 
     /// Every user in the order of creation, as of `now`. No request of the API: nothing is counted.
@@ -244,6 +246,9 @@ impl Model {
     fn try_list(&mut self, now: Duration, request: &ListRequest<'_>) -> Result<Reply, Refusal> {
         self.admit(now)?;
         self.authorize(request.authorization)?;
+        if let Some(status) = self.config.list_refused {
+            return Err(Refusal::ListRefused(status));
+        }
         let (skip, limit) = parse_page(request.query)?;
         let limit = limit.unwrap_or(self.config.list_limit_default).min(self.config.list_limit_max);
         self.stats.listed += 1;

@@ -139,10 +139,11 @@ enum Quirk {
     ListLimit(u32),
     ListGrows(u32),
     ListLag(u64),
+    ListRefused(u16),
 }
 
 /// The names of what is not a [`FaultKind`].
-const QUIRKS: [&str; 9] = [
+const QUIRKS: [&str; 10] = [
     "key-reuse",
     "key-used-code",
     "dup-user-code",
@@ -152,6 +153,7 @@ const QUIRKS: [&str; 9] = [
     "list-limit",
     "list-grows",
     "list-lag",
+    "list-refused",
 ];
 
 /// What an entry may look like, for error messages.
@@ -211,6 +213,7 @@ impl FaultPlan {
                 Quirk::ListLimit(users) => model.list_limit_max = users,
                 Quirk::ListGrows(users) => model.list_grows = users,
                 Quirk::ListLag(seconds) => model.list_lag_s = seconds,
+                Quirk::ListRefused(status) => model.list_refused = Some(status),
             }
         }
         model
@@ -325,6 +328,11 @@ impl Quirk {
                     seconds(value).filter(|seconds| *seconds <= DAY_S).and_then(|seconds| seconds.try_into().ok());
                 (lag.map(Self::ListLag), "seconds, at most a day's, such as 30s")
             }
+            "list-refused" => {
+                let status = number(value).and_then(|status| u16::try_from(status).ok());
+                let status = status.filter(|status| [401, 403, 404].contains(status));
+                (status.map(Self::ListRefused), "401, 403 or 404")
+            }
             _ => return Err(unknown(name)),
         };
         parsed.ok_or_else(|| format!("but {name} is {form}"))
@@ -371,7 +379,7 @@ mod tests {
             }
         }
         for quirk in QUIRKS {
-            let values = ["409", "SOME_CODE", "-90s", "missing", "shuffled", "7"];
+            let values = ["403", "409", "SOME_CODE", "-90s", "missing", "shuffled", "7"];
             let readable = values.iter().filter(|value| FaultPlan::parse(&[format!("{quirk}={value}")]).is_ok());
             assert!(readable.count() > 0, "{quirk}");
         }
@@ -400,6 +408,7 @@ mod tests {
             ("clock-skew=9ss", "but clock-skew is seconds"),
             ("list-lag=-1s", "but list-lag is seconds"),
             ("list-limit=0", "but list-limit is a number of users from 1 on"),
+            ("list-refused=402", "but list-refused is 401, 403 or 404"),
             ("dup-user-code=dup user", "but dup-user-code is a code of 1 to 64 capital letters"),
         ] {
             let wrong = FaultPlan::parse(&[entry]).unwrap_err();

@@ -24,6 +24,7 @@ pub(super) enum Refusal {
     InvalidProgram,
     Duplicate,
     Blacklisted,
+    ListRefused(u16),
 }
 
 impl Refusal {
@@ -50,6 +51,7 @@ impl Refusal {
             Self::InvalidProgram => Reply::error(400, "INVALID_PROGRAM", "program must be custodial or non_custodial"),
             Self::Duplicate => Reply::error(400, &config.dup_user_code, "A user with this email already exists"),
             Self::Blacklisted => Reply::error(400, "USER_BLACKLISTED", "This user cannot be onboarded"),
+            Self::ListRefused(status) => Reply::error(*status, "FORBIDDEN", "This key may not list users"),
         }
     }
 
@@ -58,7 +60,7 @@ impl Refusal {
         let counter = match self {
             Self::Throttled { .. } => &mut stats.throttled,
             Self::Unauthorized => &mut stats.unauthorized,
-            Self::Suspended | Self::WalletEmpty => &mut stats.account_refused,
+            Self::Suspended | Self::WalletEmpty | Self::ListRefused(_) => &mut stats.account_refused,
             Self::KeyUsed => &mut stats.keys_refused,
             Self::Duplicate => &mut stats.duplicates_refused,
             Self::KeyMissing

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::record::Record;
 use crate::adapters::plu_http;
 use crate::clock::Clock;
-use crate::domain::answer::{KeyUsedMarks, Reply, UnknownReason, classify, retry_after};
+use crate::domain::answer::{KeyUsedMarks, Reply, UnknownReason, classify};
 use crate::domain::{AccountReason, Answer, IdempotencyKey};
 use crate::ports::{ListError, Page, PartnerApi, UserList};
 use crate::sandbox::{self, CreateRequest, DRIP, FaultKind, Hostile, ListRequest, ModelConfig, Wire};
@@ -213,13 +213,12 @@ impl UserList for Network {
             partner.list(now, &ListRequest { authorization: Some(&shared.authorization), query: &query })
         });
         let Ok(reply) = exchanged.await else { return Err(ListError::Failed("no_answer")) };
-        match reply.status {
-            200 => plu_http::page(reply.body.as_bytes()),
-            429 => {
-                let advice = reply.retry_after.and_then(|text| retry_after(&text, self.0.clock.now()));
-                Err(ListError::Throttled(advice))
-            }
-            _ => Err(ListError::Failed("refused")),
+        let (retry_after, content_type) = (reply.retry_after.as_deref(), Some(reply.content_type));
+        let reply = Reply { status: reply.status, retry_after, content_type, body: reply.body.as_bytes() };
+        let page = plu_http::read_page(&reply, self.0.clock.now());
+        if matches!(page, Err(ListError::Account(_))) {
+            record.mark_asking("list-account");
         }
+        page
     }
 }

@@ -244,6 +244,10 @@ fn faults(dice: &mut Dice) -> Vec<String> {
     if dice.chance(0.3) {
         faults.push(format!("list-lag={}s", dice.pick(&[5, 60, 300, 1_800])));
     }
+    // A key that may create and not list.
+    if dice.chance(0.08) {
+        faults.push(format!("list-refused={}", dice.pick(&[401, 403, 404])));
+    }
     faults
 }
 
@@ -257,6 +261,7 @@ fn jobs(dice: &mut Dice, is_broker: bool, is_crowded: bool) -> Vec<JobPlan> {
         let earlier = jobs.iter().rfind(|job| job.kind == Kind::New).cloned();
         let kind = match dice.0.u32(..100) {
             0..12 => Kind::Before,
+            58..64 if is_crowded && is_broker && earlier.is_some() => Kind::Twin,
             12..70 if is_crowded => Kind::Before,
             12..18 => Kind::Invalid,
             18..24 => Kind::Refused,

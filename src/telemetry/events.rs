@@ -515,6 +515,24 @@ impl IntoLabel for PageRead {
     }
 }
 
+/// The user list alone is refused, for a reason that would be everybody's, or is read again.
+#[derive(Debug, Clone, Copy)]
+pub struct ListRefused(pub Option<AccountReason>);
+
+impl ListRefused {
+    /// Log line and metric.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.list_refused.set(i64::from(self.0.is_some()));
+        match self.0 {
+            Some(reason) => warn!(
+                reason = reason.code(),
+                "the user list is refused while creations are not: jobs that have to be looked up wait for it, nobody is charged                  for it; ask Plu to let this key read the list (GET v1/partner/card/users)"
+            ),
+            None => info!(target: NEWS_TARGET, "the user list is read again"),
+        }
+    }
+}
+
 /// A sweep of the user list ended.
 #[derive(Debug)]
 pub struct SweepFinished {

@@ -32,6 +32,7 @@ pub struct Metrics {
     pub(super) reloads: IntCounterVec,
     pub(super) retry_budget_exhausted: IntCounter,
     pub(super) breaker_open: IntGauge,
+    pub(super) list_refused: IntGauge,
     pub(super) reconnects: IntCounterVec,
     pub(super) published: IntCounterVec,
     pub(super) returned: IntCounter,
@@ -138,6 +139,10 @@ impl Metrics {
                 .int_gauge("plu_onboard_breaker_open", "1 while the circuit breaker keeps requests back.")?,
             cached_users: register
                 .int_gauge("plu_onboard_look_up_cached_users", "Users whose look-up needs no request.")?,
+            list_refused: register.int_gauge(
+                "plu_onboard_look_up_refused",
+                "1 while the partner refuses the user list and nothing else.",
+            )?,
             reconnects: register.counters(
                 "plu_onboard_broker_reconnects_total",
                 "How often a connection to the broker was made anew.",

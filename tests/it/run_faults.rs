@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use plu_onboard::sandbox::{FaultPlan, SandboxConfig};
+use plu_onboard::sandbox::{Control, FaultPlan, SandboxConfig};
 
 use crate::support::{CustomerFile, Partner, Place, Results, customers};
 
@@ -104,4 +104,30 @@ fn a_gateway_that_replays_gives_everybody_their_link() {
     let stats = partner.stats();
     assert_eq!((stats.model.created, stats.model.requests.list), (u64::from(ROWS), 0), "{stats:?}");
     assert!(stats.faults_injected > 0, "{stats:?}");
+}
+
+#[test]
+fn a_key_that_may_create_and_not_list_holds_up_only_those_who_must_be_looked_up_and_is_nobodys_fault() {
+    let faults = FaultPlan::parse(&["lost=1/10", "list-refused=403"]).unwrap();
+    let partner = Partner::start(SandboxConfig { faults, ..SandboxConfig::default() });
+    let place = Place::with("people.csv", customers(0..ROWS));
+    // Slow enough that there is somebody to create for as long as it takes to find out.
+    let run = format!("run people.csv --out out --rate 30 --yes --api-url {}", partner.url());
+    let mut run = place
+        .program(&run)
+        .set("worker.backoff_initial_ms", "20")
+        .set("worker.probe_initial_s", "1")
+        .set("worker.probe_max_s", "1")
+        // All but one of their attempts are used up at once, should each refusal be one.
+        .set("worker.attempts_max", "2")
+        .set("worker.window", "64")
+        .start();
+    run.says("paused, every job is kept: the partner account is suspended or pending (403)");
+    run.says("the user list is refused while creations are not");
+    let everybody_is_created = || partner.stats().model.created == u64::from(ROWS);
+    run.until("everybody is created", everybody_is_created);
+    partner.control(&Control { faults: Some(FaultPlan::default()), ..Control::default() });
+    run.says("the user list is read again");
+    run.ends_with(0);
+    assert_eq!(place.results("out").tally(), [ROWS.into(), 0, 0, 0, 0]);
 }

@@ -194,12 +194,16 @@ async fn a_page_is_asked_for_with_skip_and_limit_and_read_as_documented() {
 #[tokio::test]
 async fn a_page_that_can_not_be_had_says_why() {
     for (status, body, expected) in [
-        ("401 Unauthorized", "", ListError::Failed("refused")),
-        ("403 Forbidden", "", ListError::Failed("refused")),
-        ("429 Too Many Requests", "", ListError::Throttled(None)),
-        ("503 Service Unavailable", "", ListError::Failed("server_error")),
-        ("200 OK", "<html>", ListError::Failed("unreadable_answer")),
-        ("418 I'm a teapot", "", ListError::Failed("refused")),
+        ("401 Unauthorized", "{}", ListError::Account(AccountReason::KeyRefused)),
+        ("402 Payment Required", "{}", ListError::Failed("refused")),
+        ("403 Forbidden", "{}", ListError::Account(AccountReason::Suspended)),
+        ("404 Not Found", "{}", ListError::Account(AccountReason::WrongUrl(404))),
+        ("429 Too Many Requests", "{}", ListError::Throttled(None)),
+        ("503 Service Unavailable", "{}", ListError::Failed("server_error")),
+        ("502 Bad Gateway", "<html>", ListError::Account(AccountReason::NotTheApi)),
+        ("200 OK", "<html>", ListError::Account(AccountReason::NotTheApi)),
+        ("200 OK", "{}", ListError::Failed("unreadable_answer")),
+        ("418 I'm a teapot", "{}", ListError::Failed("refused")),
     ] {
         let (url, _requests) = server(move |stream, _| stream.write_all(reply(status, "", body).as_bytes()).unwrap());
         assert_eq!(client(url).page(0).await.unwrap_err(), expected, "{status}");

@@ -188,6 +188,22 @@ async fn reading_the_list_opens_nothing_but_a_lost_network() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pause_that_only_the_list_is_at_fault_for_ends_with_a_page_that_comes() {
+    for (then_by, is_over) in [(Request::Read, true), (BULK, false)] {
+        let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+        let on_its_way = gate.pass(then_by).await;
+        let paused = gate.pass(Request::Read).await.refused(AccountReason::KeyRefused);
+        assert_eq!(paused, Some(GateChanged::Paused(AccountReason::KeyRefused)));
+        assert_eq!(on_its_way.refused(AccountReason::KeyRefused), None);
+        if then_by == BULK {
+            assert_eq!(waits(&gate).await.0.refused(AccountReason::KeyRefused), None);
+        }
+        let opened = gate.pass(Request::Read).await.page_came();
+        assert_eq!(opened == Some(GateChanged::Opened), is_over, "{then_by:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_api_that_answers_nothing_is_left_alone_but_for_a_few_trials() {
     let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
     let stale = gate.pass(BULK).await;

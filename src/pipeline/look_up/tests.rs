@@ -6,7 +6,8 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::clock::Clock;
 use crate::domain::decide::Limits;
-use crate::domain::{Answer, IdempotencyKey, Timestamp};
+use crate::domain::{AccountReason, Answer, IdempotencyKey, Timestamp};
+use crate::pipeline::gate::GateState;
 use crate::pipeline::{Backoff, BreakerPolicy, HaltPolicy, Pace, Policy, ProbeSchedule, RetryBudgetPolicy};
 use crate::telemetry::Metrics;
 
@@ -203,4 +204,55 @@ async fn pages_are_asked_for_at_the_pace() {
     let start = Instant::now();
     assert_eq!(bench.find(999).await, found(999));
     assert!(start.elapsed() >= Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+fn refused() -> Result<Page, ListError> {
+    Err(ListError::Account(AccountReason::Suspended))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_refused_like_the_account_pauses_the_work_and_goes_on_with_the_page_that_comes() {
+    let bench = Bench::new(|skip, number| if number < 4 { refused() } else { Ok(page(skip, 50, 60)) });
+    let answer = async {
+        let answer = bench.find(55).await;
+        (answer, bench.context.gate.state())
+    };
+    let paused = async {
+        sleep(SECOND).await;
+        bench.context.gate.state()
+    };
+    let (answer, paused) = tokio::join!(answer, paused);
+    assert_eq!(paused, GateState::Paused(AccountReason::Suspended));
+    assert_eq!(answer, (found(55), GateState::Open));
+    assert!(bench.context.metrics.render().contains("plu_onboard_look_up_refused 0\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_alone_is_refused_holds_up_nobody_else_and_is_asked_for_again_for_as_long_as_somebody_waits() {
+    let mended_after = 20;
+    let bench = Bench::new(move |skip, number| if number < mended_after { refused() } else { Ok(page(skip, 50, 60)) });
+    // Creations fare well: one answers each probe.
+    let context = Arc::clone(&bench.context);
+    let creations = tokio::spawn(async move {
+        loop {
+            let _ = context.gate.pass(Request::Create(Lane::Signup)).await.answered(false);
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let pauses = |bench: &Bench| {
+        let text = bench.context.metrics.render();
+        let line = "plu_onboard_pauses_total{reason=\"account_suspended\"} ";
+        text.lines().find_map(|text| text.strip_prefix(line)).unwrap().parse::<u32>().unwrap()
+    };
+    let given_up = tokio::time::timeout(SECOND * 5, bench.find(55)).await;
+    assert!(given_up.is_err(), "nobody is told that the list can't be read");
+    sleep(SECOND * 2).await;
+    let asked = bench.requests();
+    sleep(SECOND * 60).await;
+    assert_eq!(bench.requests(), asked, "nobody waits any more");
+    assert!(bench.context.metrics.render().contains("plu_onboard_look_up_refused 1\n"));
+    assert_eq!(bench.find(55).await, found(55));
+    assert!(bench.context.metrics.render().contains("plu_onboard_look_up_refused 0\n"));
+    assert_eq!(pauses(&bench), 1, "the work was paused once, to find out");
+    creations.abort();
 }
