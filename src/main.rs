@@ -13,7 +13,8 @@ fn main() -> ExitCode {
         // As a task: then the thread that does the work does this as well.
         Ok(runtime) => runtime.block_on(async { tokio::spawn(app::main(cli)).await.unwrap_or(ExitCode::FAILURE) }),
         Err(error) => {
-            app::error::print(&app::error::AppError::CannotGoOn(format!("no threads can be started: {error}")));
+            let error = app::error::AppError::CannotGoOn(format!("no threads can be started: {error}"));
+            app::error::print(&error, false);
             ExitCode::from(1)
         }
     }

@@ -2,10 +2,13 @@
 
 use std::io::Write as _;
 
+use serde_json::json;
+
 use crate::adapters::amqp::dead::DeadQueueError;
 use crate::adapters::csv::CsvError;
 use crate::adapters::local_queue::export::ExportError;
 use crate::adapters::local_queue::open::LocalQueueError;
+use crate::clock::Clock;
 use crate::ports::QueueError;
 
 /// An error for the person at the terminal: what, where, and how to mend it.
@@ -70,8 +73,14 @@ impl AppError {
     }
 }
 
-/// Tells the person at the terminal.
-pub fn print(error: &AppError) {
+/// Tells the person at the terminal; or, as a log line in JSON, the machine that reads the log, which needs to know this most.
+pub fn print(error: &AppError, as_json: bool) {
+    let line = if as_json {
+        json!({"timestamp": Clock::System.now(), "level": "ERROR", "message": error.to_string(), "target": "plu_onboard"})
+            .to_string()
+    } else {
+        format!("error: {error}")
+    };
     // Not eprintln, which panics where nobody reads any more; the status says it as well.
-    let _ = writeln!(std::io::stderr(), "error: {error}");
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -36,7 +36,8 @@ use self::error::AppError;
 use crate::adapters::csv::{Delimiter, ReadOptions};
 use crate::cli::{Cli, Command, ConfigCommand, CsvArgs};
 use crate::config::{Overrides, Settings, environment};
-use crate::telemetry::{Metrics, logging};
+use crate::telemetry::Metrics;
+use crate::telemetry::logging::{self, LogFormat};
 
 /// Starts logging as the settings want it; `filter` holds where they say nothing.
 fn start_logging<W>(settings: &Settings, filter: &str, writer: W) -> Result<(), AppError>
@@ -72,10 +73,23 @@ pub enum Finished {
     WithRejects,
 }
 
-async fn execute(command: Command) -> Result<Finished, AppError> {
+fn load(command: &Command) -> Result<Settings, AppError> {
     let file = command.common().config.as_deref();
-    let settings = Settings::load(file, environment(), &Overrides::from(&command))
-        .map_err(|error| AppError::Usage(error.to_string()))?;
+    Settings::load(file, environment(), &Overrides::from(command)).map_err(|error| AppError::Usage(error.to_string()))
+}
+
+/// Whether errors are for machines, as far as that can be said where the settings can't be read.
+fn speaks_json(command: &Command, settings: Option<&Settings>) -> bool {
+    match settings {
+        Some(settings) => settings.log.format == LogFormat::Json,
+        None => {
+            let variable = || std::env::var("PLU_ONBOARD__LOG__FORMAT").ok();
+            command.common().log_format.clone().or_else(variable).is_some_and(|format| format == "json")
+        }
+    }
+}
+
+async fn execute(command: Command, settings: Settings) -> Result<Finished, AppError> {
     match command {
         Command::Run(arguments) => run::run(&arguments, settings).await,
         Command::Check(arguments) => check::check(&arguments, settings).await,
@@ -93,12 +107,19 @@ async fn execute(command: Command) -> Result<Finished, AppError> {
 
 /// Runs one command and says how the process exits.
 pub async fn main(cli: Cli) -> ExitCode {
-    match execute(cli.command).await {
+    let command = cli.command;
+    let loaded = load(&command);
+    let as_json = speaks_json(&command, loaded.as_ref().ok());
+    let finished = match loaded {
+        Ok(settings) => execute(command, settings).await,
+        Err(error) => Err(error),
+    };
+    match finished {
         Ok(Finished::Well) => ExitCode::SUCCESS,
         Ok(Finished::NotAtAll) => ExitCode::from(1),
         Ok(Finished::WithRejects) => ExitCode::from(3),
         Err(error) => {
-            error::print(&error);
+            error::print(&error, as_json);
             ExitCode::from(match error {
                 AppError::CannotGoOn(_) => 1,
                 AppError::Usage(_) => 2,

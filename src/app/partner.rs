@@ -16,7 +16,7 @@ use super::traces::Traces;
 use crate::adapters::local_queue::report;
 use crate::adapters::plu_http::{PluHttp, PluHttpConfig};
 use crate::clock::Clock;
-use crate::config::{Settings, check_key_fits};
+use crate::config::{ApiKey, Settings, check_key_fits};
 use crate::domain::KeySource;
 use crate::pipeline::halt::{HaltPolicy, WhenHalted};
 use crate::pipeline::pace::Pace;
@@ -143,14 +143,27 @@ pub fn target(settings: &Settings, with_sandbox: bool) -> String {
 ///
 /// # Errors
 /// [`AppError::Usage`].
+pub fn check_api_key(settings: &Settings) -> Result<(), AppError> {
+    fit_api_key(settings).map(drop)
+}
+
+/// The key, once it is about to be used. Says what a person should be warned of.
+///
+/// # Errors
+/// As [`check_api_key`].
 pub fn api_key(settings: &Settings) -> Result<SecretString, AppError> {
-    let usage = |error: crate::config::ApiKeyError| AppError::Usage(error.to_string());
-    let (key, warnings) = settings.api_key().map_err(usage)?;
+    let (key, warnings) = fit_api_key(settings)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    check_key_fits(&settings.api.url, &key).map_err(usage)?;
     Ok(key.secret().clone())
+}
+
+fn fit_api_key(settings: &Settings) -> Result<(ApiKey, Vec<String>), AppError> {
+    let usage = |error: crate::config::ApiKeyError| AppError::Usage(error.to_string());
+    let (key, warnings) = settings.api_key().map_err(usage)?;
+    check_key_fits(&settings.api.url, &key).map_err(usage)?;
+    Ok((key, warnings))
 }
 
 /// The simulated API as the settings want it.

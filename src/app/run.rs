@@ -58,7 +58,7 @@ pub async fn run(arguments: &RunArgs, settings: Settings) -> Result<Finished, Ap
     start_logging(&settings, &format!("warn,{}=info", NEWS_TARGET), AboveProgress(progress.bar.clone()))?;
     if !arguments.service.sandbox {
         // Before anything is read or written: a run without a key would only find out at the first request.
-        partner::api_key(&settings)?;
+        partner::check_api_key(&settings)?;
     }
     let stop = stop_on_signal({
         let progress = progress.clone();

@@ -45,7 +45,7 @@ pub async fn worker(arguments: &WorkerArgs, settings: Settings) -> Result<Finish
     }
     if !arguments.service.sandbox {
         // Before anything is opened: a worker without a key would only find out at the first request.
-        partner::api_key(&settings)?;
+        partner::check_api_key(&settings)?;
     }
     let stop = stop_on_signal(|| tracing::info!("told to stop: finishing what is on its way; once more ends at once"))?;
     let ended = match &settings.queue.url {

@@ -147,10 +147,15 @@ fn is_loopback(url: &Url) -> bool {
 fn warn_of_readers(path: &Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt as _;
 
+    // Where containers get their secrets nobody else is, and the mode is whatever the host's user needs.
+    if path.starts_with("/run/secrets") {
+        return None;
+    }
     let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
     let path = path.display();
-    (mode & 0o044 != 0).then(|| {
-        format!("the API key file {path} can be read by others (mode {mode:03o}): protect it with chmod 600 {path}")
+    // A group is made for this: a service's user reads by it what root owns.
+    (mode & 0o004 != 0).then(|| {
+        format!("the API key file {path} can be read by everybody (mode {mode:03o}): protect it, for instance with chmod o-r {path}")
     })
 }
 
@@ -238,7 +243,9 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
 
         let file = key_file(b"sk_staging_1");
-        for (mode, is_warned) in [(0o600, false), (0o400, false), (0o640, true), (0o604, true), (0o644, true)] {
+        for (mode, is_warned) in
+            [(0o600, false), (0o400, false), (0o640, false), (0o440, false), (0o604, true), (0o644, true)]
+        {
             fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
             let (_, warnings) = ApiKey::resolve(file.path(), None).unwrap();
             assert_eq!(warnings.len(), usize::from(is_warned), "{mode:o}");

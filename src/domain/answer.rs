@@ -311,9 +311,10 @@ fn refusal(reply: &Reply<'_>, marks: &KeyUsedMarks) -> Answer {
     Answer::Rejected { status: reply.status, code, text }
 }
 
-/// Upper-case words such as `USER_BLACKLISTED`; anything else may hold personal data.
+/// Upper-case words such as `USER_BLACKLISTED`; anything else may hold personal data, such as a number alone.
 pub fn looks_like_a_code(code: &str) -> bool {
     (1..=64).contains(&code.len())
+        && code.starts_with(|first: char| first.is_ascii_uppercase())
         && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 

@@ -17,8 +17,7 @@ use crate::domain::job::InvalidJob;
 use crate::domain::{AccountReason, Answer, Event, IdempotencyKey, Job, Lane, Outcome, Problem};
 use crate::ports::{Delivery, PartnerApi, QueueError, Settle, UserList};
 use crate::telemetry::{
-    Decided, JobFinished, JobInvalid, JobSetAside, JobWatch, MixSeen, PutBack, RetryPutOff, RetryScheduled, Stage,
-    Throttled,
+    Decided, JobFinished, JobSetAside, JobWatch, MixSeen, PutBack, RetryPutOff, RetryScheduled, Stage, Throttled,
 };
 
 /// Answers about the account that one job gets, while others are answered well in between, before it is set aside. A
@@ -86,7 +85,6 @@ where
     let mut job = match Job::parse_bounded(&body, context.policy.message_bytes_max) {
         Ok((job, _)) => job,
         Err(invalid) => {
-            JobInvalid { problems: invalid.problems.len(), lane }.emit();
             let event = rejected(*invalid, message_id, &body, context);
             return settle(context, handle, event, watch).await;
         }

@@ -116,34 +116,34 @@ impl JobFinished<'_> {
             metrics.facts.error(loggable_code(problem), self.event.time);
         }
         let key = self.event.idempotency_key.map(|key| key.to_string());
-        let codes: Vec<&str> = self.event.errors.iter().map(loggable_code).collect();
+        let errors: Vec<String> = self.event.errors.iter().map(loggable).collect();
         info!(
-            job = self.event.job_id, event = %id, key, outcome = event_type.short(), attempts, recovered, lane = self.lane.name(),
-            errors = codes.join(","), "job finished"
+            job = loggable_id(&self.event.job_id), event = %id, key, outcome = event_type.short(), attempts, recovered,
+            lane = self.lane.name(), errors = errors.join(","), "job finished"
         );
     }
+}
+
+/// Stands in a log line for an id of the upstream's that looks like a person's.
+const HIDDEN: &str = "(hidden)";
+
+/// An upstream's own id. One that looks like an email address, a phone number or a name is kept out of the log: the key says
+/// which job it is.
+fn loggable_id(id: &str) -> &str {
+    let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/#~".contains(&byte);
+    if id.len() <= 128 && id.bytes().all(is_fit) { id } else { HIDDEN }
+}
+
+/// A problem's field and code.
+fn loggable(problem: &Problem) -> String {
+    let code = loggable_code(problem);
+    problem.field.as_ref().map_or_else(|| code.to_owned(), |field| format!("{field}:{code}"))
 }
 
 /// The code of a problem, if it looks like one: the API's own text must never get into a log through a field
 /// that was meant for a code.
 fn loggable_code(problem: &Problem) -> &str {
     if looks_like_a_code(&problem.code) { &problem.code } else { "OTHER" }
-}
-
-/// A message that is no valid job.
-#[derive(Debug)]
-pub struct JobInvalid {
-    /// How many problems it has.
-    pub problems: usize,
-    /// Where it waited.
-    pub lane: Lane,
-}
-
-impl JobInvalid {
-    /// Log line; the outcome counts the metric.
-    pub fn emit(self) {
-        warn!(problems = self.problems, lane = self.lane.name(), "a job is invalid and was not sent");
-    }
 }
 
 /// A job will be tried again.
@@ -166,7 +166,7 @@ impl RetryScheduled<'_> {
     pub fn emit(self, metrics: &Metrics) {
         metrics.retries.with_label_values(&[self.reason]).inc();
         info!(
-            job = self.job, key = %self.key, reason = self.reason, delay_ms = ms(self.delay), attempts = self.attempts,
+            job = self.job.map(loggable_id), key = %self.key, reason = self.reason, delay_ms = ms(self.delay), attempts = self.attempts,
             "will be tried again"
         );
     }
@@ -655,6 +655,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::domain::Field;
 
     /// The fields of the one line that is logged meanwhile, as machines read it.
     fn line(tell: impl FnOnce()) -> serde_json::Value {
@@ -679,6 +680,28 @@ mod tests {
         tracing::subscriber::with_default(subscriber, tell);
         let bytes = written.0.lock().unwrap().clone();
         serde_json::from_slice(&bytes).unwrap()
+    }
+
+    #[test]
+    fn an_upstreams_id_that_looks_like_a_person_is_hidden_and_an_error_says_its_field() {
+        for (id, shown) in [
+            ("crm-0012:7/b.c_d", "crm-0012:7/b.c_d"),
+            ("jane@example.com", HIDDEN),
+            ("+14155550132", HIDDEN),
+            ("Jane Doe", HIDDEN),
+            ("jané", HIDDEN),
+        ] {
+            let identity = crate::domain::job::Identity { job_id: Some(id.to_owned()), ..Default::default() };
+            let problems = vec![Problem::of(Field::Email, "INVALID_EMAIL", "no"), Problem::whole("14155550199", "no")];
+            let key = crate::domain::IdempotencyKey::of_canonical(b"x");
+            let event = Event::of_invalid(problems, &identity, key, Timestamp::from_unix_ms(0));
+            let metrics = Metrics::new().unwrap();
+            let line = line(|| JobFinished { event: &event, lane: Lane::Bulk }.emit(&metrics));
+            assert_eq!(
+                (line["job"].as_str(), line["errors"].as_str()),
+                (Some(shown), Some("email:INVALID_EMAIL,OTHER"))
+            );
+        }
     }
 
     #[test]

@@ -4,9 +4,13 @@ use std::io::{self, Write};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tracing::{Level, Metadata};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -34,15 +38,23 @@ where
     let filter = EnvFilter::try_new(&directives).map_err(|error| {
         format!("the log filter {directives:?} can't be read: {error}; write for instance info or plu_onboard=debug")
     })?;
+    let subscriber = tracing_subscriber::registry().with(filter).with(filter_fn(is_discreet));
     // What can't be written is left out: telling so on standard error, the default, panics where that is the closed pipe.
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
+    let lines = fmt::layer().with_writer(writer).log_internal_errors(false);
     let result = match format {
         LogFormat::Text => {
-            builder.with_target(false).with_ansi(std::io::IsTerminal::is_terminal(&io::stderr())).try_init()
+            let is_terminal = std::io::IsTerminal::is_terminal(&io::stderr());
+            subscriber.with(lines.with_target(false).with_ansi(is_terminal)).try_init()
         }
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+        LogFormat::Json => subscriber.with(lines.json().flatten_event(true).with_current_span(false)).try_init(),
     };
     result.map_err(|error| format!("logging could not be started: {error}"))
+}
+
+/// Whether a line may be written, whatever the filter says: below a warning, lapin writes down whole frames, with the
+/// password and the jobs in them.
+fn is_discreet(line: &Metadata<'_>) -> bool {
+    *line.level() <= Level::WARN || !line.target().starts_with("lapin")
 }
 
 /// Lines that wait to be written, at most: a megabyte or two.

@@ -17,8 +17,8 @@ pub mod trace;
 
 pub use events::{
     ApiAnswered, BrokerLink, BulkHeld, CacheLost, ClocksDiffer, Decided, EventsFileSetAside, FleetCounted, GateChanged,
-    ImportHeldUp, IntoLabel, JobFinished, JobInvalid, JobSetAside, ListRefused, MixSeen, NEWS_TARGET, PaceLowered,
-    PageRead, QueueEmpty, Reloaded, RetryPutOff, RetryScheduled, SweepFinished, Throttled,
+    ImportHeldUp, IntoLabel, JobFinished, JobSetAside, ListRefused, MixSeen, NEWS_TARGET, PaceLowered, PageRead,
+    QueueEmpty, Reloaded, RetryPutOff, RetryScheduled, SweepFinished, Throttled,
 };
 pub use facts::{BrokerConnection, BrokerTrouble, ErrorSeen, Facts};
 pub use job_watch::{JobWatch, PutBack, Stage};

@@ -175,3 +175,21 @@ fn a_file_without_rows_is_finished_at_once_and_asks_whether_it_is_the_right_one(
     said.said(&["people.csv: 0 rows", "is this the right file?"]);
     assert_eq!(place.results("out").tally(), [0; 5]);
 }
+
+#[test]
+fn a_machine_that_reads_the_log_can_read_the_error_that_ended_the_program_too() {
+    let place = Place::with("broken.toml", "[pace]\nrate = \"fast\"\n");
+    for (arguments, says) in [
+        ("worker --log-format json", "no API key"),
+        ("worker --log-format json --config broken.toml", "pace.rate"),
+        ("worker --sandbox --log-format json --listen 192.0.2.1:9", "--listen 192.0.2.1:9"),
+    ] {
+        let finished = place.program(arguments).without_key().ends_with(2);
+        let line = finished.stderr.lines().last().unwrap();
+        let line: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|_| panic!("{arguments}: {finished:?}"));
+        assert_eq!(line["level"], "ERROR", "{arguments}");
+        assert!(line["message"].as_str().unwrap().contains(says), "{arguments}: {line}");
+        assert!(line["timestamp"].as_str().unwrap().ends_with('Z'), "{arguments}: {line}");
+    }
+}
