@@ -4,6 +4,7 @@
 //! size, and a failure is told apart by one question: may the request have reached the partner?
 
 mod clocks;
+mod lost;
 
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use self::clocks::Clocks;
+use self::lost::Lost;
 use crate::clock::Clock;
 use crate::domain::answer::{KeyUsedMarks, Reply, UnknownReason, about_everybody, classify, retry_after};
 use crate::domain::decide::FoundUser;
@@ -153,17 +155,17 @@ impl PartnerApi for PluHttp {
             Ok(fetched) => {
                 let answer = classify(&fetched.reply(), &self.key_used, answered_at);
                 // Trouble may come from somebody else, with another clock.
-                if let (Some(date), false) = (fetched.date, answer.is_trouble()) {
+                if let (Some(date), None) = (fetched.date, answer.trouble()) {
                     self.clocks.compare(date, started_at, answered_at, &self.metrics);
                 }
                 (answer, Some(fetched.status))
             }
-            Err(Lost::NotSent) => (Answer::NotSent("no connection"), None),
+            Err(Lost::NotSent(why)) => (Answer::NotSent(why), None),
             Err(Lost::Timeout) => (Answer::Unknown(UnknownReason::Timeout), None),
             Err(Lost::Connection) => (Answer::Unknown(UnknownReason::ConnectionLost), None),
         };
         let told = ApiAnswered {
-            answer: (answer.label(), answer.is_trouble()),
+            answer: (answer.label(), answer.trouble()),
             status,
             duration: start.elapsed(),
             key: Some(key.uuid()),
@@ -186,7 +188,7 @@ impl UserList for PluHttp {
         failpoint::pass("during_look_up");
         let (page, status) = match fetched {
             Ok(fetched) => (read_page(&fetched.reply(), self.clock.now()), Some(fetched.status)),
-            Err(Lost::NotSent) => (Err(ListError::Account(AccountReason::Unreachable)), None),
+            Err(Lost::NotSent(why)) => (Err(ListError::Account(AccountReason::Unreachable(why))), None),
             Err(Lost::Timeout) => (Err(ListError::Failed("timeout")), None),
             Err(Lost::Connection) => (Err(ListError::Failed("connection_lost")), None),
         };
@@ -196,7 +198,7 @@ impl UserList for PluHttp {
             Err(ListError::Account(reason)) => PageRead::Account(*reason),
             Err(ListError::Failed(_)) => PageRead::Failed,
         };
-        let answer = (read.label(), read.is_trouble());
+        let answer = (read.label(), read.trouble());
         ApiAnswered { answer, status, duration: start.elapsed(), key: None, at: self.clock.now() }.emit(&self.metrics);
         page
     }
@@ -222,26 +224,6 @@ impl Fetched {
         let Self { status, retry_after, content_type, body, .. } = self;
         let (retry_after, content_type) = (retry_after.as_deref(), content_type.as_deref());
         Reply { status: *status, retry_after, content_type, body }
-    }
-}
-
-/// Why there is no answer. reqwest's own error is not kept: its text holds the URL.
-enum Lost {
-    /// The request did not leave.
-    NotSent,
-    Timeout,
-    Connection,
-}
-
-impl From<&reqwest::Error> for Lost {
-    fn from(error: &reqwest::Error) -> Self {
-        if error.is_connect() || error.is_builder() {
-            Self::NotSent
-        } else if error.is_timeout() {
-            Self::Timeout
-        } else {
-            Self::Connection
-        }
     }
 }
 

@@ -53,7 +53,7 @@ pub enum Answer {
     /// No readable answer, so the user may have been created.
     Unknown(UnknownReason),
     /// The request did not reach the partner.
-    NotSent(&'static str),
+    NotSent(NoConnection),
 }
 
 impl Answer {
@@ -89,13 +89,85 @@ pub enum AccountReason {
     /// The answer isn't JSON: something else answered, perhaps after the API did.
     NotTheApi,
     /// No connection.
-    Unreachable,
+    Unreachable(NoConnection),
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NoConnection {
+    /// The host's name can't be resolved.
+    Dns,
+    /// Nothing listens there, or a firewall says so.
+    Refused,
+    /// Nothing came back.
+    TimedOut,
+    /// The certificate is past its time, or before it.
+    CertificateExpired,
+    /// The certificate is of somebody else.
+    CertificateName,
+    /// Nobody whom this machine trusts has signed the certificate.
+    CertificateUnknown,
+    /// What answers doesn't speak TLS, or another kind.
+    Tls,
+    /// Anything else.
+    Other,
+}
+
+impl NoConnection {
+    /// Its name among the errors that the status page shows.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Dns => "no_connection_dns",
+            Self::Refused => "no_connection_refused",
+            Self::TimedOut => "no_connection_timeout",
+            Self::CertificateExpired => "no_connection_certificate_expired",
+            Self::CertificateName => "no_connection_certificate_name",
+            Self::CertificateUnknown => "no_connection_certificate_unknown",
+            Self::Tls => "no_connection_tls",
+            Self::Other => "no_connection",
+        }
+    }
+
+    /// What happened, and what a person can do about it.
+    const fn advice(self) -> &'static str {
+        match self {
+            Self::Dns => {
+                "the API can't be reached, its name can't be resolved (DNS): check api.url and the name server"
+            }
+            Self::Refused => {
+                "the API can't be reached, the connection is refused: check api.url, and firewalls or a proxy on the way"
+            }
+            Self::TimedOut => {
+                "the API can't be reached, nothing answers in time: check the network, and firewalls on the way"
+            }
+            Self::CertificateExpired => {
+                "the API can't be reached, its certificate is expired or not valid yet: check this machine's clock, else tell Plu"
+            }
+            Self::CertificateName => {
+                "the API can't be reached, the certificate is for another host: check api.url, and for a proxy on the way"
+            }
+            Self::CertificateUnknown => {
+                "the API can't be reached, nobody whom this machine trusts has signed its certificate: install ca-certificates, or \
+                 name in SSL_CERT_FILE the CA of a proxy that looks into TLS"
+            }
+            Self::Tls => {
+                "the API can't be reached, what answers doesn't speak TLS as it should: check api.url, and for a proxy on the way"
+            }
+            Self::Other => "the API can't be reached: check the network and api.url",
+        }
+    }
 }
 
 impl AccountReason {
-    /// All of them; of the statuses that speak of a wrong URL the most usual one.
-    pub const ALL: [Self; 6] =
-        [Self::KeyRefused, Self::WalletEmpty, Self::Suspended, Self::WrongUrl(404), Self::NotTheApi, Self::Unreachable];
+    /// All of them; of the statuses that speak of a wrong URL the most usual one, and of the missing connections any.
+    pub const ALL: [Self; 6] = [
+        Self::KeyRefused,
+        Self::WalletEmpty,
+        Self::Suspended,
+        Self::WrongUrl(404),
+        Self::NotTheApi,
+        Self::Unreachable(NoConnection::Other),
+    ];
 
     /// Its name in logs and labels.
     pub const fn code(self) -> &'static str {
@@ -105,7 +177,7 @@ impl AccountReason {
             Self::Suspended => "account_suspended",
             Self::WrongUrl(_) => "wrong_url",
             Self::NotTheApi => "not_the_api",
-            Self::Unreachable => "unreachable",
+            Self::Unreachable(_) => "unreachable",
         }
     }
 
@@ -130,7 +202,7 @@ impl AccountReason {
             Self::NotTheApi => {
                 "something other than the API answers, such as a proxy, or a gateway whose API is down: check api.url and the network"
             }
-            Self::Unreachable => "the API can't be reached: check the network and api.url",
+            Self::Unreachable(why) => why.advice(),
         };
         advice.to_owned()
     }
@@ -422,7 +494,7 @@ mod tests {
             assert_eq!(Answer::Account(reason).may_have_created(), reason == AccountReason::NotTheApi, "{reason:?}");
         }
         assert!(Answer::Unknown(UnknownReason::Timeout).may_have_created());
-        assert!(!Answer::AlreadyThere.may_have_created() && !Answer::NotSent("no connection").may_have_created());
+        assert!(!Answer::AlreadyThere.may_have_created() && !Answer::NotSent(NoConnection::Other).may_have_created());
     }
 
     #[test]

@@ -255,7 +255,7 @@ pub fn after_answer(answer: Answer, before: &History, history: &History, now: Ti
         Answer::Unknown(reason) => without_answer(RetryReason::NoAnswer(reason), history, now, limits),
         Answer::Throttled { retry_after } => Step::Throttle(retry_after),
         Answer::Account(reason) => Step::Pause(reason),
-        Answer::NotSent(_) => Step::Pause(AccountReason::Unreachable),
+        Answer::NotSent(why) => Step::Pause(AccountReason::Unreachable(why)),
     }
 }
 
@@ -484,6 +484,7 @@ pub fn no_definite_answer(history: &History, given_up_at: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::answer::NoConnection;
 
     const T0: Timestamp = Timestamp::from_unix_ms(1_000_000_000);
     const LIMITS: Limits = Limits {
@@ -842,8 +843,9 @@ mod tests {
         assert_eq!(answered(throttled, &history, at(4), &LIMITS), Step::Throttle(wait));
         let revoked = Answer::Account(AccountReason::KeyRefused);
         assert_eq!(answered(revoked, &history, at(4), &LIMITS), Step::Pause(AccountReason::KeyRefused));
-        let not_sent = Answer::NotSent("connect");
-        assert_eq!(answered(not_sent, &history, at(4), &LIMITS), Step::Pause(AccountReason::Unreachable));
+        let not_sent = Answer::NotSent(NoConnection::Dns);
+        let pause = Step::Pause(AccountReason::Unreachable(NoConnection::Dns));
+        assert_eq!(answered(not_sent, &history, at(4), &LIMITS), pause);
         let page = Answer::Account(AccountReason::NotTheApi);
         assert_eq!(answered(page, &history, at(4), &LIMITS), Step::Pause(AccountReason::NotTheApi));
     }

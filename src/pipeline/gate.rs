@@ -295,7 +295,7 @@ impl Pass<'_> {
     pub fn page_came(self) -> Option<GateChanged> {
         let mut state = self.gate.lock();
         let unthrottled = state.answered();
-        let is_proof = |pause: &Pause| pause.is_the_lists || pause.reason == AccountReason::Unreachable;
+        let is_proof = |pause: &Pause| pause.is_the_lists || matches!(pause.reason, AccountReason::Unreachable(_));
         let is_over = state.pause.as_ref().is_some_and(is_proof);
         drop(state);
         // Dropping a probe leaves the next one to a creation.

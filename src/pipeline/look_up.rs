@@ -242,7 +242,7 @@ async fn read_page<A: PartnerApi + UserList>(
             }
             // Unreachable is so for everybody.
             Err(ListError::Account(reason))
-                if reason != AccountReason::Unreachable && refusals.are_the_lists(context) =>
+                if !matches!(reason, AccountReason::Unreachable(_)) && refusals.are_the_lists(context) =>
             {
                 drop(pass);
                 refusals.wait(context, reason).await;

@@ -22,7 +22,7 @@ use super::worker::{Ended, work};
 use super::{Context, Policy};
 use crate::adapters::memory::MemoryQueue;
 use crate::clock::Clock;
-use crate::domain::answer::UnknownReason;
+use crate::domain::answer::{NoConnection, UnknownReason};
 use crate::domain::decide::{FoundUser, Limits};
 use crate::domain::{AccountReason, Answer, Event, EventType, IdempotencyKey, Lane, Timestamp};
 use crate::ports::{Delivery, JobSource, ListError, Page, PartnerApi, QueueError, UserList};
@@ -347,7 +347,7 @@ async fn a_throttled_reply_waits_for_retry_after_and_is_no_attempt() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_about_the_account_pauses_everybody_and_is_charged_to_nobody() {
     for (answer, reason) in
-        [(Answer::Account(AccountReason::WalletEmpty), "wallet"), (Answer::NotSent("no connection"), "network")]
+        [(Answer::Account(AccountReason::WalletEmpty), "wallet"), (Answer::NotSent(NoConnection::Other), "network")]
     {
         let partner = Partner(Arc::new(Script {
             answers: Mutex::new(vec![answer; 5].into()),

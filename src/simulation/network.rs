@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::record::Record;
 use crate::adapters::plu_http;
 use crate::clock::Clock;
-use crate::domain::answer::{KeyUsedMarks, Reply, UnknownReason, classify};
+use crate::domain::answer::{KeyUsedMarks, NoConnection, Reply, UnknownReason, classify};
 use crate::domain::{AccountReason, Answer, IdempotencyKey};
 use crate::ports::{ListError, Page, PartnerApi, UserList};
 use crate::sandbox::{self, CreateRequest, DRIP, FaultKind, Hostile, ListRequest, ModelConfig, Wire};
@@ -164,7 +164,7 @@ impl PartnerApi for Network {
         record.departed(Some(key));
         let answer = if self.is_unreachable() {
             record.mark(key, "unreachable");
-            Answer::NotSent("simulated")
+            Answer::NotSent(NoConnection::Other)
         } else {
             // Counted before it is answered: its sender may not live to see the answer.
             *record.lock().attempts.entry(key).or_default() += 1;
@@ -201,7 +201,7 @@ impl UserList for Network {
         record.note(format_args!("list from {skip}"));
         record.departed(None);
         if self.is_unreachable() {
-            return Err(ListError::Account(AccountReason::Unreachable));
+            return Err(ListError::Account(AccountReason::Unreachable(NoConnection::Other)));
         }
         if self.is_sick() {
             record.mark_asking("list-failed");

@@ -41,17 +41,21 @@ impl IntoLabel for Answer {
 }
 
 impl Answer {
-    /// Whether it is an error that isn't the job's.
-    pub const fn is_trouble(&self) -> bool {
-        matches!(self, Self::Account(_) | Self::Throttled { .. } | Self::Unknown(_) | Self::NotSent(_))
+    /// Its name as an error that isn't the job's; `None`: it is none.
+    pub fn trouble(&self) -> Option<&'static str> {
+        match self {
+            Self::Account(_) | Self::Throttled { .. } | Self::Unknown(_) => Some(self.label()),
+            Self::NotSent(why) => Some(why.code()),
+            _ => None,
+        }
     }
 }
 
 /// The partner answered a request, or didn't.
 #[derive(Debug)]
 pub struct ApiAnswered<'a> {
-    /// What came of it, and whether that is an error that isn't the job's.
-    pub answer: (&'static str, bool),
+    /// What came of it, and its name as an error that isn't the job's.
+    pub answer: (&'static str, Option<&'static str>),
     /// HTTP status; `None`: no answer.
     pub status: Option<u16>,
     /// From sending to knowing.
@@ -65,16 +69,16 @@ pub struct ApiAnswered<'a> {
 impl ApiAnswered<'_> {
     /// Log line and metric.
     pub fn emit(self, metrics: &Metrics) {
-        let Self { answer: (answer, is_trouble), status, duration, key, at } = self;
+        let Self { answer: (answer, trouble), status, duration, key, at } = self;
         let endpoint = if key.is_some() { "create" } else { "list" };
         let label = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
         metrics.requests.with_label_values(&[endpoint, answer, &label]).inc();
         metrics.request_duration.with_label_values(&[endpoint]).observe(duration.as_secs_f64());
-        if is_trouble {
-            metrics.facts.error(&answer.to_uppercase(), at);
+        if let Some(trouble) = trouble {
+            metrics.facts.error(&trouble.to_uppercase(), at);
         }
         let key = key.map(ToString::to_string);
-        debug!(key, endpoint, answer, status, duration_ms = ms(duration), "the API answered");
+        debug!(key, endpoint, answer, trouble, status, duration_ms = ms(duration), "the API answered");
     }
 }
 
@@ -497,9 +501,13 @@ pub enum PageRead {
 }
 
 impl PageRead {
-    /// Whether the partner could not be asked.
-    pub const fn is_trouble(self) -> bool {
-        !matches!(self, Self::Read)
+    /// Its name as an error; `None`: it is none.
+    pub fn trouble(self) -> Option<&'static str> {
+        match self {
+            Self::Read => None,
+            Self::Account(AccountReason::Unreachable(why)) => Some(why.code()),
+            _ => Some(self.label()),
+        }
     }
 }
 
@@ -711,7 +719,7 @@ mod tests {
         assert_eq!(line(|| retry.emit(&metrics))["delay_ms"], 1_500);
         assert_eq!(line(|| Throttled { news: Some(wait), advised: true }.emit(&metrics))["wait_ms"], 1_500);
         let at = Timestamp::from_unix_ms(0);
-        let told = ApiAnswered { answer: ("created", false), status: Some(201), duration: wait, key: Some(&key), at };
+        let told = ApiAnswered { answer: ("created", None), status: Some(201), duration: wait, key: Some(&key), at };
         let line = line(|| told.emit(&metrics));
         assert_eq!((&line["duration_ms"], &line["status"]), (&1_500.into(), &201.into()));
     }

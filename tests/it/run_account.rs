@@ -125,7 +125,7 @@ fn an_api_that_cannot_be_reached_pauses_the_run_until_it_is_there() {
     // A port that was free a moment ago.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut running = run(&place, &format!("http://{address}/api")).start();
-    running.says("the API can't be reached: check the network and api.url");
+    running.says("the API can't be reached, the connection is refused: check api.url");
     let mut sandbox = place.program(&format!("sandbox --listen {address} --latency-ms 0")).start();
     sandbox.says(&format!("simulated Plu API on http://{address}/api"));
     running.ends_with(0);

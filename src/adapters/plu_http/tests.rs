@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use super::*;
+use crate::domain::answer::NoConnection;
 
 /// A server that reads one request per connection and does as it is told with each.
 fn server(mut answer: impl FnMut(&mut TcpStream, &str) + Send + 'static) -> (Url, Receiver<String>) {
@@ -94,7 +95,9 @@ async fn a_refused_connection_is_known_not_to_have_been_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     drop(listener);
-    assert!(matches!(create(url).await, Answer::NotSent(_)));
+    assert_eq!(create(url).await, Answer::NotSent(NoConnection::Refused));
+    let nowhere = Url::parse("https://no-such-host.invalid/api").unwrap();
+    assert_eq!(create(nowhere).await, Answer::NotSent(NoConnection::Dns));
 }
 
 #[tokio::test]
@@ -105,7 +108,28 @@ async fn a_server_that_speaks_no_tls_was_sent_nothing() {
         let (mut stream, _) = listener.accept().unwrap();
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
     });
-    assert!(matches!(create(url).await, Answer::NotSent(_)));
+    assert_eq!(create(url).await, Answer::NotSent(NoConnection::Tls));
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_is_told_as_that() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = Url::parse(&format!("https://localhost:{}", listener.local_addr().unwrap().port())).unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut connection = rustls::ServerConnection::new(config.into()).unwrap();
+        let _ = connection.complete_io(&mut stream);
+    });
+    assert_eq!(create(url).await, Answer::NotSent(NoConnection::CertificateUnknown));
 }
 
 #[tokio::test]
@@ -243,7 +267,7 @@ async fn every_request_is_counted_with_its_answer_and_status() {
         assert!(text.contains(&line), "{line} in {text}");
     }
     let seen: Vec<String> = metrics.facts.errors().into_iter().map(|error| error.code).collect();
-    assert_eq!(seen, ["NOT_SENT", "THROTTLED", "SERVER_ERROR"]);
+    assert_eq!(seen, ["NO_CONNECTION_REFUSED", "THROTTLED", "SERVER_ERROR"]);
 }
 
 #[tokio::test]

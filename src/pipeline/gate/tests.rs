@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::answer::NoConnection;
 
 const SCHEDULE: ProbeSchedule = ProbeSchedule { initial: Duration::from_secs(2), max: Duration::from_secs(7) };
 
@@ -183,7 +184,7 @@ async fn reading_the_list_opens_nothing_but_a_lost_network() {
     assert_eq!(waits(&gate).await.1, Duration::ZERO, "the probe is left to a creation");
 
     let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let _ = gate.pass(BULK).await.refused(AccountReason::Unreachable);
+    let _ = gate.pass(BULK).await.refused(AccountReason::Unreachable(NoConnection::Dns));
     assert_eq!(gate.pass(Request::Read).await.page_came(), Some(GateChanged::Opened));
 }
 
