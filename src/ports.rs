@@ -78,7 +78,12 @@ pub trait Settle: Send + 'static {
     /// [`QueueError`]: the job is still on the queue.
     fn finish(self, event: &Event) -> impl Future<Output = Result<(), QueueError>> + Send;
 
-    /// Puts the job back, to be delivered again after `delay`.
+    /// How long a job that is put back for so long stays away, where the queue knows some times only.
+    fn nearest_delay(&self, delay: Duration) -> Duration {
+        delay
+    }
+
+    /// Puts the job back, to be delivered again after [`Self::nearest_delay`] of `delay`.
     ///
     /// # Errors
     /// [`QueueError`]: the job is still on the queue as it was.

@@ -210,6 +210,10 @@ impl<H: Settle> Settle for FaultyHandle<H> {
         Ok(())
     }
 
+    fn nearest_delay(&self, delay: Duration) -> Duration {
+        self.inner.nearest_delay(delay)
+    }
+
     async fn put_back(self, history: History, delay: Duration) -> Result<(), QueueError> {
         self.life.queue_step("before put_back").await?;
         self.inner.put_back(history, delay).await?;

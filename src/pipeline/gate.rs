@@ -25,6 +25,10 @@ use crate::telemetry::GateChanged;
 /// While it is throttled, a wait that ends so much later than the one that was told is told too.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 
+/// It is told to be over once no 429 has come for so long: a partner whose limit is below the pace asks for patience every
+/// other second, which is one thing to tell and not a line a second.
+const QUIET_FOR: Duration = Duration::from_secs(10);
+
 /// When probes leave.
 #[derive(Debug, Clone, Copy)]
 pub struct ProbeSchedule {
@@ -87,6 +91,8 @@ struct State {
     throttled_in_a_row: u32,
     /// Until when it was told to be throttled; `None`: it is told that it isn't.
     told_until: Option<Instant>,
+    /// When the last 429 came.
+    throttled_at: Instant,
     pause: Option<Pause>,
     breaker: Breaker,
     is_halted: bool,
@@ -119,6 +125,7 @@ impl Gate {
             throttled_until: None,
             throttled_in_a_row: 0,
             told_until: None,
+            throttled_at: Instant::now(),
             pause: None,
             breaker: Breaker::new(breaker, Instant::now()),
             is_halted: false,
@@ -204,6 +211,7 @@ impl Gate {
         let now = Instant::now();
         let mut state = self.lock();
         let is_throttled = state.throttled_until.is_some_and(|until| until > now);
+        state.throttled_at = now;
         let wait = match advice {
             Some(wait) => wait,
             None if is_throttled => Duration::ZERO,
@@ -258,7 +266,9 @@ impl State {
     /// A request was answered: the wait is over, if no later one was asked for.
     fn answered(&mut self) -> Option<GateChanged> {
         self.throttled_in_a_row = 0;
-        let is_over = self.throttled_until.is_none_or(|until| until <= Instant::now());
+        let now = Instant::now();
+        let is_quiet = now.saturating_duration_since(self.throttled_at) >= QUIET_FOR;
+        let is_over = is_quiet && self.throttled_until.is_none_or(|until| until <= now);
         self.told_until.take_if(|_| is_over).map(|_| GateChanged::Unthrottled)
     }
 }

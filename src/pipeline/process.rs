@@ -108,11 +108,12 @@ where
             Next::TakenBack => return taken_back(hand),
             Next::PutBack { history, delay, reason } => (history, delay, reason),
             Next::Wait { reason, delay } => {
-                let InHand { history, job, .. } = &hand;
-                let id = job.identity.job_id.as_deref();
-                RetryScheduled { reason, delay, attempts: history.attempts, job: id, key: job.key.uuid() }
-                    .emit(&context.metrics);
+                let InHand { history, job, handle, .. } = &hand;
                 let is_short = delay <= context.policy.wait_in_hand_max || context.halt.is_canary_on_its_way();
+                let told = if is_short { delay } else { handle.nearest_delay(delay) };
+                let id = job.identity.job_id.as_deref();
+                RetryScheduled { reason, delay: told, attempts: history.attempts, job: id, key: job.key.uuid() }
+                    .emit(&context.metrics);
                 if is_short && wait(context, delay).await.is_continue() {
                     continue;
                 }

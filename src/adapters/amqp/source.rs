@@ -349,6 +349,10 @@ impl Settle for AmqpHandle {
         Ok(())
     }
 
+    fn nearest_delay(&self, delay: Duration) -> Duration {
+        Duration::from_secs(delay_step(delay))
+    }
+
     async fn put_back(self, history: History, delay: Duration) -> Result<(), QueueError> {
         failpoint::pass("before_put_back");
         if delay.is_zero() && history == self.history {

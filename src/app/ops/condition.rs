@@ -28,6 +28,8 @@ pub enum Condition {
     Broken,
     /// The partner asked for patience, for so many seconds more.
     Throttled(u64),
+    /// The workers that share the pace are being counted, and nothing leaves meanwhile.
+    Starting,
     /// The lane `bulk` is held on purpose.
     Held(Held),
     /// There is no job to take; so many wait for their time.
@@ -37,11 +39,13 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// What holds. `mix`: the outcomes for which it halted, if it did.
+    /// What holds. `is_counted`: whether it knows with how many others it shares the pace. `mix`: the outcomes for which it
+    /// halted, if it did.
     pub fn of(
         is_stopping: bool,
         broker: Option<BrokerTrouble>,
         gate: GateState,
+        is_counted: bool,
         held: Option<Held>,
         waiting: Option<u64>,
         mix: impl FnOnce() -> String,
@@ -56,6 +60,7 @@ impl Condition {
             (None, GateState::Throttled(until)) => {
                 Self::Throttled(until.saturating_duration_since(Instant::now()).as_secs_f64().ceil() as u64)
             }
+            (None, GateState::Open) if !is_counted => Self::Starting,
             (None, GateState::Open) => match (held, waiting) {
                 (Some(held), _) => Self::Held(held),
                 (None, Some(delayed)) => Self::Waiting(delayed),
@@ -74,6 +79,7 @@ impl Condition {
             Self::Halted(_) => "halted",
             Self::Broken => "broken",
             Self::Throttled(_) => "throttled",
+            Self::Starting => "starting",
             Self::Held(_) => "held",
             Self::Waiting(_) => "waiting",
             Self::Working => "working",
@@ -90,6 +96,7 @@ impl Condition {
             Self::Halted(_) => Some("halted"),
             Self::Broken => Some("api_down_or_slow"),
             Self::Throttled(_) => Some("rate_limited"),
+            Self::Starting => Some("counting_workers"),
             Self::Held(held) => Some(held.code()),
             Self::Stopping | Self::Waiting(_) | Self::Working => None,
         }
@@ -114,6 +121,7 @@ impl Condition {
             Self::Halted(_) => "Halted: the outcomes are not what was planned".to_owned(),
             Self::Broken => "The API is down or slow: only a few trials are sent".to_owned(),
             Self::Throttled(_) => "The API asks for patience: going on by itself".to_owned(),
+            Self::Starting => "Starting: the workers that share the pace are being counted".to_owned(),
             Self::Held(Held::Hours { local, .. }) => format!("Bulk waits until {local}: outside of the active hours"),
             Self::Held(Held::Day { .. }) => "Bulk waits: the users of 24 hours have been created".to_owned(),
             Self::Waiting(0) => "Waiting: the queue is empty".to_owned(),
@@ -134,6 +142,7 @@ impl Condition {
             Self::Broken => {
                 Some("nothing: it goes on by itself when the API is well, and no attempt is used up".to_owned())
             }
+            Self::Starting => Some("nothing: it begins within seconds".to_owned()),
             Self::Held(held) => Some(format!(
                 "nothing: signups go on, and bulk by itself. To change it, set pace.{} and send SIGHUP",
                 held.code()
@@ -184,20 +193,21 @@ mod tests {
         let throttled = GateState::Throttled(Instant::now() + Duration::from_millis(2_500));
         let mix = || "3 created, 17 existing".to_owned();
         for (condition, state, ready) in [
-            (Condition::of(true, broken(), paused, held(), Some(0), mix), "stopping", false),
-            (Condition::of(false, broken(), paused, held(), Some(0), mix), "disconnected", false),
-            (Condition::of(false, alarm(), paused, held(), Some(0), mix), "blocked", false),
-            (Condition::of(false, None, paused, held(), Some(0), mix), "paused", false),
-            (Condition::of(false, None, GateState::Halted, held(), Some(0), mix), "halted", false),
-            (Condition::of(false, None, GateState::Broken, held(), Some(0), mix), "broken", false),
-            (Condition::of(false, None, throttled, held(), Some(0), mix), "throttled", true),
-            (Condition::of(false, None, GateState::Open, held(), Some(0), mix), "held", true),
-            (Condition::of(false, None, GateState::Open, None, Some(0), mix), "waiting", true),
-            (Condition::of(false, None, GateState::Open, None, None, mix), "working", true),
+            (Condition::of(true, broken(), paused, true, held(), Some(0), mix), "stopping", false),
+            (Condition::of(false, broken(), paused, true, held(), Some(0), mix), "disconnected", false),
+            (Condition::of(false, alarm(), paused, true, held(), Some(0), mix), "blocked", false),
+            (Condition::of(false, None, paused, true, held(), Some(0), mix), "paused", false),
+            (Condition::of(false, None, GateState::Halted, true, held(), Some(0), mix), "halted", false),
+            (Condition::of(false, None, GateState::Broken, true, held(), Some(0), mix), "broken", false),
+            (Condition::of(false, None, throttled, true, held(), Some(0), mix), "throttled", true),
+            (Condition::of(false, None, GateState::Open, false, held(), Some(0), mix), "starting", false),
+            (Condition::of(false, None, GateState::Open, true, held(), Some(0), mix), "held", true),
+            (Condition::of(false, None, GateState::Open, true, None, Some(0), mix), "waiting", true),
+            (Condition::of(false, None, GateState::Open, true, None, None, mix), "working", true),
         ] {
             assert_eq!((condition.state(), condition.is_ready()), (state, ready), "{condition:?}");
         }
-        assert_eq!(Condition::of(false, None, throttled, None, None, mix), Condition::Throttled(3));
+        assert_eq!(Condition::of(false, None, throttled, true, None, None, mix), Condition::Throttled(3));
     }
 
     #[test]

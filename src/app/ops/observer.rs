@@ -11,7 +11,7 @@ use crate::domain::{EventType, Lane, Timestamp};
 use crate::pipeline::Context;
 use crate::pipeline::gate::GateState;
 use crate::pipeline::halt::Notice;
-use crate::pipeline::pace::Held;
+use crate::pipeline::pace::{Allowed, Held};
 use crate::telemetry::history::{History, Sample};
 use crate::telemetry::status::{Ended, Latency, PaceShown, QueueShown, Snapshot, Standing};
 use crate::telemetry::{Depth, GateWord, Rows};
@@ -48,7 +48,7 @@ impl<A: Send + Sync + 'static> Observer<A> {
 
     /// How it is, and since when.
     pub(super) fn standing(&self) -> Standing {
-        let Context { stop, metrics, gate, halt, .. } = &*self.context;
+        let Context { stop, metrics, gate, halt, pace, .. } = &*self.context;
         let delayed = self.depth.borrow().map_or(0, |depth| depth.delayed.iter().sum());
         let waiting = (metrics.waiting_for_jobs.get() == 1).then_some(delayed);
         let broker = metrics.facts.broker_trouble();
@@ -56,7 +56,8 @@ impl<A: Send + Sync + 'static> Observer<A> {
             Some(Notice::Halted(mix)) => mix.to_string(),
             _ => String::new(),
         };
-        let condition = Condition::of(stop.is_cancelled(), broker, gate.state(), self.held(), waiting, mix);
+        let is_counted = pace.allowed() != Allowed::NotYet;
+        let condition = Condition::of(stop.is_cancelled(), broker, gate.state(), is_counted, self.held(), waiting, mix);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let (state, reason, _) = seen.standing;
         if (state, reason) != (condition.state(), condition.reason()) {

@@ -109,7 +109,8 @@ async fn without_advice_each_throttled_answer_in_a_row_waits_longer() {
     }
     let (pass, _) = waits(&gate).await;
     let _ = pass.answered(false);
-    assert_eq!(gate.throttle(None, backoff), Some(Duration::from_secs(1)));
+    assert_eq!(gate.throttle(None, backoff), None, "it goes on, and was told");
+    assert_eq!(waits(&gate).await.1, Duration::from_secs(1), "the first in a row again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -123,6 +124,12 @@ async fn that_it_is_throttled_is_told_when_it_begins_when_it_takes_much_longer_a
     assert_eq!(late.answered(false), None, "it left before");
     assert_eq!(waits(&gate).await.1, Duration::from_secs(70));
     assert_eq!(throttle(5), None, "it isn't over before a request was answered");
+    for _ in 0..5 {
+        // A partner who asks for patience every other second: one thing to tell, not a line a second.
+        assert_eq!(gate.pass(BULK).await.answered(false), None);
+        assert_eq!(throttle(1), None);
+    }
+    tokio::time::advance(QUIET_FOR).await;
     assert_eq!(gate.pass(Request::Read).await.page_came(), Some(GateChanged::Unthrottled));
     assert_eq!(gate.pass(BULK).await.answered(false), None);
     // A pause tells its own end.
