@@ -1,4 +1,4 @@
-# Builds with: docker build -t plu-onboard .
+# Builds with: docker build -t plu-onboard .        (traces: --build-arg FEATURES=otlp)
 # Runs with:   docker run --rm -v "$PWD:/data" -u "$(id -u):$(id -g)" -e PLU_API_KEY plu-onboard run customers.csv --listen 127.0.0.1:9464
 # A worker:    see deploy/.
 
@@ -9,19 +9,20 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
+ARG FEATURES=""
 # The dependencies take minutes and change seldom: a layer of their own, with an empty program.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs \
-    && cargo build --release --locked \
+    && cargo build --release --locked --features "$FEATURES" \
     && rm -r src
 # default.toml is built into the program.
 COPY config config
 COPY src src
 # Cargo goes by the time of a file, and the copied ones are older than the empty program.
 RUN find src config -type f -exec touch {} + \
-    && cargo build --release --locked \
+    && cargo build --release --locked --features "$FEATURES" \
     && mkdir -m 0700 /data
 
 # glibc, libgcc and root certificates, and no shell or package manager.

@@ -16,15 +16,15 @@ mkdir -p "$tools"
 echo "== Kubernetes' own kinds, unknown fields refused"
 "$tools/venv/bin/kubernetes-validate" --strict -k 1.34 deploy/kubernetes/{namespace,configmap,secret.example,deployment,service,networkpolicy,poddisruptionbudget}.yaml
 
-echo "== ServiceMonitor, ScaledObject, TriggerAuthentication"
+echo "== ServiceMonitor, PrometheusRule, ScaledObject, TriggerAuthentication"
 NODE_PATH="$tools/node_modules" node -e '
 const fs = require("fs"), yaml = require("js-yaml");
-const kinds = { ...require(require("path").resolve(process.env.NODE_PATH, "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/ServiceMonitor.js")), ...require("@kubernetes-models/keda/keda.sh/v1alpha1") };
+const kinds = { ...require(require("path").resolve(process.env.NODE_PATH, "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/ServiceMonitor.js")), ...require(require("path").resolve(process.env.NODE_PATH, "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PrometheusRule.js")), ...require("@kubernetes-models/keda/keda.sh/v1alpha1") };
 for (const file of process.argv.slice(1))
   for (const resource of yaml.loadAll(fs.readFileSync(file, "utf8"))) {
     new kinds[resource.kind](resource).validate();
     console.log(resource.kind, "is valid");
-  }' deploy/kubernetes/servicemonitor.yaml deploy/kubernetes/scaledobject.yaml
+  }' deploy/kubernetes/servicemonitor.yaml deploy/kubernetes/prometheusrule.yaml deploy/kubernetes/scaledobject.yaml
 
 echo "== Every manifest but the example of a secret is in the kustomization"
 for file in deploy/kubernetes/*.yaml; do

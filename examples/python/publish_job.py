@@ -37,6 +37,8 @@ def main():
             message_id=os.environ.get("MESSAGE_ID", os.path.basename(path)),
             # In seconds. Tells a user who was created by an earlier try from one who was there before.
             timestamp=int(time.time()),
+            # The same in milliseconds, so that the worker's metrics say more than whole seconds.
+            headers={"timestamp_in_ms": int(time.time() * 1000)},
         ),
     )
     connection.close()

@@ -52,6 +52,14 @@ pub struct Halting {
 }
 
 impl Halting {
+    /// The command that halts like this.
+    const fn command(self) -> &'static str {
+        match self.when_halted {
+            WhenHalted::Stop => "run",
+            WhenHalted::HoldBulk => "worker",
+        }
+    }
+
     fn apply(self, policy: Policy) -> Policy {
         let Self { when_halted, queue_forgets, canary, yes } = self;
         let never = |share| if yes { 1.0 } else { share };
@@ -99,7 +107,7 @@ pub async fn connect(
         clock_skew: Duration::from_secs(api.clock_skew_s),
     };
     let metrics = super::metrics()?;
-    metrics.set_started(Clock::System.now());
+    metrics.set_started(halting.command(), Clock::System.now());
     metrics.facts.set_key_source(if with_sandbox { KeySource::Sandbox } else { settings.key_source() });
     let http = PluHttp::new(config, Clock::System, metrics.clone()).map_err(AppError::Usage)?;
     // Differs from worker to worker, so that their jitters do too.

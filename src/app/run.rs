@@ -297,7 +297,8 @@ async fn onboard(
     let context = partner.context;
     partner::remember_day(&run.settings, &context, &run.open(Purpose::Work)?, &run.queue)?;
     let at = ops::QueueAt::Local(run.queue.clone(), run.settings.queue.size_mib_max);
-    let ops = ops::serve_if_asked(service.listen, &context, at).await?;
+    let before = report::rows(&run.open(Purpose::Work)?, &run.queue, batch)?;
+    let ops = ops::serve_if_asked(service.listen, &context, at, before).await?;
     if let Some(ops) = &ops {
         progress.say(&format!("status page: http://{}/", ops.address));
     }
@@ -308,12 +309,8 @@ async fn onboard(
     let source = |lane| LocalSource::new(store.clone(), lane, WhenEmpty::End, poll, Clock::System);
     let sources = (source(Lane::Signup), source(Lane::Bulk));
     drop(store);
-    let shown = WorkProgress {
-        progress: progress.clone(),
-        before: report::rows(&run.open(Purpose::Work)?, &run.queue, batch)?,
-        metrics: context.metrics.clone(),
-        began: Instant::now(),
-    };
+    let shown =
+        WorkProgress { progress: progress.clone(), before, metrics: context.metrics.clone(), began: Instant::now() };
     let shown = tokio::spawn(shown.show(std::sync::Arc::clone(&context)));
     let notices = context.halt.notices();
     let told = tokio::spawn(tell_canary(notices.clone(), progress.clone()));

@@ -112,7 +112,7 @@ async fn on_local_queue(
         queue = %queue.display(), events = %events_file.display(), waiting = tally.waiting, "working until told to stop"
     );
     let at = QueueAt::Local(queue.to_owned(), settings.queue.size_mib_max);
-    let ops = ops::serve_if_asked(arguments.service.listen, &partner.context, at).await?;
+    let ops = ops::serve_if_asked(arguments.service.listen, &partner.context, at, report::Tally::default()).await?;
     let exporter = Exporter::start(connection, queue, &events_file, move || stop.cancel())?;
     let store = Store::start(open()?, queue, exporter.waker())?;
     let poll = Duration::from_millis(settings.queue.poll_ms);
@@ -143,7 +143,7 @@ async fn on_broker(
     let policy = partner.context.policy;
     let name = broker::client_name("worker");
     let at = QueueAt::Broker(Box::new(link.clone()), names.clone(), format!("{name}.monitor"));
-    let ops = ops::serve_if_asked(arguments.service.listen, &partner.context, at).await?;
+    let ops = ops::serve_if_asked(arguments.service.listen, &partner.context, at, report::Tally::default()).await?;
     let confirm_timeout = Duration::from_secs(settings.amqp.confirm_timeout_s);
     tracing::info!(queue = %settings.queue.url, prefix = %settings.amqp.prefix, "working until told to stop");
     let publisher = Publisher::start(link.clone(), format!("{name}.publisher"), confirm_timeout, policy.seed);

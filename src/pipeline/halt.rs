@@ -203,7 +203,7 @@ impl Halt {
 }
 
 /// The cluster of rows that another run sent.
-const REPEAT: &str = "created minutes ago by another run";
+const REPEAT: &str = "sent minutes ago by another run, and told as created";
 
 /// Field and code of the first problem. The API's own words stay out: they may hold personal data.
 fn cluster(event: &Event) -> Option<String> {
@@ -302,7 +302,7 @@ mod tests {
         let Some(Notice::Halted(mix)) = halt.record(Lane::Bulk, &created(), true) else {
             unreachable!("all four were there")
         };
-        assert_eq!(mix.to_string(), "4 existing (1 x created minutes ago by another run)");
+        assert_eq!(mix.to_string(), "4 existing (1 x sent minutes ago by another run, and told as created)");
     }
 
     #[test]

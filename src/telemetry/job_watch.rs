@@ -12,7 +12,7 @@ use crate::domain::{EventType, Lane, Timestamp};
 /// A part of a job's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// On the queue.
+    /// On the queue, until it was first taken.
     Queue,
     /// For the gate, a slot, the intent on record and a turn in the pace.
     Pace,
@@ -101,7 +101,10 @@ impl<'m> JobWatch<'m> {
     pub fn taken(metrics: &'m Metrics, lane: Lane, history: &History, now: Timestamp) -> Self {
         metrics.received.with_label_values(&[lane.name()]).inc();
         let mut spent = [Duration::ZERO; 4];
-        spent[Stage::Queue as usize] = now.since(history.enqueued_at);
+        // Of a job that was in hand before nobody knows how long it only waited for its time.
+        if *history == History::new(history.enqueued_at) {
+            spent[Stage::Queue as usize] = now.since(history.enqueued_at);
+        }
         let in_hand = InHand::of(metrics.in_flight.with_label_values(&[lane.name()]));
         Self { metrics, lane, enqueued_at: history.enqueued_at, spent, running: None, _in_hand: in_hand }
     }

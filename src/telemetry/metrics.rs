@@ -18,6 +18,7 @@ use crate::domain::{AccountReason, EventType, Lane};
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
+    build: IntGaugeVec,
     pub(super) received: IntCounterVec,
     pub(super) completed: IntCounterVec,
     pub(super) recovered: IntCounter,
@@ -50,8 +51,9 @@ pub struct Metrics {
     pub spans: Spans,
 }
 
-/// From a fast answer on loopback to the default time limit of a request.
-const REQUEST_BUCKETS_S: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// From a fast answer on loopback to the longest time limit of a request that can be set.
+const REQUEST_BUCKETS_S: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 
 /// From a job that finds an empty queue to one at the end of a migration.
 const JOB_BUCKETS_S: &[f64] =
@@ -66,9 +68,12 @@ impl Metrics {
         let registry = Registry::new();
         let register = Register(&registry);
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        let version = register.gauges("plu_onboard_build_info", "1; its label tells the version.", &["version"])?;
-        version.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
+            build: register.gauges(
+                "plu_onboard_build_info",
+                "1; its labels tell the version and the command.",
+                &["version", "command"],
+            )?,
             received: register.counters(
                 "plu_onboard_jobs_received_total",
                 "Jobs taken from the queue, repeated deliveries included.",
@@ -234,14 +239,20 @@ impl Metrics {
         self.returned.inc();
     }
 
-    /// When the worker started, in seconds since 1970.
-    pub fn set_started(&self, now: crate::domain::Timestamp) {
+    /// Which command works, and when it began: a `run` ends when it is done, and nobody misses it then.
+    pub fn set_started(&self, command: &'static str, now: crate::domain::Timestamp) {
+        self.build.with_label_values(&[env!("CARGO_PKG_VERSION"), command]).set(1);
         self.last_progress.set(now.unix_ms() as f64 / 1_000.0);
     }
 
     /// How many jobs ended like this, over both lanes.
     pub fn completed(&self, event_type: EventType) -> u64 {
         Lane::ALL.map(|lane| self.completed.with_label_values(&[event_type.short(), lane.name()]).get()).iter().sum()
+    }
+
+    /// How many jobs were created without a link.
+    pub fn recovered(&self) -> u64 {
+        self.recovered.get()
     }
 
     /// How many jobs are in hand.

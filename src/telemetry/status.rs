@@ -19,8 +19,12 @@ pub struct Snapshot {
     pub started: Timestamp,
     /// How it is.
     pub standing: Standing,
-    /// Jobs that ended since the start.
+    /// Jobs that ended: of a file all of them, else since the start.
     pub ended: Ended,
+    /// Of these, how many had ended before the start.
+    pub ended_before: u64,
+    /// Of those created since the start, how many have no link because their answer was lost.
+    pub recovered: u64,
     /// Jobs in hand.
     pub in_flight: u64,
     /// Jobs that end in a second, over the last minute.
@@ -76,6 +80,8 @@ pub struct PaceShown {
     pub allowed_per_second: Option<f64>,
     /// What it sent, over the last minute.
     pub used_per_second: f64,
+    /// Workers that share the pace, this one among them; 0: not known.
+    pub workers: u64,
 }
 
 /// Times of answers to creations over the last minutes, from the histogram.
@@ -104,6 +110,6 @@ pub struct QueueShown {
     pub unrouted: Option<u64>,
     /// Rows, or deliveries, that are neither finished nor waiting: must be 0. `None`: not known at the moment.
     pub unaccounted: Option<i64>,
-    /// Seconds until everything is done at the present rate; `None`: nothing moves, or nothing is left.
+    /// Seconds until everything is done if all workers go on as fast as this one; `None`: nothing moves, or nothing is left.
     pub left_s: Option<u64>,
 }

@@ -205,6 +205,20 @@ fn kubernetes_settings_are_understood_and_name_the_files_that_the_secret_is_moun
 }
 
 #[test]
+fn the_rules_for_prometheus_operator_are_the_rules() {
+    let rules = read("deploy/prometheus/rules.yml");
+    let indent = |line: &str| if line.is_empty() { String::new() } else { format!("  {line}") };
+    let expected: Vec<String> = rules.lines().skip_while(|line| *line != "groups:").map(indent).collect();
+    let resource = read("deploy/kubernetes/prometheusrule.yaml");
+    let shown: Vec<&str> = resource.lines().skip_while(|line| *line != "  groups:").collect();
+    assert!(shown.len() > 100);
+    for (line, expected) in shown.iter().zip(&expected) {
+        assert_eq!(line, expected, "copy rules.yml from `groups:` on into prometheusrule.yaml, two spaces further in");
+    }
+    assert_eq!(shown.len(), expected.len());
+}
+
+#[test]
 fn every_file_that_compose_mounts_is_there() {
     for line in read("deploy/compose.yaml").lines() {
         let Some((_, file)) = line.split_once("{file: ./") else { continue };

@@ -27,7 +27,7 @@ fn a_file_that_was_run_before_halts_a_second_run_which_goes_on_with_yes() {
     let halted = run(&place, &partner, "second", "").set("halt.window", "50").ends_with(1);
     halted.said(&[
         "halted, because this is not what was planned: the last rows that were sent are 50 existing",
-        "created minutes ago by another run",
+        "sent minutes ago by another run, and told as created",
         "of 0.5 existing; see [halt]",
     ]);
     halted.said(&["--out second", "--yes"]);

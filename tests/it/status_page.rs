@@ -69,8 +69,19 @@ fn the_page_follows_the_work_live_in_every_guise() {
     browser.open(&format!("http://{address}/"));
     assert!(browser.text("chart-title").contains("400 ended"), "{}", browser.text("chart-title"));
 
+    // What a person has marked stays marked while the numbers go on.
+    browser.run("getSelection().selectAllChildren(document.querySelector('#queue div'))");
+    browser.run("window.before = document.getElementById('at').textContent");
+    worker.until("the page was told something new", || {
+        browser.run("return document.getElementById('at').textContent !== window.before") == true
+    });
+    assert_eq!(browser.run("return getSelection().toString().includes('signup')"), true);
+
     drop(worker);
     browser.until("live", "no answer since");
+    browser.until("message", "The worker doesn’t answer");
+    browser.until("state", "no answer");
+    browser.picture(&folder.join("gone.png"));
 }
 
 /// The page of a worker in this state has these words, `/readyz` this status, and nothing is promised about the time left
@@ -132,7 +143,7 @@ fn whatever_keeps_jobs_waiting_is_said_in_words_with_what_to_do() {
     let to_partner = format!("--rate 0 --api-url {}", partner.url());
     place.program(&format!("run people.csv {to_partner}")).ends_with(0);
     let again = worker("again", &to_partner).set("halt.window", "20").set("api.key_ttl_s", "86400");
-    let words = ["halted", "Halted: the outcomes are not what was planned", "20 existing (20 x created minutes"];
+    let words = ["halted", "Halted: the outcomes are not what was planned", "20 existing (20 x sent minutes"];
     looks(&browser, &mut again.start(), "halted", 503, words);
     assert!(!browser.text("state").contains("(halted)"), "{}", browser.text("state"));
 }

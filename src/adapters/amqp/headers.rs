@@ -8,6 +8,8 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use crate::domain::Timestamp;
 use crate::domain::decide::History;
 
+/// When the message was published, in milliseconds: the name that RabbitMQ's own message interceptor gives it.
+const PUBLISHED: &str = "timestamp_in_ms";
 const ATTEMPTS: &str = "x-plu-attempts";
 const FIRST_SEEN: &str = "x-plu-first-seen-ms";
 const FIRST_SENT: &str = "x-plu-first-sent-ms";
@@ -28,12 +30,12 @@ pub fn read(properties: &BasicProperties, redelivered: bool, now: Timestamp) -> 
     // older than the job would not be taken for its own.
     let time = |name: &str| number(name).map(|ms| Timestamp::from_unix_ms(ms).min(now));
     // The timestamp of a message is in seconds (AMQP 0-9-1, 4.2.5.4).
-    let published = properties
-        .timestamp()
-        .and_then(|seconds| i64::try_from(seconds).ok())
-        .map(|seconds| Timestamp::from_unix_ms(seconds.saturating_mul(1_000)).min(now));
+    let published = || {
+        let seconds = properties.timestamp().and_then(|seconds| i64::try_from(seconds).ok())?;
+        Some(Timestamp::from_unix_ms(seconds.saturating_mul(1_000)).min(now))
+    };
     let unknown = if redelivered { now.minus(UNKNOWN_AGE) } else { now };
-    let enqueued_at = time(FIRST_SEEN).or(published).unwrap_or(unknown);
+    let enqueued_at = time(FIRST_SEEN).or_else(|| time(PUBLISHED)).or_else(published).unwrap_or(unknown);
     let first_sent_at = time(FIRST_SENT).or_else(|| redelivered.then_some(enqueued_at));
     History {
         enqueued_at,
@@ -148,6 +150,10 @@ mod tests {
         let again = read(&published, true, NOW);
         assert_eq!((again.first_sent_at, again.last_sent_at), (Some(at), Some(at)));
         assert_eq!(read(&BasicProperties::default(), false, NOW), History::new(NOW));
+        let mut exact = FieldTable::default();
+        exact.insert(PUBLISHED.into(), AMQPValue::LongLongInt(7_000_123));
+        let published = published.with_headers(exact);
+        assert_eq!(read(&published, false, NOW), History::new(Timestamp::from_unix_ms(7_000_123)));
         let long_ago = read(&BasicProperties::default(), true, NOW).first_sent_at;
         assert_eq!(long_ago, Some(NOW.minus(UNKNOWN_AGE)));
     }

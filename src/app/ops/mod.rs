@@ -8,13 +8,14 @@
 //! | `/healthz` | the process lives |
 //! | `/readyz` | it can work; else 503 with the reason |
 //!
-//! [`condition`] puts the state into words, `observer` looks at the worker, `depth` at its queue, `live` streams, `page`
+//! `listener` accepts who asks, [`condition`] puts the state into words, `observer` looks at the worker, `depth` at its queue, `live` streams, `page`
 //! is the page.
 //!
 //! **Invariant:** whoever asks never holds up the work: answers are made from counters and from what was looked at last.
 
 pub mod condition;
 mod depth;
+mod listener;
 mod live;
 mod observer;
 mod page;
@@ -36,8 +37,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::depth::QueueAt;
+use self::listener::Bounded;
 use self::observer::Observer;
 use super::error::AppError;
+use crate::adapters::local_queue::report::Tally;
 use crate::pipeline::Context;
 
 /// Between two looks at the worker.
@@ -59,7 +62,7 @@ struct Shared<A> {
     page: page::Page,
 }
 
-/// Serves until the result is dropped. `None`: nobody asked.
+/// Serves until the result is dropped. `None`: nobody asked. `before`: the rows of a file that were over before.
 ///
 /// # Errors
 /// Where the address can't be bound.
@@ -67,6 +70,7 @@ pub async fn serve_if_asked<A: Send + Sync + 'static>(
     address: Option<SocketAddr>,
     context: &Arc<Context<A>>,
     queue: QueueAt,
+    before: Tally,
 ) -> Result<Option<Ops>, AppError> {
     let Some(address) = address else { return Ok(None) };
     let unfit = |error| AppError::Usage(format!("--listen {address}: {error}; give a free address"));
@@ -74,7 +78,7 @@ pub async fn serve_if_asked<A: Send + Sync + 'static>(
     let address = listener.local_addr().map_err(unfit)?;
     let counts_deliveries = matches!(queue, QueueAt::Broker(..));
     let (depth_task, depth) = depth::follow(queue);
-    let observer = Observer::new(Arc::clone(context), depth, counts_deliveries);
+    let observer = Observer::new(Arc::clone(context), depth, counts_deliveries, before);
     let (tell, latest) = watch::channel(json(&observer.snapshot()));
     let streams = Arc::new(Semaphore::new(live::STREAMS_MAX));
     let shared = Arc::new(Shared { observer, latest, streams, page: page::Page::new() });
@@ -88,7 +92,7 @@ pub async fn serve_if_asked<A: Send + Sync + 'static>(
         }
     });
     let server = tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router(shared)).await {
+        if let Err(error) = axum::serve(Bounded::new(listener), router(shared)).await {
             tracing::warn!(%error, "status, metrics and health are no longer served");
         }
     });

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::condition::Condition;
+use crate::adapters::local_queue::report::Tally;
 use crate::clock::Clock;
 use crate::domain::{EventType, Lane, Timestamp};
 use crate::pipeline::Context;
@@ -25,6 +26,8 @@ pub(super) struct Observer<A> {
     depth: watch::Receiver<Option<Depth>>,
     /// Whether the queue knows no rows, so that the deliveries of this worker are balanced instead.
     counts_deliveries: bool,
+    /// Rows of a file that were over before this process began.
+    before: Tally,
     started: Timestamp,
     seen: Mutex<Seen>,
 }
@@ -40,10 +43,11 @@ impl<A: Send + Sync + 'static> Observer<A> {
         context: Arc<Context<A>>,
         depth: watch::Receiver<Option<Depth>>,
         counts_deliveries: bool,
+        before: Tally,
     ) -> Self {
         let started = Clock::System.now();
         let seen = Seen { standing: ("starting", None, started), history: History::default() };
-        Self { context, depth, counts_deliveries, started, seen: Mutex::new(seen) }
+        Self { context, depth, counts_deliveries, before, started, seen: Mutex::new(seen) }
     }
 
     /// How it is, and since when.
@@ -113,8 +117,9 @@ impl<A: Send + Sync + 'static> Observer<A> {
         let history = &seen.history;
         let (jobs_per_second, used_per_second) = history.rates(&now);
         let quantile = |share| history.answered_within(&now, share);
-        let [created, existing, rejected, failed] = now.ended;
+        let ended = |event_type: EventType| now.ended[event_type as usize] + self.before.of(event_type);
         let in_flight = metrics.in_flight();
+        let workers = u64::try_from(metrics.observed.pace_workers.get()).unwrap_or(0);
         // What ended before it came to a stand says nothing about when the rest will.
         let is_moving = standing.ready && standing.until.is_none();
         let depth = *self.depth.borrow();
@@ -123,13 +128,21 @@ impl<A: Send + Sync + 'static> Observer<A> {
             at: now.at,
             started: self.started,
             standing,
-            ended: Ended { created, existing, rejected, failed },
+            ended: Ended {
+                created: ended(EventType::Created),
+                existing: ended(EventType::Existing),
+                rejected: ended(EventType::Rejected),
+                failed: ended(EventType::Failed),
+            },
+            ended_before: self.before.total() - self.before.waiting,
+            recovered: metrics.recovered(),
             in_flight,
             jobs_per_second,
-            pace: PaceShown { allowed_per_second: self.context.pace.allowed().shown(), used_per_second },
+            pace: PaceShown { allowed_per_second: self.context.pace.allowed().shown(), used_per_second, workers },
             latency: quantile(0.5).zip(quantile(0.99)).map(|(p50_s, p99_s)| Latency { p50_s, p99_s }),
             queue: depth.map(|depth| {
-                queue_shown(&depth, self.rows(), in_flight, if is_moving { jobs_per_second } else { 0.0 })
+                let all_per_second = if is_moving { jobs_per_second * workers.max(1) as f64 } else { 0.0 };
+                queue_shown(&depth, self.rows(), in_flight, all_per_second)
             }),
             errors: metrics.facts.errors(),
             minutes: history.minutes(&now),

@@ -8,15 +8,15 @@
   const count = new Intl.NumberFormat("en");
   const number = (value) => count.format(value);
   const rate = (value) => (value >= 100 ? number(Math.round(value)) : value.toFixed(1));
-  const clock = (time) => new Date(time).toLocaleTimeString("en-GB");
+  const clock = (time) => new Date(time).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
   const minute = (time) => clock(time).slice(0, 5);
   const sum = (values) => values.reduce((total, value) => total + value, 0);
 
-  // Unchanged text is left alone, or screen readers would read it again.
-  const say = (name, text) => {
-    const place = id(name);
+  // Unchanged text is left alone, or screen readers would read it again and lose their place, and a selection would be gone.
+  const put = (place, text) => {
     if (place.textContent !== text) place.textContent = text;
   };
+  const say = (name, text) => put(id(name), text);
   const make = (name, text, className) => {
     const element = document.createElement(name);
     if (text !== undefined) element.textContent = text;
@@ -36,13 +36,23 @@
     return isToday ? clock(time) : `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short" })}, ${minute(time)}`;
   };
 
+  // As many rows as there are texts for; what a row is made of stays.
+  const rows = (name, texts, tag, cells) => {
+    const place = id(name);
+    while (place.children.length > texts.length) place.lastChild.remove();
+    while (place.children.length < texts.length) {
+      const row = make(tag);
+      row.append(...cells.map((cell) => make(cell)));
+      place.append(row);
+    }
+    texts.forEach((row, at) => row.forEach((text, index) => put(place.children[at].children[index], text)));
+    return [...place.children];
+  };
+
   const facts = (name, pairs) => {
-    const rows = pairs.filter(([, value]) => value !== null).map(([term, value, watch]) => {
-      const row = make("div", undefined, watch ? "watch" : "");
-      row.append(make("dt", term), make("dd", value));
-      return row;
-    });
-    id(name).replaceChildren(...rows);
+    const known = pairs.filter(([, value]) => value !== null);
+    const shown = rows(name, known.map(([term, value]) => [term, value]), "div", ["dt", "dd"]);
+    shown.forEach((row, index) => row.classList.toggle("watch", Boolean(known[index][2])));
   };
 
   const shape = (name, attributes) => {
@@ -84,30 +94,24 @@
   };
 
   const table = (minutes) => {
-    const rows = [];
+    const texts = [];
     for (let from = 0; from < minutes.length; from += 5) {
-      const row = make("tr");
       const part = minutes.slice(from, from + 5);
-      row.append(make("td", minute(part[0].at)));
-      NAMES.forEach((_, index) => row.append(make("td", number(sum(part.map(({ ended }) => ended[index]))))));
-      rows.push(row);
+      texts.unshift([minute(part[0].at), ...NAMES.map((_, index) => number(sum(part.map(({ ended }) => ended[index]))))]);
     }
-    id("minutes").replaceChildren(...rows.reverse());
+    rows("minutes", texts, "tr", ["td", "td", "td", "td", "td"]);
   };
 
   const errors = (seen) => {
     id("no-errors").hidden = seen.length > 0;
     id("errors-table").hidden = seen.length === 0;
-    id("errors").replaceChildren(...seen.map(({ code, count: times, last }) => {
-      const row = make("tr");
-      row.append(make("td", code), make("td", number(times)), make("td", when(last)));
-      return row;
-    }));
+    rows("errors", seen.map(({ code, count: times, last }) => [code, number(times), when(last)]), "tr", ["td", "td", "td"]);
   };
 
-  const doing = ({ standing, jobsPerSecond, inFlight, queue }) => {
+  const doing = ({ standing, jobsPerSecond, inFlight, queue, pace }) => {
     const parts = standing.ready ? [] : ["every job is kept"];
-    if (standing.ready && jobsPerSecond > 0) parts.push(`${rate(jobsPerSecond)} jobs a second`);
+    const whose = pace.workers > 1 ? ` by this one of ${pace.workers} workers` : "";
+    if (standing.ready && jobsPerSecond > 0) parts.push(`${rate(jobsPerSecond)} jobs a second${whose}`);
     parts.push(`${number(inFlight)} in hand`);
     if (queue && queue.leftS !== null) parts.push(`about ${long(queue.leftS)} left`);
     return parts.join(" · ");
@@ -119,7 +123,7 @@
     document.querySelector(".state").classList.toggle("stands", !standing.ready);
     document.title = `${standing.state} · plu-onboard`;
     say("version", now.version);
-    say("at", new Date(now.at).toLocaleTimeString("en-GB", { timeZoneName: "short" }));
+    say("at", new Date(now.at).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short" }));
     say("mark", MARKS[standing.state] || "●");
     say("state", standing.reason && standing.reason !== standing.state ? `${standing.state} (${standing.reason})` : standing.state);
     say("since", `since ${when(standing.since)}${standing.until ? `, until ${when(standing.until)}` : ""}`);
@@ -127,8 +131,10 @@
     id("advice").hidden = !standing.advice;
     say("advice", standing.advice || "");
     say("doing", doing(now));
-    say("started", `since ${when(now.started)}`);
+    say("started", now.endedBefore > 0 ? `${number(now.endedBefore)} of them before ${when(now.started)}` : `since ${when(now.started)}`);
     for (const name of NAMES) say(name, number(now.ended[name]));
+    id("recovered").hidden = now.recovered === 0;
+    say("recovered", `${number(now.recovered)} of the created have no link: their answer was lost`);
     chart(now.minutes);
     table(now.minutes);
     facts("queue", queue ? [
@@ -141,7 +147,7 @@
       ["time left", queue.leftS === null ? "–" : long(queue.leftS)],
     ] : [["state", "can’t be read at the moment"]]);
     facts("pace", [
-      ["allowed", pace.allowedPerSecond === null ? "workers are being counted" : pace.allowedPerSecond > 0 ? rate(pace.allowedPerSecond) : "no limit"],
+      [pace.workers > 1 ? `allowed, this one of ${pace.workers} workers` : "allowed", pace.allowedPerSecond === null ? "workers are being counted" : pace.allowedPerSecond > 0 ? rate(pace.allowedPerSecond) : "no limit"],
       ["used, last minute", rate(pace.usedPerSecond)],
     ]);
     const share = pace.allowedPerSecond > 0 ? Math.min(1, pace.usedPerSecond / pace.allowedPerSecond) : 0;
@@ -158,6 +164,17 @@
   const link = (isUp) => {
     id("live").classList.toggle("lost", !isUp);
     say("link", isUp ? "live at" : "no answer since");
+    if (isUp) return;
+    // What was true when it was last heard of is not to be taken for what is.
+    document.querySelector(".state").classList.add("stands");
+    document.title = "no answer · plu-onboard";
+    say("mark", "✕");
+    say("state", "no answer");
+    say("since", `since ${clock(heard)}`);
+    say("message", "The worker doesn’t answer");
+    id("advice").hidden = false;
+    say("advice", "see whether it still runs, and whether the way to it is open. Everything below is from before.");
+    say("doing", "");
   };
 
   let heard = Date.now();
