@@ -100,9 +100,11 @@ pub async fn run(arguments: &RunArgs, settings: Settings) -> Result<Finished, Ap
     let (Worked { ended, halted }, summary) = (worked?, written?);
     match ended {
         Ended::Drained => Ok(finish(&run, &summary)),
-        // There is nothing left to hold back.
-        Ended::Stopped if halted.is_some() && summary.tally.waiting == 0 => Ok(finish(&run, &summary)),
         Ended::Stopped | Ended::CutOff { .. } if let Some(mix) = halted => {
+            if summary.tally.waiting == 0 {
+                progress.say(&format!("note: it halted with the last row, and nothing was left to hold back: {mix}"));
+                return Ok(finish(&run, &summary));
+            }
             Ok(halted_at(&run, &progress, &mix, &summary))
         }
         Ended::Stopped => stopped(&run, &progress, &left(&summary, 0)),

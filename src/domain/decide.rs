@@ -473,10 +473,13 @@ fn failed(code: &str, history: &History, now: Timestamp) -> Outcome {
 
 /// What [`ATTEMPTS_EXHAUSTED`] and [`NOT_RECONCILED`] mean for a job that was given up at this time.
 pub fn no_definite_answer(history: &History, given_up_at: Timestamp) -> String {
-    let attempts = history.attempts;
+    let attempts = match history.attempts {
+        1 => "1 attempt".to_owned(),
+        attempts => format!("{attempts} attempts"),
+    };
     let seconds = history.first_sent_at.map_or(0, |first| given_up_at.since(first).as_secs());
     format!(
-        "no definite answer in {attempts} attempts over {seconds} s; a user may have been created: sending the same row \
+        "no definite answer in {attempts} over {seconds} s; a user may have been created: sending the same row \
          again finds them, sending it with another email would create a second one"
     )
 }

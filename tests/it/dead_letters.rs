@@ -76,7 +76,7 @@ fn is_shown_without_personal_data(place: &Place, queue: &str) -> Vec<Value> {
     for said in hidden {
         said.did_not_say(&["example.com", "Ann", "Main Street", "+1415", "203.0.113"]);
     }
-    show("").said(&["no definite answer in 1 attempts over", "failing.csv, line", r#""email": "[hidden]""#]);
+    show("").said(&["no definite answer in 1 attempt over", "failing.csv, line", r#""email": "[hidden]""#]);
     show("--reveal").said(&["@example.com", "Main Street"]);
     dead(place, queue, "show nonsense").ends_with(2).said(&["no dead letter has the id nonsense"]);
     letters

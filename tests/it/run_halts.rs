@@ -60,3 +60,12 @@ fn a_canary_that_does_not_go_well_burns_no_other_row() {
     ]);
     assert_eq!(place.results("second").tally(), [7, 0, 0, 0, 93]);
 }
+
+#[test]
+fn a_run_that_halts_with_its_last_row_has_nothing_to_hold_back_and_says_so() {
+    let (partner, place) = (partner(), Place::with("people.csv", customers(0..40)));
+    run(&place, &partner, "first", "").ends_with(0);
+    let finished = run(&place, &partner, "second", "").set("halt.window", "40").ends_with(0);
+    finished.said(&["note: it halted with the last row, and nothing was left to hold back: 40 existing"]);
+    assert_eq!(place.results("second").tally(), [40, 0, 0, 0, 0]);
+}
