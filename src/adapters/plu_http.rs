@@ -20,7 +20,7 @@ use url::Url;
 use self::clocks::Clocks;
 use self::lost::Lost;
 use crate::clock::Clock;
-use crate::domain::answer::{KeyUsedMarks, Reply, UnknownReason, about_everybody, classify, retry_after};
+use crate::domain::answer::{RefusalMarks, Reply, UnknownReason, about_everybody, classify};
 use crate::domain::decide::FoundUser;
 use crate::domain::{AccountReason, Answer, IdempotencyKey, NameMark, Timestamp};
 use crate::failpoint;
@@ -45,8 +45,8 @@ pub struct PluHttpConfig {
     pub body_bytes_max: usize,
     /// Users asked for per page.
     pub page_size: u32,
-    /// How "key already used" is recognised.
-    pub key_used: KeyUsedMarks,
+    /// How "key already used" and "user exists" are recognised.
+    pub refusals: RefusalMarks,
     /// By how much the partner's clock may differ from ours without being told of.
     pub clock_skew: Duration,
 }
@@ -61,7 +61,7 @@ pub struct PluHttp {
     list_url: Url,
     body_bytes_max: usize,
     page_size: u32,
-    key_used: KeyUsedMarks,
+    refusals: RefusalMarks,
     clocks: Clocks,
     clock: Clock,
     metrics: Metrics,
@@ -103,7 +103,7 @@ impl PluHttp {
             list_url: endpoint(&config.base_url, "v1/partner/card/users")?,
             body_bytes_max: config.body_bytes_max,
             page_size: config.page_size,
-            key_used: config.key_used,
+            refusals: config.refusals,
             clocks: Clocks::new(config.clock_skew),
             clock,
             metrics,
@@ -153,7 +153,7 @@ impl PartnerApi for PluHttp {
         let answered_at = self.clock.now();
         let (answer, status) = match fetched {
             Ok(fetched) => {
-                let answer = classify(&fetched.reply(), &self.key_used, answered_at);
+                let answer = classify(&fetched.reply(), &self.refusals, answered_at);
                 // Trouble may come from somebody else, with another clock.
                 if let (Some(date), None) = (fetched.date, answer.trouble()) {
                     self.clocks.compare(date, started_at, answered_at, &self.metrics);
@@ -221,9 +221,9 @@ struct Fetched {
 
 impl Fetched {
     fn reply(&self) -> Reply<'_> {
-        let Self { status, retry_after, content_type, body, .. } = self;
+        let Self { status, retry_after, content_type, date, body } = self;
         let (retry_after, content_type) = (retry_after.as_deref(), content_type.as_deref());
-        Reply { status: *status, retry_after, content_type, body }
+        Reply { status: *status, retry_after, content_type, date: *date, body }
     }
 }
 
@@ -281,7 +281,7 @@ pub(crate) fn read_page(reply: &Reply<'_>, now: Timestamp) -> Result<Page, ListE
         // An empty wallet says nothing about reading, which is free.
         (Some(reason), _) if reason != AccountReason::WalletEmpty => Err(ListError::Account(reason)),
         (_, 200..=299) => page(reply.body),
-        (_, 429) => Err(ListError::Throttled(reply.retry_after.and_then(|text| retry_after(text, now)))),
+        (_, 429) => Err(ListError::Throttled(reply.retry_after(now))),
         (_, 408 | 500..) => Err(ListError::Failed("server_error")),
         _ => Err(ListError::Failed("refused")),
     }

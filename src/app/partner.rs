@@ -103,7 +103,7 @@ pub async fn connect(
         timeout: Duration::from_secs(api.timeout_s),
         body_bytes_max: api.body_bytes_max,
         page_size: api.page_size,
-        key_used: settings.key_used_marks(),
+        refusals: settings.refusal_marks(),
         clock_skew: Duration::from_secs(api.clock_skew_s),
     };
     let metrics = super::metrics()?;

@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use super::Settings;
-use crate::domain::answer::KeyUsedMarks;
+use crate::domain::answer::RefusalMarks;
 use crate::domain::decide::Limits;
 use crate::pipeline::Policy;
 use crate::pipeline::adapt::AdaptConfig;
@@ -66,9 +66,13 @@ impl Settings {
         }
     }
 
-    /// How "key already used" is recognised.
-    pub fn key_used_marks(&self) -> KeyUsedMarks {
-        KeyUsedMarks { codes: self.api.key_used_codes.clone(), words: self.api.key_used_words.clone() }
+    /// How "key already used" and "user exists" are recognised.
+    pub fn refusal_marks(&self) -> RefusalMarks {
+        RefusalMarks {
+            key_used_codes: self.api.key_used_codes.clone(),
+            key_used_words: self.api.key_used_words.clone(),
+            user_exists_codes: self.api.user_exists_codes.clone(),
+        }
     }
 
     /// How fast requests leave, and when.

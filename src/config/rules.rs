@@ -25,6 +25,7 @@ pub(super) const RULES: &[(&str, Allowed)] = &[
     ("api.key_ttl_s", Allowed::Whole { min: 0, max: DAY_S }),
     ("api.key_used_codes", Allowed::Texts),
     ("api.key_used_words", Allowed::Texts),
+    ("api.user_exists_codes", Allowed::Texts),
     ("api.clock_skew_s", Allowed::Whole { min: 0, max: 3_600 }),
     ("api.page_size", Allowed::Whole { min: 1, max: 1_000 }),
     ("api.look_up_cache_s", Allowed::Whole { min: 0, max: DAY_S }),

@@ -30,6 +30,8 @@ pub struct ApiSettings {
     pub key_used_codes: Vec<String>,
     /// Words for "key already used".
     pub key_used_words: Vec<String>,
+    /// Error codes for "a user with this email exists".
+    pub user_exists_codes: Vec<String>,
     /// How far the partner's clock may be from ours, in seconds.
     pub clock_skew_s: u64,
     /// Users on one page of the user list.

@@ -57,7 +57,10 @@ fn the_defaults_load_and_are_safe() {
     assert_eq!((policy.concurrency, policy.window, policy.seed), (64, 256, 7));
     assert_eq!(policy.backoff.initial, Duration::from_millis(500));
     assert_eq!(policy.limits.key_ttl, Duration::from_secs(300));
-    assert_eq!(settings.key_used_marks().words, ["idempotency", "key already used", "key has already been used"]);
+    assert_eq!(
+        settings.refusal_marks().key_used_words,
+        ["idempotency", "key already used", "key has already been used"]
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //! | 429 | `Throttled` |
 //! | any other answer that neither is JSON nor says so in its content type | `Account`: something else answered, and the user may have been created |
 //! | 400, 409 that speak of a used idempotency key | `KeyAlreadyUsed` |
-//! | `DUP_USER` | `AlreadyThere` |
+//! | `DUP_USER`, or another code that is set for it | `AlreadyThere` |
 //! | any other 4xx with whole JSON | `Rejected`; without a code that can be read, as `HTTP_` and the status |
 //! | any other 2xx, 4xx, 5xx | `Unknown`: the user may have been created |
 
@@ -269,6 +269,8 @@ pub struct Reply<'a> {
     pub retry_after: Option<&'a str>,
     /// `Content-Type`, as it stands in the header.
     pub content_type: Option<&'a str>,
+    /// `Date`: what the partner's clock shows.
+    pub date: Option<Timestamp>,
     /// The body, cut at the client's limit.
     pub body: &'a [u8],
 }
@@ -281,6 +283,11 @@ impl Reply<'_> {
         essence == "application/json" || essence.ends_with("+json")
     }
 
+    /// How long the partner asks to wait; `now` stands for its clock where it doesn't say what that shows.
+    pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
+        retry_after(self.retry_after?, self.date.unwrap_or(now))
+    }
+
     /// Whether it is somebody else's: no JSON, and not even cut off. Assumed: the API says of each answer that it is JSON,
     /// unless it fails so badly that it says nothing at all.
     fn is_a_page(&self) -> bool {
@@ -291,13 +298,15 @@ impl Reply<'_> {
     }
 }
 
-/// The codes and words by which "key already used" is recognised. Assumed: the vendor documents neither.
-#[derive(Debug, Clone)]
-pub struct KeyUsedMarks {
-    /// Values of the error's `message`, compared without case.
-    pub codes: Vec<String>,
-    /// Words in `message` or `data.error`, compared without case.
-    pub words: Vec<String>,
+/// The codes and words by which refusals are recognised that don't say that a job can't succeed. Compared without case.
+#[derive(Debug, Clone, Default)]
+pub struct RefusalMarks {
+    /// Values of the error's `message` that mean "key already used". Assumed: the vendor documents none.
+    pub key_used_codes: Vec<String>,
+    /// Words in `message` or `data.error` that mean the same. Assumed, as above.
+    pub key_used_words: Vec<String>,
+    /// Values of `message` that mean "a user with this email exists". `DUP_USER` is documented.
+    pub user_exists_codes: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -312,18 +321,36 @@ struct SuccessData {
     verification_url: Option<String>,
 }
 
-/// The API's documented error shape.
+/// The API's documented error shape. The parts are read by themselves, so that a text of another shape doesn't hide the code.
 #[derive(Deserialize)]
 struct Failure {
     #[serde(default)]
-    message: String,
-    data: Option<FailureData>,
+    message: Value,
+    #[serde(default)]
+    data: Value,
 }
 
-#[derive(Deserialize)]
-struct FailureData {
-    #[serde(default)]
-    error: String,
+/// Longest text of a refusal that is kept, in bytes.
+const TEXT_BYTES_MAX: usize = 1_000;
+
+impl Failure {
+    /// The machine-readable code, or whatever stands in its place.
+    fn code(&self) -> String {
+        self.message.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The text for people.
+    fn text(&self) -> String {
+        let error = self.data.get("error").unwrap_or(&self.data);
+        let mut text = match error {
+            Value::Null => String::new(),
+            Value::String(text) => text.clone(),
+            // A list of problems, say.
+            other => other.to_string(),
+        };
+        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        text
+    }
 }
 
 /// Why every request would be answered like this; `None`: it is about this request, or about the pace.
@@ -339,12 +366,12 @@ pub fn about_everybody(reply: &Reply<'_>) -> Option<AccountReason> {
 }
 
 /// Classifies the reply to a creation. `now` serves a `Retry-After` that is a date.
-pub fn classify(reply: &Reply<'_>, marks: &KeyUsedMarks, now: Timestamp) -> Answer {
+pub fn classify(reply: &Reply<'_>, marks: &RefusalMarks, now: Timestamp) -> Answer {
     if let Some(reason) = about_everybody(reply) {
         return Answer::Account(reason);
     }
     match reply.status {
-        429 => Answer::Throttled { retry_after: reply.retry_after.and_then(|text| retry_after(text, now)) },
+        429 => Answer::Throttled { retry_after: reply.retry_after(now) },
         200..=299 => match serde_json::from_slice::<Success>(reply.body) {
             Ok(Success { data }) if !data.service_id.is_empty() => Answer::Created {
                 service_id: data.service_id,
@@ -357,18 +384,18 @@ pub fn classify(reply: &Reply<'_>, marks: &KeyUsedMarks, now: Timestamp) -> Answ
     }
 }
 
-fn refusal(reply: &Reply<'_>, marks: &KeyUsedMarks) -> Answer {
+fn refusal(reply: &Reply<'_>, marks: &RefusalMarks) -> Answer {
     let (code, text) = match serde_json::from_slice::<Failure>(reply.body) {
-        Ok(failure) => (failure.message, failure.data.map(|data| data.error).unwrap_or_default()),
+        Ok(failure) => (failure.code(), failure.text()),
         // JSON of another shape is still the API's word about this job.
         Err(_) if serde_json::from_slice::<Value>(reply.body).is_ok() => (String::new(), String::new()),
         // Cut off: it could have been any refusal, that of a used key included.
         Err(_) => return Answer::Unknown(UnknownReason::Unreadable),
     };
-    if code.eq_ignore_ascii_case("DUP_USER") {
+    if marks.says_user_exists(&code) {
         return Answer::AlreadyThere;
     }
-    if matches!(reply.status, 400 | 409) && marks.match_any(&code, &text) {
+    if matches!(reply.status, 400 | 409) && marks.says_key_used(&code, &text) {
         return Answer::KeyAlreadyUsed;
     }
     let (code, text) = if looks_like_a_code(&code) {
@@ -390,44 +417,53 @@ pub fn looks_like_a_code(code: &str) -> bool {
         && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
-impl KeyUsedMarks {
-    fn match_any(&self, code: &str, text: &str) -> bool {
-        let (code_lower, text_lower) = (code.to_lowercase(), text.to_lowercase());
-        self.codes.iter().any(|mark| mark.eq_ignore_ascii_case(code))
-            || self
-                .words
-                .iter()
-                .map(|word| word.to_lowercase())
-                .any(|word| !word.is_empty() && (code_lower.contains(&word) || text_lower.contains(&word)))
+/// Words of a refusal that speaks of an idempotency key and says that it is none, as where something on the way took the header
+/// off. Nobody's key is used then.
+const NO_KEY_AT_ALL: [&str; 6] = ["required", "missing", "invalid", "malformed", "must be", "not a valid"];
+
+impl RefusalMarks {
+    fn says_user_exists(&self, code: &str) -> bool {
+        self.user_exists_codes.iter().any(|mark| mark.eq_ignore_ascii_case(code))
+    }
+
+    fn says_key_used(&self, code: &str, text: &str) -> bool {
+        if self.key_used_codes.iter().any(|mark| mark.eq_ignore_ascii_case(code)) {
+            return true;
+        }
+        let said = format!("{code} {text}").to_lowercase();
+        let speaks_of_it = |word: &String| !word.is_empty() && said.contains(&word.to_lowercase());
+        self.key_used_words.iter().any(speaks_of_it) && !NO_KEY_AT_ALL.iter().any(|word| said.contains(word))
     }
 }
 
 /// Longest advice that is followed; a partner that says more is asked again after this. Bounds a wrong header.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
-/// `Retry-After`: seconds or an HTTP date (RFC 9110, 10.2.3). `None` where it is neither.
-pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+/// `Retry-After`: seconds or an HTTP date (RFC 9110, 10.2.3). `None` where it is neither, and where nothing is to be waited
+/// for: who says 429 and "at once" gives no advice.
+fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     let wait = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => Timestamp::parse_http(text)?.since(now),
     };
-    Some(wait.min(RETRY_AFTER_MAX))
+    (!wait.is_zero()).then(|| wait.min(RETRY_AFTER_MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn marks() -> KeyUsedMarks {
-        KeyUsedMarks {
-            codes: vec!["DUP_REQUEST".to_owned()],
-            words: vec!["idempotency".to_owned(), "already used".to_owned()],
+    fn marks() -> RefusalMarks {
+        RefusalMarks {
+            key_used_codes: vec!["DUP_REQUEST".to_owned()],
+            key_used_words: vec!["idempotency".to_owned(), "already used".to_owned()],
+            user_exists_codes: vec!["DUP_USER".to_owned(), "EMAIL_TAKEN".to_owned()],
         }
     }
 
     fn typed(status: u16, content_type: Option<&str>, body: &str) -> Answer {
-        let reply = Reply { status, retry_after: None, content_type, body: body.as_bytes() };
+        let reply = Reply { status, retry_after: None, content_type, date: None, body: body.as_bytes() };
         classify(&reply, &marks(), Timestamp::from_unix_ms(0))
     }
 
@@ -575,6 +611,33 @@ mod tests {
     }
 
     #[test]
+    fn a_text_of_another_shape_hides_no_code() {
+        for data in [r#"{"error":null}"#, r#"{"error":["taken"]}"#, r#""taken""#, "null", "[]", r#"{"error":{"a":1}}"#]
+        {
+            for code in ["DUP_USER", "email_taken"] {
+                let body = format!(r#"{{"status":"error","message":"{code}","data":{data}}}"#);
+                assert_eq!(of(400, &body), Answer::AlreadyThere, "{body}");
+            }
+            let body = format!(r#"{{"status":"error","message":"VALIDATION_ERROR","data":{data}}}"#);
+            assert!(matches!(of(422, &body), Answer::Rejected { code, .. } if code == "VALIDATION_ERROR"), "{body}");
+        }
+        let long = format!(r#"{{"message":"X_1","data":{{"error":"{}"}}}}"#, "é".repeat(5_000));
+        assert!(matches!(of(422, &long), Answer::Rejected { text, .. } if text.len() == TEXT_BYTES_MAX));
+    }
+
+    #[test]
+    fn a_key_that_is_missing_or_malformed_is_not_used() {
+        for (code, text) in [
+            ("IDEMPOTENCY_KEY_REQUIRED", "The idempotency-key header is required"),
+            ("INVALID_IDEMPOTENCY_KEY", "The idempotency-key must be a UUID"),
+            ("BAD_REQUEST", "missing idempotency key"),
+        ] {
+            let body = format!(r#"{{"status":"error","message":"{code}","data":{{"error":"{text}"}}}}"#);
+            assert!(matches!(of(400, &body), Answer::Rejected { .. }), "{body}");
+        }
+    }
+
+    #[test]
     fn refusals_carry_the_codes_of_the_api() {
         assert_eq!(
             of(400, r#"{"status":"error","message":"DUP_USER","data":{"error":"exists"}}"#),
@@ -595,16 +658,20 @@ mod tests {
         let now = Timestamp::parse("2026-02-19T20:49:30Z").unwrap();
         for (text, expected) in [
             ("7", Some(7)),
-            (" 0 ", Some(0)),
+            (" 0 ", None),
             ("Thu, 19 Feb 2026 20:50:00 GMT", Some(30)),
-            ("Thu, 19 Feb 2026 20:00:00 GMT", Some(0)),
+            ("Thu, 19 Feb 2026 20:00:00 GMT", None),
             ("99999999", Some(3_600)),
             ("soon", None),
             ("-5", None),
         ] {
             assert_eq!(retry_after(text, now), expected.map(Duration::from_secs), "{text}");
         }
-        let reply = Reply { status: 429, retry_after: Some("2"), content_type: None, body: b"" };
+        let reply = Reply { status: 429, retry_after: Some("2"), content_type: None, date: None, body: b"" };
         assert_eq!(classify(&reply, &marks(), now), Answer::Throttled { retry_after: Some(Duration::from_secs(2)) });
+        // A partner whose clock is two minutes behind, and says so.
+        let date = Timestamp::parse("2026-02-19T20:47:30Z");
+        let reply = Reply { retry_after: Some("Thu, 19 Feb 2026 20:47:37 GMT"), date, ..reply };
+        assert_eq!(reply.retry_after(now), Some(Duration::from_secs(7)));
     }
 }

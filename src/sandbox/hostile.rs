@@ -111,7 +111,10 @@ impl Hostile {
             FaultKind::Drop => return Some(Wire::Nothing),
             FaultKind::ErrorBefore => internal_error(),
             FaultKind::Throttled => Reply::throttled(Some(RETRY_AFTER.as_secs().to_string())),
-            FaultKind::ThrottledDate => Reply::throttled(Some(http_date(self.epoch.plus(now + RETRY_AFTER)))),
+            FaultKind::ThrottledDate => {
+                let clock = self.model.wrong_time(now).unwrap_or(self.epoch.plus(now));
+                Reply::throttled(Some(http_date(clock.plus(RETRY_AFTER))))
+            }
             FaultKind::ThrottledBare => Reply::throttled(None),
             FaultKind::Unauthorized => Reply::error(401, "UNAUTHORIZED", "Missing or invalid API key"),
             FaultKind::WalletEmpty => {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::record::Record;
 use crate::adapters::plu_http;
 use crate::clock::Clock;
-use crate::domain::answer::{KeyUsedMarks, NoConnection, Reply, UnknownReason, classify};
+use crate::domain::answer::{NoConnection, RefusalMarks, Reply, UnknownReason, classify};
 use crate::domain::{AccountReason, Answer, IdempotencyKey};
 use crate::ports::{ListError, Page, PartnerApi, UserList};
 use crate::sandbox::{self, CreateRequest, DRIP, FaultKind, Hostile, ListRequest, ModelConfig, Wire};
@@ -39,7 +39,7 @@ struct Shared {
     record: Record,
     clock: Clock,
     authorization: String,
-    marks: KeyUsedMarks,
+    marks: RefusalMarks,
     page_size: u32,
 }
 
@@ -53,7 +53,7 @@ struct Chance {
 }
 
 impl Network {
-    pub(super) fn new(partner: Hostile, plan: &super::Plan, record: Record, clock: Clock, marks: KeyUsedMarks) -> Self {
+    pub(super) fn new(partner: Hostile, plan: &super::Plan, record: Record, clock: Clock, marks: RefusalMarks) -> Self {
         let chance = Chance {
             rng: fastrand::Rng::with_seed(plan.seed.wrapping_add(2)),
             travel_max: plan.travel_max,
@@ -181,7 +181,13 @@ impl PartnerApi for Network {
             match exchanged.await {
                 Ok(reply) => {
                     let (retry_after, content_type) = (reply.retry_after.as_deref(), Some(reply.content_type));
-                    let reply = Reply { status: reply.status, retry_after, content_type, body: reply.body.as_bytes() };
+                    let reply = Reply {
+                        status: reply.status,
+                        retry_after,
+                        content_type,
+                        date: None,
+                        body: reply.body.as_bytes(),
+                    };
                     classify(&reply, &self.0.marks, self.0.clock.now())
                 }
                 Err(reason) => Answer::Unknown(reason),
@@ -214,7 +220,7 @@ impl UserList for Network {
         });
         let Ok(reply) = exchanged.await else { return Err(ListError::Failed("no_answer")) };
         let (retry_after, content_type) = (reply.retry_after.as_deref(), Some(reply.content_type));
-        let reply = Reply { status: reply.status, retry_after, content_type, body: reply.body.as_bytes() };
+        let reply = Reply { status: reply.status, retry_after, content_type, date: None, body: reply.body.as_bytes() };
         let page = plu_http::read_page(&reply, self.0.clock.now());
         if matches!(page, Err(ListError::Account(_))) {
             record.mark_asking("list-account");

@@ -91,7 +91,7 @@ pub async fn simulate(seed: u64, is_verbose: bool) -> Run {
     let clock = Clock::simulated(T0);
     let queue = if plan.is_broker { MemoryQueue::like_a_broker(clock) } else { MemoryQueue::new(clock) };
     queue.losing_acks(plan.lost_acks, seed.wrapping_add(3));
-    let network = Network::new(partner(&plan), &plan, record.clone(), clock, settings.key_used_marks());
+    let network = Network::new(partner(&plan), &plan, record.clone(), clock, settings.refusal_marks());
     let keys = plan.jobs.iter().filter_map(|job| key(job).map(|key| (job.body.clone().into_bytes(), key))).collect();
     let (calm, over) = (CancellationToken::new(), CancellationToken::new());
     let world = Arc::new(World { plan, queue, network, record, clock, keys, calm, over });

@@ -56,7 +56,7 @@ fn counting_client(base_url: Url, metrics: Metrics) -> PluHttp {
         body_bytes_max: 10_000,
         page_size: 7,
         clock_skew: Duration::from_secs(60),
-        key_used: KeyUsedMarks { codes: Vec::new(), words: vec!["idempotency".to_owned()] },
+        refusals: RefusalMarks { key_used_words: vec!["idempotency".to_owned()], ..RefusalMarks::default() },
     };
     PluHttp::new(config, Clock::System, metrics).unwrap()
 }
