@@ -110,6 +110,8 @@ pub trait UserList: Send + Sync + 'static {
 pub struct Page {
     /// Email as the partner has it, and the user.
     pub users: Vec<(String, FoundUser)>,
+    /// Entries without an email or an id that can be read: users of a kind that is nobody's whom we look for.
+    pub unusable: u64,
     /// How many users the list holds in all.
     pub total: u64,
 }

@@ -3,7 +3,7 @@
 //! What an answer means is decided in [`crate::domain::answer`]; here it is fetched, within limits of time and
 //! size, and a failure is told apart by one question: may the request have reached the partner?
 
-mod clocks;
+pub(crate) mod clocks;
 mod lost;
 
 use std::sync::{PoisonError, RwLock};
@@ -14,6 +14,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTE
 use reqwest::{Client, RequestBuilder, Response, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
 
@@ -187,7 +188,7 @@ impl UserList for PluHttp {
         let fetched = self.fetch(self.client.get(url)).await;
         failpoint::pass("during_look_up");
         let (page, status) = match fetched {
-            Ok(fetched) => (read_page(&fetched.reply(), self.clock.now()), Some(fetched.status)),
+            Ok(fetched) => (read_page(&fetched.reply(), &self.clocks, self.clock.now()), Some(fetched.status)),
             Err(Lost::NotSent(why)) => (Err(ListError::Account(AccountReason::Unreachable(why))), None),
             Err(Lost::Timeout) => (Err(ListError::Failed("timeout")), None),
             Err(Lost::Connection) => (Err(ListError::Failed("connection_lost")), None),
@@ -256,49 +257,53 @@ struct ListBody {
 
 #[derive(Deserialize)]
 struct ListData {
-    users: Vec<ListedUser>,
+    /// Each is read by itself, so that an odd one doesn't hide the others.
+    users: Vec<Value>,
     pagination: Pagination,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ListedUser {
-    service_id: String,
-    email: String,
-    first_name: Option<String>,
-    last_name: Option<String>,
-    created_at: Option<String>,
-}
-
-#[derive(Deserialize)]
 struct Pagination {
-    total: u64,
+    total: Value,
 }
 
-/// What a reply to a question for a page of the user list means. `now` serves a `Retry-After` that is a date.
-pub(crate) fn read_page(reply: &Reply<'_>, now: Timestamp) -> Result<Page, ListError> {
+/// A user as the list shows them; `None` without an email or an id.
+fn listed(entry: &Value, clocks: &Clocks) -> Option<(String, FoundUser)> {
+    let text = |name: &str| entry.get(name).and_then(Value::as_str);
+    let service_id = match entry.get("serviceId")? {
+        Value::String(id) => id.clone(),
+        Value::Number(id) => id.to_string(),
+        _ => return None,
+    };
+    let created_at = text("createdAt").and_then(Timestamp::parse).map(|at| clocks.ours(at));
+    let name = text("firstName").zip(text("lastName")).and_then(|(first, last)| NameMark::of(first, last));
+    Some((text("email")?.to_owned(), FoundUser { service_id, created_at, name }))
+}
+
+fn whole_number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
+}
+
+/// What a reply to a question for a page of the user list means, in times of our clock. `now` serves a `Retry-After` that is
+/// a date.
+pub(crate) fn read_page(reply: &Reply<'_>, clocks: &Clocks, now: Timestamp) -> Result<Page, ListError> {
     match (about_everybody(reply), reply.status) {
         // An empty wallet says nothing about reading, which is free.
         (Some(reason), _) if reason != AccountReason::WalletEmpty => Err(ListError::Account(reason)),
-        (_, 200..=299) => page(reply.body),
+        (_, 200..=299) => page(reply.body, clocks),
         (_, 429) => Err(ListError::Throttled(reply.retry_after(now))),
         (_, 408 | 500..) => Err(ListError::Failed("server_error")),
         _ => Err(ListError::Failed("refused")),
     }
 }
 
-fn page(body: &[u8]) -> Result<Page, ListError> {
-    let ListBody { data } = serde_json::from_slice(body).map_err(|_| ListError::Failed("unreadable_answer"))?;
-    let users = data
-        .users
-        .into_iter()
-        .map(|user| {
-            let created_at = user.created_at.as_deref().and_then(Timestamp::parse);
-            let name = user.first_name.zip(user.last_name).and_then(|(first, last)| NameMark::of(&first, &last));
-            (user.email, FoundUser { service_id: user.service_id, created_at, name })
-        })
-        .collect();
-    Ok(Page { users, total: data.pagination.total })
+fn page(body: &[u8], clocks: &Clocks) -> Result<Page, ListError> {
+    const UNREADABLE: ListError = ListError::Failed("unreadable_answer");
+    let ListBody { data } = serde_json::from_slice(body).map_err(|_| UNREADABLE)?;
+    let total = whole_number(&data.pagination.total).ok_or(UNREADABLE)?;
+    let users: Vec<_> = data.users.iter().filter_map(|entry| listed(entry, clocks)).collect();
+    let unusable = (data.users.len() - users.len()) as u64;
+    Ok(Page { users, unusable, total })
 }
 
 #[cfg(test)]

@@ -181,7 +181,7 @@ async fn read_list<A: PartnerApi + UserList>(
 ) -> Result<(), &'static str> {
     let mut coverage = Coverage::default();
     while !questions.is_empty() {
-        let Page { users, total } = read_page(context, coverage.skip, questions, refusals).await?;
+        let Page { users, unusable, total } = read_page(context, coverage.skip, questions, refusals).await?;
         *pages += 1;
         let users: Vec<(Digest, FoundUser)> =
             users.into_iter().map(|(email, user)| (Digest::of(&email), user)).collect();
@@ -195,7 +195,7 @@ async fn read_list<A: PartnerApi + UserList>(
         }
         remember(context, &users, total);
         let digests: Vec<Digest> = users.into_iter().map(|(digest, _)| digest).collect();
-        if coverage.page(&digests, total)? {
+        if coverage.page(&digests, unusable, total)? {
             break;
         }
     }

@@ -119,7 +119,7 @@ fn users(emails: &[&str], total: u64, created_at: Timestamp) -> Result<Page, Lis
         let found = FoundUser { service_id: format!("id-of-{email}"), created_at: Some(created_at), name: None };
         (email.to_uppercase(), found)
     };
-    Ok(Page { users: emails.iter().map(user).collect(), total })
+    Ok(Page { users: emails.iter().map(user).collect(), unusable: 0, total })
 }
 
 fn job(email: &str) -> String {

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::record::Record;
-use crate::adapters::plu_http;
+use crate::adapters::plu_http::{self, clocks::Clocks};
 use crate::clock::Clock;
 use crate::domain::answer::{NoConnection, RefusalMarks, Reply, UnknownReason, classify};
 use crate::domain::{AccountReason, Answer, IdempotencyKey};
@@ -40,6 +40,8 @@ struct Shared {
     clock: Clock,
     authorization: String,
     marks: RefusalMarks,
+    /// They differ by no more than is allowed for.
+    clocks: Clocks,
     page_size: u32,
 }
 
@@ -63,7 +65,16 @@ impl Network {
         };
         let authorization = format!("Bearer {}", ModelConfig::default().api_key.expose_secret());
         let (partner, chance) = (Mutex::new(partner), Mutex::new(chance));
-        Self(Arc::new(Shared { partner, chance, record, clock, authorization, marks, page_size: 10 }))
+        Self(Arc::new(Shared {
+            partner,
+            chance,
+            record,
+            clock,
+            authorization,
+            marks,
+            clocks: Clocks::new(Duration::MAX),
+            page_size: 10,
+        }))
     }
 
     pub(super) fn partner(&self) -> MutexGuard<'_, Hostile> {
@@ -221,7 +232,7 @@ impl UserList for Network {
         let Ok(reply) = exchanged.await else { return Err(ListError::Failed("no_answer")) };
         let (retry_after, content_type) = (reply.retry_after.as_deref(), Some(reply.content_type));
         let reply = Reply { status: reply.status, retry_after, content_type, date: None, body: reply.body.as_bytes() };
-        let page = plu_http::read_page(&reply, self.0.clock.now());
+        let page = plu_http::read_page(&reply, &self.0.clocks, self.0.clock.now());
         if matches!(page, Err(ListError::Account(_))) {
             record.mark_asking("list-account");
         }

@@ -298,8 +298,8 @@ impl ClocksDiffer {
         warn!(
             seconds = self.seconds,
             clock_skew_s = self.tolerance.as_secs(),
-            "the partner's clock is further from this machine's than api.clock_skew_s allows: after a lost answer, users may be \
-             told as existing who were created, or the other way round; mend the clock (NTP), or set api.clock_skew_s"
+            "the partner's clock is further from this machine's than api.clock_skew_s allows: whose user somebody is, is reckoned \
+             with the difference that its answers show; mend the clock (NTP), or set api.clock_skew_s"
         );
     }
 }

@@ -216,6 +216,17 @@ async fn a_page_is_asked_for_with_skip_and_limit_and_read_as_documented() {
 }
 
 #[tokio::test]
+async fn one_odd_entry_hides_nobody_else_and_numbers_may_be_texts() {
+    let body = r#"{"data":{"users":[{"serviceId":"a-user-1","email":null},{"email":"x@example.com"},7,
+        {"serviceId":2,"email":"Jane@example.com","firstName":null,"createdAt":5}],"pagination":{"total":" 4"}}}"#;
+    let (url, _requests) = server(move |stream, _| stream.write_all(reply("200 OK", "", body).as_bytes()).unwrap());
+    let page = client(url).page(0).await.unwrap();
+    assert_eq!((page.unusable, page.total, page.users.len()), (3, 4, 1));
+    let expected = FoundUser { service_id: "2".to_owned(), created_at: None, name: None };
+    assert_eq!(page.users[0], ("Jane@example.com".to_owned(), expected));
+}
+
+#[tokio::test]
 async fn a_page_that_can_not_be_had_says_why() {
     for (status, body, expected) in [
         ("401 Unauthorized", "{}", ListError::Account(AccountReason::KeyRefused)),

@@ -24,32 +24,36 @@ pub(super) struct Coverage {
     pub(super) skip: u64,
     total_first: Option<u64>,
     total_max: u64,
+    /// Entries that show nobody: they make up the number, and who repeats them can't be told.
+    unusable: u64,
     seen: Vec<u64>,
     previous: Vec<u64>,
     repeats: u32,
 }
 
 impl Coverage {
-    /// Notes a page. Whether it was the last.
+    /// Notes a page, with the entries that show nobody. Whether it was the last.
     ///
     /// # Errors
     /// In words: the list can't be relied on, so that nobody may be called missing.
-    pub(super) fn page(&mut self, digests: &[Digest], total: u64) -> Result<bool, &'static str> {
+    pub(super) fn page(&mut self, digests: &[Digest], unusable: u64, total: u64) -> Result<bool, &'static str> {
         let first = *self.total_first.get_or_insert(total);
         if total < self.total_max {
             // Users moved to pages that were read already; what was not seen may still be there.
             return Err("the list shrank while it was read");
         }
         self.total_max = total;
-        self.skip += digests.len() as u64;
-        if digests.is_empty() {
+        self.skip += digests.len() as u64 + unusable;
+        self.unusable += unusable;
+        if digests.is_empty() && unusable == 0 {
             return if self.skip >= total { self.whole(first) } else { Err("the list ended before its total") };
         }
         if self.skip > first.saturating_mul(2).saturating_add(NEWCOMERS_MAX) {
             return Err("the list grows as fast as it is read");
         }
         let page: Vec<u64> = digests.iter().map(Digest::prefix).collect();
-        self.repeats = if page == self.previous { self.repeats + 1 } else { 0 };
+        // Entries that can't be told apart may well look the same again.
+        self.repeats = if page == self.previous && !page.is_empty() { self.repeats + 1 } else { 0 };
         if self.repeats == REPEATS_MAX {
             return Err("the list gives the same page again and again");
         }
@@ -68,7 +72,7 @@ impl Coverage {
     fn whole(&mut self, total_first: u64) -> Result<bool, &'static str> {
         self.seen.sort_unstable();
         self.seen.dedup();
-        if (self.seen.len() as u64) < total_first {
+        if (self.seen.len() as u64) + self.unusable < total_first {
             Err("the list repeated users and left others out")
         } else {
             Ok(true)
@@ -86,7 +90,7 @@ mod tests {
         for pages in 1..=1_000 {
             let (users, total) = list(coverage.skip, pages);
             let digests: Vec<Digest> = users.iter().map(|user| Digest::of(&user.to_string())).collect();
-            match coverage.page(&digests, total) {
+            match coverage.page(&digests, 0, total) {
                 Ok(false) => {}
                 end => return (end, pages),
             }
@@ -105,6 +109,17 @@ mod tests {
             assert_eq!(read(|skip, _| (page(&users, skip, size), 100)).0, Ok(true), "{size}");
         }
         assert_eq!(read(|_, _| (Vec::new(), 0)), (Ok(true), 1));
+    }
+
+    #[test]
+    fn entries_that_show_nobody_make_up_the_number_and_hide_nobody_else() {
+        let mut coverage = Coverage::default();
+        let digests =
+            |users: std::ops::Range<u32>| -> Vec<Digest> { users.map(|user| Digest::of(&user.to_string())).collect() };
+        assert_eq!(coverage.page(&digests(0..8), 2, 25), Ok(false));
+        assert_eq!(coverage.page(&[], 10, 25), Ok(false));
+        assert_eq!(coverage.skip, 20);
+        assert_eq!(coverage.page(&digests(8..12), 1, 25), Ok(true));
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn email(n: u64) -> String {
 
 /// A page of a list of `p0`, `p1`, ... with this many users.
 fn page(skip: u64, size: u64, total: u64) -> Page {
-    Page { users: (skip..total.min(skip + size)).map(user).collect(), total }
+    Page { users: (skip..total.min(skip + size)).map(user).collect(), unusable: 0, total }
 }
 
 fn found(n: u64) -> Found {
@@ -148,7 +148,7 @@ async fn whoever_asks_in_the_middle_of_a_sweep_is_not_called_missing_by_it() {
     // p0 is on a page that is read when the question comes, and isn't in the list before that.
     let bench = Bench::new(|skip, number| {
         let users = if skip == 0 && number == 1 { vec![user(1), user(2)] } else { page(skip, 2, 6).users };
-        Ok(Page { users, total: 6 })
+        Ok(Page { users, unusable: 0, total: 6 })
     });
     let late = async {
         sleep(Duration::from_millis(250)).await;
@@ -172,7 +172,7 @@ async fn whoever_asks_in_the_middle_of_a_sweep_is_found_by_it_on_the_pages_to_co
 
 #[tokio::test(start_paused = true)]
 async fn a_list_that_repeats_itself_proves_nobody_missing_and_is_told() {
-    let bench = Bench::new(|_, _| Ok(Page { users: (0..50).map(user).collect(), total: 100_000 }));
+    let bench = Bench::new(|_, _| Ok(Page { users: (0..50).map(user).collect(), unusable: 0, total: 100_000 }));
     assert_eq!(bench.find(70).await, Found::Unavailable);
     assert_eq!(bench.requests(), 4);
     let line = "plu_onboard_look_up_sweeps_total{result=\"broken_off\"} 1\n";
@@ -191,7 +191,8 @@ async fn emails_are_compared_without_case_in_any_alphabet() {
         ("ΝΙΚΟΣ@EXAMPLE.GR", "νικοσ@example.gr"),
         ("ИВАН@ПРИМЕР.РФ", "иван@пример.рф"),
     ] {
-        let bench = Bench::new(move |_, _| Ok(Page { users: vec![(listed.to_owned(), user(1).1)], total: 1 }));
+        let bench =
+            Bench::new(move |_, _| Ok(Page { users: vec![(listed.to_owned(), user(1).1)], unusable: 0, total: 1 }));
         assert_eq!(bench.context.look_up.find(asked).await, found(1), "{listed}");
     }
     assert_ne!(Digest::of("strasse@example.de"), Digest::of("straße@example.de"), "two mailboxes");
