@@ -58,7 +58,7 @@ pub trait Settle: Send + 'static {
         true
     }
 
-    /// Records durably that a request is about to leave, so that a rebirth knows that the job may have been sent.
+    /// Records durably that a request is about to leave, so that a rebirth knows that the job may have been sent, and when last.
     ///
     /// # Errors
     /// [`QueueError`]: nothing was recorded; don't send.

@@ -85,8 +85,13 @@ const UNKNOWN_AGE: Duration = Duration::from_secs(86_400);
 impl Waiting {
     /// What a delivery says that the job went through.
     fn history(&self, memory: Memory, now: Timestamp) -> History {
-        if memory == Memory::Intent || self.has_headers && self.history.first_sent_at.is_some() {
+        if memory == Memory::Intent {
             return self.history;
+        }
+        // Whoever had it in hand may have sent it a moment ago.
+        let redelivered_at = self.redelivered.then_some(now);
+        if self.has_headers && self.history.first_sent_at.is_some() {
+            return History { last_sent_at: redelivered_at.or(self.history.last_sent_at), ..self.history };
         }
         let enqueued_at = match (self.is_dated || self.has_headers, self.redelivered) {
             (true, _) => self.history.enqueued_at,
@@ -94,7 +99,7 @@ impl Waiting {
             (false, false) => now,
         };
         let sent_at = self.redelivered.then_some(enqueued_at);
-        History { enqueued_at, first_sent_at: sent_at, last_sent_at: sent_at, ..self.history }
+        History { enqueued_at, first_sent_at: sent_at, last_sent_at: redelivered_at, ..self.history }
     }
 }
 

@@ -56,10 +56,19 @@ pub enum Answer {
     NotSent(NoConnection),
 }
 
+/// Refusals that are documented and say that no user was created with this request, nor with an earlier one that was the same.
+/// Source: the vendor's page on errors. Any other code may be another partner's word for a used key or a taken email.
+const CONCLUSIVE: [&str; 2] = ["USER_BLACKLISTED", "INVALID_PROGRAM"];
+
 impl Answer {
     /// Whether it is the API's word, rather than a refusal in a shape that the API doesn't document.
     pub fn is_recognised(&self) -> bool {
         !matches!(self, Self::Rejected { code, .. } if code.starts_with(STAND_IN))
+    }
+
+    /// Whether it says of earlier requests too that they created nobody.
+    pub fn is_conclusive(&self) -> bool {
+        matches!(self, Self::Rejected { code, .. } if CONCLUSIVE.contains(&code.as_str()))
     }
 
     /// Whether the request may have created the user.

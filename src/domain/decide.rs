@@ -7,7 +7,7 @@
 //! | answer | decision |
 //! | --- | --- |
 //! | created | finished: created |
-//! | refused | finished: rejected; in words that can't be read and sent before: like no answer |
+//! | refused | finished: rejected; sent before and under a code that isn't documented: look the user up; in words that can't be read and sent before: like no answer |
 //! | key already used, user exists | look the user up |
 //! | no answer | send again after a while; attempts used up: look the user up once nothing can be on its way any more, then give up |
 //! | throttled | wait as told; no attempt |
@@ -21,6 +21,7 @@
 //! | user exists, never sent | existing | existing | existing, without id | look again later; existing, without id |
 //! | any, told before that the user exists, never sent otherwise | existing | existing | existing, without id | look again later; existing, without id |
 //! | giving up | created (recovered) | existing | failed, may have been created | failed, may have been created |
+//! | refused, sent before | created (recovered) | existing | send again once the key has expired; refused again then: rejected | look again later |
 
 use std::time::Duration;
 
@@ -161,7 +162,7 @@ impl RetryReason {
 }
 
 /// Why a user is looked up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LookUpReason {
     /// The partner says that the key was used already.
     KeyUsed,
@@ -169,6 +170,8 @@ pub enum LookUpReason {
     UserExists,
     /// Attempts or time ran out while the user may have been created.
     GivingUp,
+    /// The partner refuses a job that may have created its user before, under a code that may mean anything.
+    Refused(Problem),
 }
 
 /// What the user list says about an email.
@@ -246,9 +249,13 @@ pub fn after_answer(answer: Answer, before: &History, history: &History, now: Ti
         Answer::Rejected { .. } if !answer.is_recognised() && before.first_sent_at.is_some() => {
             without_answer(RetryReason::OddRefusal, history, now, limits)
         }
-        Answer::Rejected { code, text, status } => {
-            let message = if text.is_empty() { format!("the API refused it with HTTP {status}") } else { text };
-            Step::Finish(Outcome::Rejected(vec![Problem::whole(&code, message)]))
+        Answer::Rejected { ref code, ref text, status } => {
+            let message = if text.is_empty() { format!("the API refused it with HTTP {status}") } else { text.clone() };
+            let problem = Problem::whole(code, message);
+            if before.first_sent_at.is_some() && !answer.is_conclusive() {
+                return Step::LookUp(LookUpReason::Refused(problem));
+            }
+            Step::Finish(Outcome::Rejected(vec![problem]))
         }
         Answer::AlreadyThere => Step::LookUp(LookUpReason::UserExists),
         Answer::KeyAlreadyUsed => Step::LookUp(LookUpReason::KeyUsed),
@@ -290,11 +297,17 @@ pub enum Row {
     GivingUpOther,
     GivingUpNobody,
     GivingUpUnavailable,
+    RefusedOurs,
+    RefusedOther,
+    RefusedEarly,
+    RefusedForGood,
+    RefusedUnavailable,
+    RefusedUsedUp,
 }
 
 impl Row {
     /// Every cell.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 24] = [
         Self::KeyUsedOurs,
         Self::KeyUsedOther,
         Self::KeyUsedNobody,
@@ -313,6 +326,12 @@ impl Row {
         Self::GivingUpOther,
         Self::GivingUpNobody,
         Self::GivingUpUnavailable,
+        Self::RefusedOurs,
+        Self::RefusedOther,
+        Self::RefusedEarly,
+        Self::RefusedForGood,
+        Self::RefusedUnavailable,
+        Self::RefusedUsedUp,
     ];
 
     /// Its name in the log.
@@ -336,6 +355,12 @@ impl Row {
             Self::GivingUpOther => "giving_up_other",
             Self::GivingUpNobody => "giving_up_nobody",
             Self::GivingUpUnavailable => "giving_up_unavailable",
+            Self::RefusedOurs => "refused_ours",
+            Self::RefusedOther => "refused_other",
+            Self::RefusedEarly => "refused_early",
+            Self::RefusedForGood => "refused_for_good",
+            Self::RefusedUnavailable => "refused_unavailable",
+            Self::RefusedUsedUp => "refused_used_up",
         }
     }
 }
@@ -343,7 +368,7 @@ impl Row {
 /// Which cell of the table a look-up leads to. `before` is the history without the request whose answer led here: a job
 /// that was never sent before can't have created anybody.
 pub fn row(
-    reason: LookUpReason,
+    reason: &LookUpReason,
     found: &Found,
     before: &History,
     history: &History,
@@ -352,7 +377,7 @@ pub fn row(
 ) -> Row {
     let sent_before = before.first_sent_at.is_some();
     // Whatever was heard since then, such as that the key of that request is used.
-    let reason = if before.was_told_existing() { LookUpReason::UserExists } else { reason };
+    let reason = if before.was_told_existing() { &LookUpReason::UserExists } else { reason };
     let is_used_up = is_used_up(history, now, limits);
     let ours = |user| is_ours(user, reason, before, history, now, limits);
     match (reason, found) {
@@ -374,7 +399,20 @@ pub fn row(
         (LookUpReason::GivingUp, Found::User(_) | Found::Stranger(_)) => Row::GivingUpOther,
         (LookUpReason::GivingUp, Found::Nobody) => Row::GivingUpNobody,
         (LookUpReason::GivingUp, Found::Unavailable) => Row::GivingUpUnavailable,
+        (LookUpReason::Refused(_), Found::User(user)) if ours(user) => Row::RefusedOurs,
+        (LookUpReason::Refused(_), Found::User(_) | Found::Stranger(_)) => Row::RefusedOther,
+        (LookUpReason::Refused(_), Found::Nobody) if had_expired(before, history, limits) => Row::RefusedForGood,
+        (LookUpReason::Refused(_), _) if is_used_up => Row::RefusedUsedUp,
+        (LookUpReason::Refused(_), Found::Nobody) => Row::RefusedEarly,
+        (LookUpReason::Refused(_), Found::Unavailable) => Row::RefusedUnavailable,
     }
+}
+
+/// Whether the partner had forgotten the key of all earlier requests when the last one left, so that its answer is about the job
+/// and not about the key.
+fn had_expired(before: &History, history: &History, limits: &Limits) -> bool {
+    let life = limits.key_ttl.saturating_add(limits.clock_skew);
+    before.last_sent_at.zip(history.last_sent_at).is_some_and(|(earlier, last)| last.since(earlier) >= life)
 }
 
 /// Decides on what a look-up found: what each cell of the table says.
@@ -386,28 +424,38 @@ pub fn after_look_up(
     now: Timestamp,
     limits: &Limits,
 ) -> Step {
-    let row = row(reason, &found, before, history, now, limits);
+    let row = row(&reason, &found, before, history, now, limits);
     let service_id = match found {
         Found::User(user) | Found::Stranger(user) => Some(user.service_id),
         Found::Nobody | Found::Unavailable => None,
     };
     match row {
-        Row::KeyUsedOurs | Row::ExistsSentOurs | Row::GivingUpOurs => Step::Finish(Outcome::Created {
-            service_id: service_id.unwrap_or_default(),
-            verification_url: None,
-            recovered: true,
-        }),
+        Row::KeyUsedOurs | Row::ExistsSentOurs | Row::GivingUpOurs | Row::RefusedOurs => {
+            Step::Finish(Outcome::Created {
+                service_id: service_id.unwrap_or_default(),
+                verification_url: None,
+                recovered: true,
+            })
+        }
         Row::KeyUsedOther
         | Row::ExistsSentOther
         | Row::GivingUpOther
+        | Row::RefusedOther
         | Row::ExistsNewFound
         | Row::ExistsNewNobody
         | Row::ExistsNewUsedUp => Step::Finish(Outcome::Existing { service_id }),
         Row::GivingUpNobody | Row::GivingUpUnavailable => Step::Finish(failed(ATTEMPTS_EXHAUSTED, history, now)),
-        Row::KeyUsedUsedUp | Row::ExistsSentUsedUp => Step::Finish(failed(NOT_RECONCILED, history, now)),
-        Row::KeyUsedNobody => Step::RetryAfter(until_key_expires(history, now, limits)),
+        Row::KeyUsedUsedUp | Row::ExistsSentUsedUp | Row::RefusedUsedUp => {
+            Step::Finish(failed(NOT_RECONCILED, history, now))
+        }
+        Row::RefusedForGood => {
+            // The row says why it was looked up.
+            let problem = if let LookUpReason::Refused(problem) = reason { vec![problem] } else { Vec::new() };
+            Step::Finish(Outcome::Rejected(problem))
+        }
+        Row::KeyUsedNobody | Row::RefusedEarly => Step::RetryAfter(until_key_expires(history, now, limits)),
         Row::ExistsSentNobody => Step::Retry(RetryReason::NotListed),
-        Row::KeyUsedUnavailable | Row::ExistsSentUnavailable | Row::ExistsNewUnavailable => {
+        Row::KeyUsedUnavailable | Row::ExistsSentUnavailable | Row::ExistsNewUnavailable | Row::RefusedUnavailable => {
             Step::Retry(RetryReason::ListNotRead)
         }
     }
@@ -420,7 +468,7 @@ pub fn after_look_up(
 /// queue, a lost database), within the life of the key.
 fn is_ours(
     user: &FoundUser,
-    reason: LookUpReason,
+    reason: &LookUpReason,
     before: &History,
     history: &History,
     now: Timestamp,
@@ -582,10 +630,10 @@ mod tests {
             Found::User(user).seen_by(ann)
         };
         for reason in [LookUpReason::KeyUsed, LookUpReason::UserExists, LookUpReason::GivingUp] {
-            assert_eq!(look_up(reason, &[0, 60], found(eve)), existing(Some("acme-user-1")), "{reason:?}");
+            assert_eq!(look_up(reason.clone(), &[0, 60], found(eve)), existing(Some("acme-user-1")), "{reason:?}");
             // A name that can't be compared proves nothing.
             for name in [ann, None] {
-                assert_eq!(look_up(reason, &[0, 60], found(name)), recovered(), "{reason:?}");
+                assert_eq!(look_up(reason.clone(), &[0, 60], found(name)), recovered(), "{reason:?}");
             }
         }
     }
@@ -654,7 +702,8 @@ mod tests {
         // The key of that request is still known, or an answer was lost; the list doesn't say how old the user is.
         let second = first.with_send(at(60));
         for reason in [LookUpReason::KeyUsed, LookUpReason::UserExists, LookUpReason::GivingUp] {
-            let step = |found, history: &History| after_look_up(reason, found, &first, history, at(60), &LIMITS);
+            let step =
+                |found, history: &History| after_look_up(reason.clone(), found, &first, history, at(60), &LIMITS);
             assert_eq!(step(user(None), &second), existing(Some("acme-user-1")), "{reason:?}");
             assert_eq!(step(user(Some(1)), &second), existing(Some("acme-user-1")), "{reason:?}");
             assert_eq!(step(Found::Nobody, &second), existing(None), "{reason:?}");
@@ -677,8 +726,8 @@ mod tests {
             after_look_up(reason, user(Some(created)), &first, &first.with_send(at(900)), at(900), &LIMITS)
         };
         for reason in [LookUpReason::KeyUsed, LookUpReason::UserExists] {
-            assert_eq!(step(reason, 300), recovered(), "{reason:?}");
-            assert_eq!(step(reason, 100), existing(Some("acme-user-1")), "{reason:?}");
+            assert_eq!(step(reason.clone(), 300), recovered(), "{reason:?}");
+            assert_eq!(step(reason.clone(), 100), existing(Some("acme-user-1")), "{reason:?}");
         }
     }
 
@@ -697,6 +746,34 @@ mod tests {
         assert_eq!(after_answer(odd(), &redelivered, &again, T0, &LIMITS), Step::Retry(RetryReason::OddRefusal));
         let told = Answer::Rejected { status: 400, code: "USER_BLACKLISTED".to_owned(), text: String::new() };
         assert!(matches!(answered(told, &second, at(60), &LIMITS), Step::Finish(Outcome::Rejected(_))));
+    }
+
+    #[test]
+    fn a_refusal_under_a_code_that_is_not_documented_is_looked_up_where_the_user_may_have_been_created() {
+        let refusal =
+            || Answer::Rejected { status: 409, code: "KEY_REUSED".to_owned(), text: "sent before".to_owned() };
+        let problem = || Problem::whole("KEY_REUSED", "sent before".to_owned());
+        let refused = || LookUpReason::Refused(problem());
+        let rejected = || Step::Finish(Outcome::Rejected(vec![problem()]));
+        let (_, first) = sent_at(&[0]);
+        assert_eq!(answered(refusal(), &first, at(0), &LIMITS), rejected());
+        let (_, second) = sent_at(&[0, 60]);
+        assert_eq!(answered(refusal(), &second, at(60), &LIMITS), Step::LookUp(refused()));
+
+        assert_eq!(look_up(refused(), &[0, 60], user(Some(1))), recovered());
+        let others = existing(Some("acme-user-1"));
+        assert_eq!(look_up(refused(), &[0, 60], user(Some(-600))), others, "the email is taken, whatever it meant");
+        // It may have been the key: with a new one the partner says what it means.
+        let (before, history) = sent_at(&[0, 60]);
+        let early = after_look_up(refused(), Found::Nobody, &before, &history, at(61), &LIMITS);
+        assert_eq!(early, Step::RetryAfter(Duration::from_secs(300 + 30 - 1)));
+        assert_eq!(look_up(refused(), &[0, 329], Found::Nobody), Step::RetryAfter(Duration::from_secs(330)));
+        assert_eq!(look_up(refused(), &[0, 330], Found::Nobody), rejected());
+        assert_eq!(look_up(refused(), &[0, 60], Found::Unavailable), LIST_NOT_READ);
+        for found in [Found::Nobody, Found::Unavailable] {
+            let used_up = look_up(refused(), &[0, 60, 120], found);
+            assert_eq!(failed_as(&used_up), Some(("NOT_RECONCILED".to_owned(), true)));
+        }
     }
 
     #[test]
@@ -821,7 +898,7 @@ mod tests {
     fn looking_again_and_again_ends_as_a_failure_that_says_what_is_unknown() {
         for reason in [LookUpReason::KeyUsed, LookUpReason::UserExists] {
             for found in [Found::Nobody, Found::Unavailable] {
-                let step = look_up(reason, &[0, 1, 2], found);
+                let step = look_up(reason.clone(), &[0, 1, 2], found);
                 assert_eq!(failed_as(&step), Some(("NOT_RECONCILED".to_owned(), true)), "{reason:?}");
             }
         }

@@ -92,6 +92,8 @@ pub(super) struct Limiter {
     second: Log,
     minute: Log,
     even: Option<Governor>,
+    /// When the time of a limiter that has let nobody leave begins.
+    begins: Instant,
     /// The even spacing holds over a change of the rate.
     not_before: Instant,
     last: Option<Instant>,
@@ -99,14 +101,15 @@ pub(super) struct Limiter {
 }
 
 impl Limiter {
-    /// Starts empty: a worker that was killed and started again must not add a burst to the requests that its former
-    /// life sent a moment ago.
+    /// Starts empty, and a little later: a worker that was killed and started again must not add a burst to the requests that
+    /// its former life sent a moment ago, and these may have caught up.
     pub(super) fn new(now: Instant, bounds: Bounds) -> Self {
         let mut limiter = Self {
             bounds: Bounds::default(),
             second: Log::default(),
             minute: Log::default(),
             even: None,
+            begins: now + LATE,
             not_before: now,
             last: None,
             meter: Meter { since: now, now: 0, before: 0 },
@@ -125,18 +128,20 @@ impl Limiter {
             self.even = None;
             return;
         };
+        let start = self.last.map_or(self.begins.max(now), |_| now);
         let cell = interval / CELLS.get();
         let late = NonZeroU32::new((LATE.as_nanos() / cell.as_nanos().max(1)) as u32).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::with_period(cell)
             .unwrap_or_else(|| unreachable!("a cell is at least a nanosecond"))
             .allow_burst(CELLS.saturating_add(late.get()));
-        let governor = RateLimiter::direct_with_clock(quota, TokioClock(now));
+        // Its time stands still until then.
+        let governor = RateLimiter::direct_with_clock(quota, TokioClock(start));
         let _ = governor.check_n(late);
         if self.last.is_none() {
             let _ = governor.check_n(CELLS);
         }
         self.even = Some(governor);
-        self.not_before = self.last.unwrap_or(now) + interval;
+        self.not_before = self.last.unwrap_or(start) + interval;
     }
 
     /// What holds.
@@ -305,5 +310,26 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         limiter.take(Instant::now()).unwrap();
         assert!(limiter.second.left.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_life_that_follows_at_once_on_one_that_caught_up_keeps_the_bound() {
+        let bound = Bound { most: n(6), span: Duration::from_secs(1) };
+        let bounds = Bounds { second: Some(bound), ..Bounds::default() };
+        let mut left = Vec::new();
+        // Each life sends as soon as it may, wakes late by as much as is caught up, and dies after its second request.
+        for life in 0..50 {
+            let mut limiter = Limiter::new(Instant::now(), bounds);
+            for request in 0..2 {
+                while let Err(at) = limiter.take(Instant::now()) {
+                    let late = if request == 0 && life % 2 == 0 { LATE } else { Duration::ZERO };
+                    tokio::time::advance(at.saturating_duration_since(Instant::now()) + late).await;
+                }
+                left.push(Instant::now());
+            }
+        }
+        let most =
+            (0..left.len()).map(|from| left[from..].iter().take_while(|at| **at - left[from] < bound.span).count());
+        assert!(most.max() <= Some(6), "{left:?}");
     }
 }

@@ -204,7 +204,8 @@ where
     H: Settle,
 {
     let (lane, until, courtesy) = (hand.lane, hand.until, hand.refusals.courtesy());
-    let mut recorded = hand.history.first_sent_at.is_some();
+    // Once for each request: how long a key is remembered counts from the last one.
+    let mut recorded = false;
     hand.watch.enters(Some(Stage::Pace));
     loop {
         let pass = context.gate.pass_after(Request::Create(lane), courtesy);
@@ -295,7 +296,7 @@ where
     let found = wait_for(context, until, context.look_up.find(&job.email)).await?;
     let found = found.seen_by(job.name_mark());
     let (now, limits) = (context.clock.now(), &context.policy.limits);
-    Decided { row: row(reason, &found, before, history, now, limits), key: job.key.uuid() }.emit();
+    Decided { row: row(&reason, &found, before, history, now, limits), key: job.key.uuid() }.emit();
     ControlFlow::Continue(after_look_up(reason, found, before, history, now, limits))
 }
 

@@ -41,7 +41,10 @@ impl Refusal {
             Self::KeyMalformed => Reply::error(400, "INVALID_IDEMPOTENCY_KEY", "The idempotency-key must be a UUID"),
             Self::KeyUsed => {
                 let status = if config.key_reuse == KeyReuse::Refused409 { 409 } else { 400 };
-                Reply::error(status, &config.key_used_code, "This idempotency key was already used")
+                // A partner with a word of its own says it in its own words too, by which alone nobody would know it.
+                let is_usual = config.key_used_code == ModelConfig::default().key_used_code;
+                let text = if is_usual { "This idempotency key was already used" } else { "This was sent before" };
+                Reply::error(status, &config.key_used_code, text)
             }
             Self::ContentType => {
                 Reply::error(400, "INVALID_CONTENT_TYPE", "The content-type header must be application/json")

@@ -45,7 +45,7 @@ pub const FAULTS: [&str; 37] = [
 ];
 
 /// Every decision: what an answer means, then what a look-up leads to.
-pub const ROWS: [&str; 27] = [
+pub const ROWS: [&str; 33] = [
     "created",
     "refused",
     "key_used",
@@ -73,6 +73,12 @@ pub const ROWS: [&str; 27] = [
     "giving_up_other",
     "giving_up_nobody",
     "giving_up_unavailable",
+    "refused_ours",
+    "refused_other",
+    "refused_early",
+    "refused_for_good",
+    "refused_unavailable",
+    "refused_used_up",
 ];
 
 /// What may have created somebody, so that the job counts as sent from then on.

@@ -111,6 +111,8 @@ impl Plan {
         let is_broker = dice.chance(0.5);
         // Many who are there already, and a list that doesn't help: rare by itself.
         let is_crowded = !is_calm && dice.chance(0.35);
+        // A partner whose words for a taken email and a used key nobody knows, and a list that doesn't help: rare, too.
+        let is_wordless = !is_calm && !is_crowded && dice.chance(0.35);
         let workers = if is_broker && !is_calm { dice.pick(&[1, 1, 2, 3]) } else { 1 };
         let rate = dice.pick(&[0, 6, 20, 100]);
         let calm_after = Duration::from_secs(dice.0.u64(30..900));
@@ -148,6 +150,9 @@ impl Plan {
         if is_crowded {
             plan.crowd(&mut dice);
         }
+        if is_wordless {
+            plan.take_words(&mut dice);
+        }
         if is_calm {
             plan.late = 0.0;
             plan.unreachable = None;
@@ -171,6 +176,27 @@ impl Plan {
         self.queue_errors = dice.sometimes(0.6, 0.05);
         if dice.chance(0.4) {
             self.unreachable = Some((Duration::ZERO, dice.ms(1_000..20_000)));
+        }
+    }
+
+    /// Refusals after answers that were lost, soon enough after each other for their keys to be forgotten in time.
+    fn take_words(&mut self, dice: &mut Dice) {
+        self.quirks.retain(|quirk| !quirk.starts_with("key-used-code") && !quirk.starts_with("dup-user-code"));
+        self.quirks.extend(["key-used-code=SENT_BEFORE", "dup-user-code=EMAIL_TAKEN"].map(str::to_owned));
+        let kinds = [FaultKind::Lost, FaultKind::Cut, FaultKind::Truncated, FaultKind::ErrorAfter, FaultKind::Html502];
+        self.faults = vec![
+            format!("{}=25%", dice.pick(&FaultKind::ALL).name()),
+            format!("{}=25%", dice.pick(&FaultKind::ALL).name()),
+            format!("{}=25%", dice.pick(&kinds).name()),
+        ];
+        if dice.chance(0.5) {
+            self.faults.push("list-lag=1800s".to_owned());
+        } else {
+            self.sick_list = dice.pick(&[0.0, 0.5, 0.95]);
+        }
+        self.policy.limits.attempts_max = dice.pick(&[2, 4, 8]);
+        if !self.policy.limits.key_ttl.is_zero() {
+            self.policy.limits.key_ttl = Duration::from_secs(10);
         }
     }
 
@@ -226,6 +252,13 @@ fn quirks(dice: &mut Dice, workers: u32) -> Vec<String> {
     let limit = if 2 * grows * workers <= limit { limit } else { 50 };
     quirks.push(format!("list-limit={limit}"));
     quirks.push(format!("key-reuse={}", dice.pick(&[400, 409])));
+    // Words that nobody knows.
+    if dice.chance(0.1) {
+        quirks.push("key-used-code=SENT_BEFORE".to_owned());
+    }
+    if dice.chance(0.1) {
+        quirks.push("dup-user-code=EMAIL_TAKEN".to_owned());
+    }
     quirks
 }
 

@@ -105,10 +105,15 @@ impl<'w> Case<'w> {
         }
         // A failed job whose acknowledgement was lost is tried once more and may fare better. With the same email
         // about twice under one name, a job that comes again can find the other's user.
-        let others = self.events.iter().filter(|event| event.event_type != EventType::Failed);
+        // A first refusal under a word that nobody knows stands for what it says; one that comes again is looked up.
+        let is_told = |event: &Event| event.event_type != EventType::Rejected || !self.has_unknown_words();
+        let others = self.events.iter().filter(|event| event.event_type != EventType::Failed && is_told(event));
         let ids: BTreeSet<Uuid> = others.map(|event| event.id).collect();
-        (ids.len() > 1 && self.has_a_name_of_its_own() && !self.was_refused_oddly && self.knows_age())
-            .then(|| format!("has {} different outcomes", ids.len()))
+        let is_known = self.has_a_name_of_its_own()
+            && !self.was_refused_oddly
+            && self.knows_age()
+            && !self.is_hidden_by_an_unknown_word();
+        (ids.len() > 1 && is_known).then(|| format!("has {} different outcomes", ids.len()))
     }
 
     fn is_copied(&self) -> bool {
@@ -126,23 +131,39 @@ impl<'w> Case<'w> {
         !self.evidence.plan.has("created-at=missing")
     }
 
+    /// Whether a refusal may mean something that nobody knows the partner's code for. Before anything was sent it is taken for what
+    /// it says.
+    fn has_unknown_words(&self) -> bool {
+        self.evidence.plan.has("dup-user-code") || self.evidence.plan.has("key-used-code")
+    }
+
+    /// A list that shows users later than their keys are forgotten, or in another order on each page while it grows, and a refusal
+    /// that nobody understands: not promised.
+    fn is_hidden_by_an_unknown_word(&self) -> bool {
+        let plan = self.evidence.plan;
+        self.has_unknown_words() && (plan.lags() || plan.has("list-order=shuffled"))
+    }
+
     /// It ends as its kind must.
     fn outcome(&self) -> Option<String> {
         let [created, existing, rejected, _] = EventType::ALL.map(|event_type| self.has(event_type));
         // Refused oddly before anything could create its user.
         let rejected = rejected && !self.was_refused_oddly;
         let wrong = match self.job.kind {
-            Kind::New if self.is_alone => (existing && !self.is_copied()) || rejected,
-            Kind::Before => (created && self.knows_age()) || rejected,
+            Kind::New if self.is_alone => {
+                ((existing || rejected) && !self.is_copied()) && !(rejected && self.is_hidden_by_an_unknown_word())
+            }
+            Kind::Before => (created && self.knows_age()) || rejected && !self.has_unknown_words(),
             Kind::Invalid => created || existing || self.has(EventType::Failed),
             Kind::Refused => created || existing || self.user.is_some(),
-            Kind::New | Kind::Twin | Kind::Rival => rejected,
+            Kind::New | Kind::Twin | Kind::Rival => rejected && !self.has_unknown_words(),
         };
         if wrong {
             let types: Vec<_> = self.events.iter().map(|event| event.event_type.short()).collect();
             return Some(format!("ended as {}", types.join(", ")));
         }
-        if matches!(self.job.kind, Kind::New) && self.user.is_some() && !self.is_claimed() {
+        let is_hidden = self.is_hidden_by_an_unknown_word();
+        if matches!(self.job.kind, Kind::New) && self.user.is_some() && !self.is_claimed() && !is_hidden {
             return Some("its user was created and nobody says so".to_owned());
         }
         None

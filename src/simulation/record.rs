@@ -116,7 +116,9 @@ impl Record {
             let mut log = self.lock();
             match answer {
                 Answer::Created { .. } => drop(log.told.insert(key)),
-                Answer::AlreadyThere | Answer::KeyAlreadyUsed | Answer::Unknown(_) => drop(log.asking.insert(key)),
+                Answer::AlreadyThere | Answer::KeyAlreadyUsed | Answer::Unknown(_) | Answer::Rejected { .. } => {
+                    log.asking.insert(key);
+                }
                 _ => {}
             }
         }

@@ -6,7 +6,7 @@ use std::thread;
 
 use plu_onboard::simulation::{Coverage, Run, simulate};
 
-const SEEDS: u64 = 2_500;
+const SEEDS: u64 = 5_000;
 
 /// As many as CI's machines have cores.
 const THREADS: usize = 2;

@@ -37,10 +37,12 @@ pub fn read(properties: &BasicProperties, redelivered: bool, now: Timestamp) -> 
     let unknown = if redelivered { now.minus(UNKNOWN_AGE) } else { now };
     let enqueued_at = time(FIRST_SEEN).or_else(|| time(PUBLISHED)).or_else(published).unwrap_or(unknown);
     let first_sent_at = time(FIRST_SENT).or_else(|| redelivered.then_some(enqueued_at));
+    // Whoever had it in hand may have sent it a moment ago.
+    let last_sent_at = if redelivered { first_sent_at.map(|_| now) } else { time(LAST_SENT).or(first_sent_at) };
     History {
         enqueued_at,
         first_sent_at,
-        last_sent_at: time(LAST_SENT).or(first_sent_at),
+        last_sent_at,
         attempts: number(ATTEMPTS).and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(0),
     }
 }
@@ -148,7 +150,7 @@ mod tests {
         let at = Timestamp::from_unix_ms(7_000_000);
         assert_eq!(read(&published, false, NOW), History::new(at));
         let again = read(&published, true, NOW);
-        assert_eq!((again.first_sent_at, again.last_sent_at), (Some(at), Some(at)));
+        assert_eq!((again.first_sent_at, again.last_sent_at), (Some(at), Some(NOW)));
         assert_eq!(read(&BasicProperties::default(), false, NOW), History::new(NOW));
         let mut exact = FieldTable::default();
         exact.insert(PUBLISHED.into(), AMQPValue::LongLongInt(7_000_123));
