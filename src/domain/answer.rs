@@ -190,6 +190,12 @@ impl AccountReason {
         }
     }
 
+    /// Whether it may be about one job after all, as where a firewall on the way dislikes something in it. Key, wallet and network
+    /// are everybody's.
+    pub const fn may_be_about_a_job(self) -> bool {
+        matches!(self, Self::Suspended | Self::WrongUrl(_) | Self::NotTheApi)
+    }
+
     /// Whether a request that is answered like this may have created the user: the page of something in between may
     /// stand where the API's answer was.
     pub const fn may_have_created(self) -> bool {

@@ -8,6 +8,9 @@
 //! | broken, because hardly anything is answered | a few trials at growing intervals | by as many good answers |
 //! | halted, because the outcomes aren't what was planned | people who sign up, look-ups | by a person |
 //!
+//! A worker's first request leaves alone, so that one that begins with a revoked key finds out with one and not with as many as
+//! may be on their way.
+//!
 //! [`Gate::go_on`] is that person: probe and trials leave at once.
 //!
 //! **Invariant:** nobody's attempt is spent on a closed gate.
@@ -82,8 +85,23 @@ struct Pause {
     is_the_lists: bool,
 }
 
+/// How long a worker's first request leaves alone, where its answer takes longer.
+const FIRST_ALONE: Duration = Duration::from_secs(2);
+
+/// The first request of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    /// Nobody has left yet.
+    Waits,
+    /// It is on its way.
+    Left(Instant),
+    /// Something came of it.
+    Over,
+}
+
 #[derive(Debug)]
 struct State {
+    first: First,
     /// How often it opened after a pause.
     openings: u64,
     throttled_until: Option<Instant>,
@@ -113,6 +131,7 @@ pub struct Pass<'g> {
     gate: &'g Gate,
     request: Request,
     is_probe: bool,
+    is_first: bool,
     /// `None`: doesn't count for the breaker.
     ticket: Option<Ticket>,
 }
@@ -121,6 +140,7 @@ impl Gate {
     /// An open gate.
     pub fn new(schedule: ProbeSchedule, breaker: BreakerPolicy) -> Self {
         let state = State {
+            first: First::Over,
             openings: 0,
             throttled_until: None,
             throttled_in_a_row: 0,
@@ -131,6 +151,13 @@ impl Gate {
             is_halted: false,
         };
         Self { schedule, state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    /// Nothing has been sent yet: the first request leaves alone.
+    #[must_use]
+    pub fn beginning(self) -> Self {
+        self.lock().first = First::Waits;
+        self
     }
 
     /// What it looks like now.
@@ -175,7 +202,13 @@ impl Gate {
     fn try_pass(&self, request: Request, courtesy: Duration) -> Result<Pass<'_>, Option<Instant>> {
         let now = Instant::now();
         let mut state = self.lock();
-        let pass = |is_probe, ticket| Ok(Pass { gate: self, request, is_probe, ticket });
+        let is_first = match state.first {
+            First::Over => false,
+            First::Waits => true,
+            First::Left(at) if now < at + FIRST_ALONE => return Err(Some(at + FIRST_ALONE)),
+            First::Left(_) => false,
+        };
+        let pass = |is_probe, ticket| Ok(Pass { gate: self, request, is_probe, is_first, ticket });
         if let Some(until) = state.throttled_until {
             if until > now {
                 return Err(Some(until));
@@ -185,7 +218,7 @@ impl Gate {
         if state.holds(request) {
             return Err(None);
         }
-        match &mut state.pause {
+        let passed = match &mut state.pause {
             // Reading costs nothing.
             Some(pause) if request == Request::Read && pause.reason == AccountReason::WalletEmpty => pass(false, None),
             Some(pause) => match pause.probe_at.map(|at| at + courtesy) {
@@ -201,7 +234,11 @@ impl Gate {
                 None => pass(false, None),
             },
             None => state.breaker.admit(now).map(Some).and_then(|ticket| pass(false, ticket)),
+        };
+        if is_first && passed.is_ok() {
+            state.first = First::Left(now);
         }
+        passed
     }
 
     /// Nobody sends for as long as the partner advises; without advice, for as long as `backoff` says of the number of
@@ -289,20 +326,22 @@ impl Pass<'_> {
         }
     }
 
-    /// Whether it is there to find out whether the API works again: a failure is not the job's.
+    /// Whether it is there to find out whether the account or the API works again: a failure is not the job's.
     pub const fn is_trial(&self) -> bool {
-        matches!(self.ticket, Some(Ticket { is_trial: true, .. }))
+        self.is_probe || matches!(self.ticket, Some(Ticket { is_trial: true, .. }))
     }
 
     /// The answer was about a job: the account is well, and so is the API, unless it took too long.
     pub fn answered(mut self, is_slow: bool) -> Option<GateChanged> {
+        self.is_over();
         let unthrottled = self.gate.lock().answered();
         let changed = self.health(if is_slow { Health::Bad } else { Health::Good });
         self.opened().or(changed).or(unthrottled)
     }
 
     /// A page of the list came. That the list can be read proves that the API is there, not that creations are welcome.
-    pub fn page_came(self) -> Option<GateChanged> {
+    pub fn page_came(mut self) -> Option<GateChanged> {
+        self.is_over();
         let mut state = self.gate.lock();
         let unthrottled = state.answered();
         let is_proof = |pause: &Pause| pause.is_the_lists || matches!(pause.reason, AccountReason::Unreachable(_));
@@ -314,7 +353,16 @@ impl Pass<'_> {
 
     /// The answer asked for patience: the account is well, and in a hurry.
     pub fn throttled(mut self) -> Option<GateChanged> {
+        self.is_over();
         self.opened()
+    }
+
+    /// Something came of the first request: nobody waits for it any more.
+    fn is_over(&mut self) {
+        if std::mem::take(&mut self.is_first) {
+            self.gate.lock().first = First::Over;
+            self.gate.changed.notify_waiters();
+        }
     }
 
     fn opened(&mut self) -> Option<GateChanged> {
@@ -336,6 +384,7 @@ impl Pass<'_> {
 
     /// There was no answer: it says nothing about the account, and a probe must be sent again, later.
     pub fn unanswered(mut self) -> Option<GateChanged> {
+        self.is_over();
         let changed = self.health(Health::Bad);
         let reason = self.gate.lock().pause.as_ref().map(|pause| pause.reason);
         match (self.is_probe, reason) {
@@ -358,6 +407,7 @@ impl Pass<'_> {
 
     /// The answer was about everybody.
     pub fn refused(mut self, reason: AccountReason) -> Option<GateChanged> {
+        self.is_over();
         let was_probe = std::mem::take(&mut self.is_probe);
         let is_certain = was_probe || reason != AccountReason::NotTheApi;
         let ProbeSchedule { initial, max } = self.gate.schedule;
@@ -399,6 +449,11 @@ impl Pass<'_> {
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
+        if self.is_first {
+            // It never left: the next one is the first.
+            self.gate.lock().first = First::Waits;
+            self.gate.changed.notify_waiters();
+        }
         let is_trial = self.is_trial();
         if let Some(ticket) = self.ticket.take() {
             self.gate.lock().breaker.record(ticket, Health::Unknown, Instant::now());

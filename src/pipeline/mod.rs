@@ -114,7 +114,7 @@ impl<A: PartnerApi + UserList> Context<A> {
             api,
             policy,
             pace,
-            gate: Gate::new(policy.probes, policy.breaker),
+            gate: Gate::new(policy.probes, policy.breaker).beginning(),
             look_up: LookUp::new(policy.look_up_cache),
             retry_budget: RetryBudget::new(policy.retry_budget),
             halt: Halt::new(policy.halt),

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::gate::{Pass, Request};
 use super::halt::{Notice, WhenHalted};
-use super::singled_out::ROUNDS_MAX;
+use super::singled_out::{ROUNDS_MAX, Refusals};
 use super::{Context, Turn};
 use crate::domain::decide::{
     Due, History, LookUpReason, RetryReason, Step, after_answer, after_look_up, due, is_trial_charged, row,
@@ -20,14 +20,12 @@ use crate::telemetry::{
     Decided, JobFinished, JobSetAside, JobWatch, MixSeen, PutBack, RetryPutOff, RetryScheduled, Stage, Throttled,
 };
 
-/// Answers about the account that one job gets, while others are answered well in between, before it is set aside. A
-/// firewall that dislikes one row answers it like this for ever, and the row would close the gate for all others again
-/// and again. Where nobody fares better, the account is at fault and the job stays to probe with.
-const REFUSALS_IN_HAND: u32 = 3;
-
 /// Longest time that a job of a migration is put back for, because it may not be created now. Short, so that a hold that a
 /// person lifts is over for it too; how often it happens is bounded elsewhere, by how seldom such jobs are taken.
 const HELD_MAX: Duration = Duration::from_secs(60);
+
+/// How long a job that was refused like the account leaves the next probe to others.
+const COURTESY: Duration = Duration::from_millis(100);
 
 /// How long a job is set aside.
 const SET_ASIDE: Duration = Duration::from_secs(300);
@@ -168,7 +166,8 @@ where
         step @ (Step::Throttle(_) | Step::Pause(_)) => {
             hand.history = hand.history.uncharged(&before, &step);
             if let Step::Pause(reason) = step
-                && hand.refusals.are_too_many(context, hand.job.key)
+                && reason.may_be_about_a_job()
+                && context.singled_out.refused(*hand.job.key.uuid(), &mut hand.refusals)
             {
                 return Ok(set_aside(context, hand, reason).await);
             }
@@ -203,7 +202,8 @@ where
     A: PartnerApi + UserList,
     H: Settle,
 {
-    let (lane, until, courtesy) = (hand.lane, hand.until, hand.refusals.courtesy());
+    let (lane, until) = (hand.lane, hand.until);
+    let courtesy = if hand.refusals.are_some() { COURTESY } else { Duration::ZERO };
     // Once for each request: how long a key is remembered counts from the last one.
     let mut recorded = false;
     hand.watch.enters(Some(Stage::Pace));
@@ -272,7 +272,10 @@ where
             pass.throttled()
         }
         _ if is_lost => pass.unanswered(),
-        _ => pass.answered(duration > context.policy.breaker.slow_after),
+        _ => {
+            context.singled_out.answered();
+            pass.answered(duration > context.policy.breaker.slow_after)
+        }
     };
     if let Some(transition) = transition {
         transition.emit(&context.metrics);
@@ -373,30 +376,6 @@ fn is_over_budget<A>(context: &Context<A>, history: &History) -> bool {
         return false;
     }
     !context.retry_budget.take()
-}
-
-/// Answers about the account that a job got in a row.
-#[derive(Default)]
-struct Refusals {
-    count: u32,
-    /// How often the gate had opened when the job was last refused.
-    openings: Option<u64>,
-}
-
-impl Refusals {
-    /// Notes one more. Whether it is the job that is at fault: others fared better in between, or did when it was set
-    /// aside before.
-    fn are_too_many<A>(&mut self, context: &Context<A>, key: IdempotencyKey) -> bool {
-        let now = context.gate.openings();
-        let others_fared_better = self.openings.replace(now).is_some_and(|then| now > then);
-        self.count += u32::from(others_fared_better || context.singled_out.contains(*key.uuid()));
-        self.count >= REFUSALS_IN_HAND
-    }
-
-    /// How long a job that was refused leaves the next probe to others.
-    const fn courtesy(&self) -> Duration {
-        Duration::from_millis(if self.openings.is_some() { 100 } else { 0 })
-    }
 }
 
 /// Lets a job wait that alone is answered like the whole account; in the end it is given up, after a last look at the

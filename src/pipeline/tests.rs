@@ -350,24 +350,56 @@ async fn an_answer_about_the_account_pauses_everybody_and_is_charged_to_nobody()
         [(Answer::Account(AccountReason::WalletEmpty), "wallet"), (Answer::NotSent(NoConnection::Other), "network")]
     {
         let partner = Partner(Arc::new(Script {
-            answers: Mutex::new(vec![answer; 5].into()),
+            // The first request leaves alone.
+            answers: Mutex::new([vec![created()], vec![answer; 5]].concat().into()),
             latency: Duration::from_millis(1),
             ..Script::default()
         }));
-        let emails = ["a@example.com", "b@example.com", "c@example.com", "d@example.com", "e@example.com"];
+        let emails = many(6);
+        let emails: Vec<&str> = emails.iter().map(String::as_str).collect();
         let bench = Bench::new(&partner).with_jobs(&emails);
         bench.work().await;
         let attempts: Vec<u32> = bench.queue.events().iter().map(|event| event.attempts).collect();
-        assert_eq!(attempts, [1; 5], "{reason}");
+        assert_eq!(attempts, [1; 6], "{reason}");
         // Four were on their way; then one probe at a time, after 10 s and after 20 s more.
         let sent = partner.sent();
         let seconds: Vec<u64> = sent.iter().map(|(at, _)| (*at - sent[0].0).as_secs()).collect();
-        assert_eq!(seconds, [0, 0, 0, 0, 10, 30, 30, 30, 30, 30], "{reason}");
+        assert_eq!(seconds, [0, 0, 0, 0, 0, 10, 30, 30, 30, 30, 30], "{reason}");
     }
 }
 
 fn page() -> Answer {
     Answer::Account(AccountReason::NotTheApi)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_gets_no_answer_is_charged_to_nobody() {
+    let refused = Answer::Account(AccountReason::KeyRefused);
+    let answers = [vec![refused; 2], vec![lost(); 40]].concat();
+    let bench = Bench::new(&Partner::answering(answers)).with_jobs(&["jane@example.com", "joe@example.com"]);
+    assert_eq!(bench.work().await, Ended::Drained);
+    let outcomes: Vec<_> = bench.queue.events().iter().map(|event| (event.event_type, event.attempts)).collect();
+    assert_eq!(outcomes, [(EventType::Created, 1); 2], "three attempts would have been the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_pays_now_and_then_ends_nobodys_job() {
+    for reason in [AccountReason::WalletEmpty, AccountReason::Suspended] {
+        // Whenever it pays for one, all the others on their way are refused, and the probe some seconds later pays.
+        let round = [vec![created()], vec![Answer::Account(reason); 3]].concat();
+        let partner = Partner(Arc::new(Script {
+            answers: Mutex::new((0..200).flat_map(|_| round.clone()).collect()),
+            latency: Duration::from_millis(100),
+            ..Script::default()
+        }));
+        let emails = many(100);
+        let emails: Vec<&str> = emails.iter().map(String::as_str).collect();
+        let bench = Bench::new(&partner).with_jobs(&emails);
+        assert_eq!(bench.work().await, Ended::Drained);
+        let events = bench.queue.events();
+        assert_eq!(events.len(), 100);
+        assert!(events.iter().all(|event| event.event_type == EventType::Created), "{reason:?}: {events:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -624,7 +656,8 @@ async fn a_job_that_is_alone_goes_on_with_the_first_probe_after_a_long_pause() {
 #[tokio::test(start_paused = true)]
 async fn requests_in_flight_and_jobs_in_hand_are_bounded() {
     let partner = Partner(Arc::new(Script { latency: Duration::from_secs(1), ..Script::default() }));
-    let emails: Vec<String> = (0..100).map(|n| format!("p{n}@example.com")).collect();
+    // The first leaves alone, the others four at a time.
+    let emails: Vec<String> = (0..97).map(|n| format!("p{n}@example.com")).collect();
     let emails: Vec<&str> = emails.iter().map(String::as_str).collect();
     let bench = Bench::new(&partner).with_jobs(&emails);
     let start = Instant::now();
@@ -694,15 +727,16 @@ async fn a_stop_finishes_what_is_on_its_way_and_puts_the_rest_back() {
     let bench = Bench::new(&partner).with_jobs(&emails);
     let stop = bench.stop.clone();
     let (ended, ()) = tokio::join!(bench.work(), async move {
-        sleep(Duration::from_secs(1)).await;
+        // The first request leaves alone, and takes two seconds.
+        sleep(Duration::from_secs(3)).await;
         stop.cancel();
     });
     assert_eq!(ended, Ended::Stopped);
-    assert_eq!(bench.queue.events().len(), POLICY.concurrency);
+    assert_eq!(bench.queue.events().len(), 1 + POLICY.concurrency);
     let waiting = bench.queue.waiting();
-    assert_eq!(waiting.len(), 30 - POLICY.concurrency);
+    assert_eq!(waiting.len(), 30 - 1 - POLICY.concurrency);
     assert!(waiting.iter().all(|history| history.attempts == 0));
-    assert_eq!(partner.sent().len(), POLICY.concurrency);
+    assert_eq!(partner.sent().len(), 1 + POLICY.concurrency);
 }
 
 #[tokio::test(start_paused = true)]

@@ -200,8 +200,9 @@ impl<'w> Case<'w> {
             EventType::Existing if event.service_id.is_some() && event.service_id.as_deref() != id => {
                 Some("exists as somebody else".to_owned())
             }
-            // Whoever was only ever refused like the whole account has created nobody.
-            EventType::Failed if event.errors.iter().any(|problem| problem.code == "SINGLED_OUT") => None,
+            EventType::Failed if event.errors.iter().any(|problem| problem.code == "SINGLED_OUT") => {
+                Some("was given up for answers about the account, which dislike nobody here".to_owned())
+            }
             EventType::Failed if !event.may_have_been_created => Some("failed without saying what may be".to_owned()),
             _ => None,
         }

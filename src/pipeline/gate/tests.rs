@@ -73,6 +73,35 @@ async fn a_page_and_then_another_for_the_probe_are_a_pause_with_growing_interval
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_workers_first_request_leaves_alone_for_as_long_as_its_answer_may_take() {
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT).beginning();
+    // One that never leaves is followed by the next at once.
+    drop(gate.pass(BULK).await);
+    let (first, waited) = waits(&gate).await;
+    assert_eq!(waited, Duration::ZERO);
+    let (others, paused) = tokio::join!(
+        async {
+            let mut waited = Vec::new();
+            for _ in 0..3 {
+                waited.push(waits(&gate).await.1);
+            }
+            waited
+        },
+        async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            first.answered(false)
+        }
+    );
+    assert_eq!((others, paused), (vec![Duration::from_millis(300), Duration::ZERO, Duration::ZERO], None));
+
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT).beginning();
+    let slow = gate.pass(BULK).await;
+    assert_eq!(waits(&gate).await.1, FIRST_ALONE);
+    assert_eq!(waits(&gate).await.1, Duration::ZERO);
+    assert_eq!(slow.refused(AccountReason::KeyRefused), Some(GateChanged::Paused(AccountReason::KeyRefused)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_probe_that_is_dropped_is_sent_by_the_next_in_line() {
     let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
     let _ = gate.pass(BULK).await.refused(AccountReason::Suspended);
