@@ -18,20 +18,27 @@ await channel.assertQueue(queue, { durable: true, arguments: { "x-queue-type": "
 await channel.bindQueue(queue, `${prefix}.events`, "user.#");
 await channel.prefetch(100);
 
-// Events come at least once. Keep the ids where you keep the outcome, in one transaction; memory is for the example.
-const seen = new Set();
+// Events come at least once, with the same id. One without a link (recovered) may be followed by one that has it, where the answer
+// came late after all: the link completes the first. Keep the ids where you keep the outcome, in one transaction; memory is for
+// the example.
+const hasLink = new Map();
 
 await channel.consume(queue, async (message) => {
   // null: the queue was deleted. Events beyond the number that was asked for stay in the queue.
   if (message === null) throw new Error("the queue was deleted");
   if (left === 0) return;
   const event = JSON.parse(message.content);
-  const repeat = seen.has(message.properties.messageId);
-  if (!repeat) {
-    seen.add(message.properties.messageId);
-    // Your work goes here: store event.serviceId, send event.verificationUrl to the customer.
+  const id = message.properties.messageId;
+  let note = "(repeat)";
+  if (!hasLink.has(id)) {
+    note = "";
+    // Your work goes here: store event.serviceId, send event.verificationUrl to the customer where there is one.
+  } else if (event.verificationUrl && !hasLink.get(id)) {
+    note = "(now with its link)";
+    // And here: send the link.
   }
-  console.log(event.type, event.jobId, repeat ? "(repeat)" : "");
+  hasLink.set(id, hasLink.get(id) || Boolean(event.verificationUrl));
+  console.log(event.type, event.jobId, note);
   // Only now: what isn't acknowledged comes again.
   channel.ack(message);
   left -= 1;

@@ -26,15 +26,23 @@ def main():
     channel.queue_bind(QUEUE, f"{PREFIX}.events", routing_key="user.#")
     channel.basic_qos(prefetch_count=100)
 
-    # Events come at least once. Keep the ids where you keep the outcome, in one transaction; memory is for the example.
-    seen = set()
+    # Events come at least once, with the same id. One without a link (recovered) may be followed by one that has it, where the
+    # answer came late after all: the link completes the first. Keep the ids where you keep the outcome, in one transaction;
+    # memory is for the example.
+    has_link = {}
     for method, properties, body in channel.consume(QUEUE):
         event = json.loads(body)
-        repeat = properties.message_id in seen
-        if not repeat:
-            seen.add(properties.message_id)
-            # Your work goes here: store event.get("serviceId"), send event.get("verificationUrl") to the customer.
-        print(event["type"], event["jobId"], "(repeat)" if repeat else "", flush=True)
+        link = event.get("verificationUrl")
+        if properties.message_id not in has_link:
+            note = ""
+            # Your work goes here: store event.get("serviceId"), send the link to the customer where there is one.
+        elif link and not has_link[properties.message_id]:
+            note = "(now with its link)"
+            # And here: send the link.
+        else:
+            note = "(repeat)"
+        has_link[properties.message_id] = has_link.get(properties.message_id) or bool(link)
+        print(event["type"], event["jobId"], note, flush=True)
         # Only now: what isn't acknowledged comes again.
         channel.basic_ack(method.delivery_tag)
         if left is not None:

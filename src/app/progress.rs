@@ -12,6 +12,7 @@ use crate::domain::EventType;
 use crate::domain::answer::KeySource;
 use crate::pipeline::Context;
 use crate::pipeline::gate::GateState;
+use crate::pipeline::look_up::Reading;
 use crate::telemetry::Metrics;
 
 /// Between two plain lines.
@@ -124,7 +125,12 @@ impl WorkProgress {
             let held = context.pace.held(context.clock.now()).map(|held| held.to_string());
             let key = context.metrics.facts.key_source();
             // Why an open gate is slow.
-            let why = held.or_else(|| context.retry_budget.holds_back().then(|| RETRIES_WAIT.to_owned()));
+            let reading = || {
+                let Reading { read, total } = context.look_up.reading()?;
+                Some(format!("looking users up: {read} of {total} in the list are read"))
+            };
+            let why =
+                held.or_else(|| context.retry_budget.holds_back().then(|| RETRIES_WAIT.to_owned())).or_else(reading);
             let line = line(&tally, recent.rate(self.began.elapsed(), done), context.gate.state(), key, why);
             self.progress.bar.set_position(done);
             self.progress.bar.set_message(line.clone());

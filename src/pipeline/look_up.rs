@@ -5,12 +5,15 @@
 //! that the next question about them needs no request. Requests of a sweep go through the same gate and the same pace
 //! as creations.
 //!
+//! A list may take longer to read than a job may be kept in hand: `interrupted` remembers who asked.
+//!
 //! **Invariants:** a user is missing only when a sweep that *began* after the question has read the whole list
 //! (`coverage`); there is one sweep at a time. Memory is bounded by the jobs in hand, of which each asks one question,
 //! and by a few bytes a user of the list.
 
 mod cache;
 mod coverage;
+mod interrupted;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,24 +22,30 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, oneshot};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use unicode_normalization::UnicodeNormalization;
+use uuid::Uuid;
 
 use self::cache::Cache;
 use self::coverage::Coverage;
+use self::interrupted::Interrupted;
+pub use self::interrupted::Interruption;
 use super::Context;
 use super::gate::Request;
-use crate::domain::decide::{Found, FoundUser};
+use crate::domain::decide::{Found, FoundUser, LookUpReason};
 use crate::domain::private::debug_redacted;
 use crate::domain::{AccountReason, Lane};
 use crate::ports::{ListError, Page, PartnerApi, UserList};
-use crate::telemetry::{CacheLost, ListRefused, SweepFinished, Throttled};
+use crate::telemetry::{CacheLost, ListRefused, SweepFinished, SweepGoesOn, Throttled};
 
 /// Consecutive failures of one page after which a sweep is broken off.
 const PAGE_FAILURES_MAX: u32 = 5;
 
 /// How long a sweep whose page was refused leaves the next probe to creations, which say more.
 const COURTESY: Duration = Duration::from_millis(100);
+
+/// How often it is told that a sweep goes on.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a sweep waits for more questions before it begins: they come in bunches after a crash.
 const GATHER: Duration = Duration::from_millis(100);
@@ -71,12 +80,30 @@ impl Digest {
     }
 }
 
-/// The questions that wait. Ordered, so that a simulation repeats itself exactly.
-type Questions = BTreeMap<Digest, Vec<oneshot::Sender<Found>>>;
+/// Somebody who waits for an answer.
+struct Asker {
+    answer: oneshot::Sender<Found>,
+    /// When they asked.
+    since: Instant,
+}
+
+/// The questions that wait. Ordered, so that a simulation repeats itself exactly. Without an asker: they will be back.
+type Questions = BTreeMap<Digest, Vec<Asker>>;
+
+/// How far a sweep has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// Users read.
+    pub read: u64,
+    /// Users in the list.
+    pub total: u64,
+}
 
 /// See the module.
 pub struct LookUp {
     waiting: Mutex<Questions>,
+    interrupted: Mutex<Interrupted>,
+    reading: Mutex<Option<Reading>>,
     cache: Mutex<Cache>,
     asked: Notify,
 }
@@ -86,26 +113,56 @@ debug_redacted!(LookUp);
 impl LookUp {
     /// Nobody has been seen. Whoever will be is remembered for so long.
     pub fn new(keep_for: Duration) -> Self {
-        Self { waiting: Mutex::default(), cache: Mutex::new(Cache::new(keep_for)), asked: Notify::new() }
+        Self {
+            waiting: Mutex::default(),
+            interrupted: Mutex::default(),
+            reading: Mutex::default(),
+            cache: Mutex::new(Cache::new(keep_for)),
+            asked: Notify::new(),
+        }
     }
 
-    /// What the user list says about this email. Waits for two sweeps at worst.
-    pub async fn find(&self, email: &str) -> Found {
+    /// What the user list says about this email, as of a sweep that began no earlier than `since`. Waits for two sweeps at
+    /// worst.
+    pub async fn find(&self, email: &str, since: Instant) -> Found {
+        let digest = Digest::of(email);
+        if let Some(found) = self.interrupted().take_answer(&digest, since) {
+            return found;
+        }
         let (answer, answered) = oneshot::channel();
-        self.lock().entry(Digest::of(email)).or_default().push(answer);
+        self.lock().entry(digest).or_default().push(Asker { answer, since });
         self.asked.notify_one();
         answered.await.unwrap_or(Found::Unavailable)
+    }
+
+    /// The job has to go back to the queue before its look-up is over.
+    pub fn interrupt(&self, key: Uuid, email: &str, reason: LookUpReason, since: Instant) {
+        self.interrupted().leave(key, Digest::of(email), Interruption { reason, since });
+    }
+
+    /// The job is in hand again, and what it was interrupted in.
+    pub fn resume(&self, key: Uuid) -> Option<Interruption> {
+        self.interrupted().come_back(key)
+    }
+
+    /// How far a sweep has got that is going on.
+    pub fn reading(&self) -> Option<Reading> {
+        *self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_reading(&self, reading: Option<Reading>) {
+        *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = reading;
     }
 
     /// Takes the questions that somebody still waits for, and answers those that need no request.
     fn take(&self) -> Questions {
         let mut questions = std::mem::take(&mut *self.lock());
         questions.retain(|digest, askers| {
-            askers.retain(|asker| !asker.is_closed());
+            askers.retain(|asker| !asker.answer.is_closed());
             if let Ok(Some(user)) = self.cache().find(digest) {
                 tell(std::mem::take(askers), &Found::User(user));
             }
-            !askers.is_empty()
+            !askers.is_empty() || self.interrupted().wants(digest)
         });
         questions
     }
@@ -127,15 +184,19 @@ impl LookUp {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn interrupted(&self) -> MutexGuard<'_, Interrupted> {
+        self.interrupted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn tell(askers: Vec<oneshot::Sender<Found>>, found: &Found) {
+fn tell(askers: Vec<Asker>, found: &Found) {
     for asker in askers {
-        // An asker that is gone was told to stop.
-        let _ = asker.send(found.clone());
+        // An asker that is gone was told to stop, or will be back.
+        let _ = asker.answer.send(found.clone());
     }
 }
 
@@ -153,13 +214,17 @@ pub async fn sweep_on_demand<A: PartnerApi + UserList>(context: &Context<A>) {
 }
 
 async fn sweep<A: PartnerApi + UserList>(context: &Context<A>, mut questions: Questions, refusals: &mut Refusals) {
-    let waiting = questions.len();
+    let (waiting, began) = (questions.len(), Instant::now());
     let (mut late, mut pages) = (Questions::new(), 0);
-    let result = read_list(context, &mut questions, &mut late, &mut pages, refusals).await;
+    let result = read_list(context, began, &mut questions, &mut late, &mut pages, refusals).await;
+    context.look_up.set_reading(None);
     let found = waiting - questions.len();
     let rest = if result.is_ok() { Found::Nobody } else { Found::Unavailable };
-    for askers in questions.into_values() {
+    for (digest, askers) in questions {
         tell(askers, &rest);
+        if rest == Found::Nobody {
+            context.look_up.interrupted().answer(digest, began, rest.clone());
+        }
     }
     let cached = {
         let mut cache = context.look_up.cache();
@@ -174,29 +239,44 @@ async fn sweep<A: PartnerApi + UserList>(context: &Context<A>, mut questions: Qu
 /// Reads pages until nobody waits any more who did at the beginning. Whoever asks meanwhile (`late`) may be found too.
 async fn read_list<A: PartnerApi + UserList>(
     context: &Context<A>,
+    began: Instant,
     questions: &mut Questions,
     late: &mut Questions,
     pages: &mut u64,
     refusals: &mut Refusals,
 ) -> Result<(), &'static str> {
     let mut coverage = Coverage::default();
+    let mut told_at = began;
     while !questions.is_empty() {
         let Page { users, unusable, total } = read_page(context, coverage.skip, questions, refusals).await?;
         *pages += 1;
         let users: Vec<(Digest, FoundUser)> =
             users.into_iter().map(|(email, user)| (Digest::of(&email), user)).collect();
         for (digest, askers) in context.look_up.take() {
-            late.entry(digest).or_default().extend(askers);
+            // Who asked before it began, and is back, has been looked for all the time.
+            let (early, others): (Vec<_>, Vec<_>) = askers.into_iter().partition(|asker| asker.since <= began);
+            match questions.get_mut(&digest) {
+                Some(asked) => asked.extend(early),
+                None => late.entry(digest).or_default().extend(early),
+            }
+            late.entry(digest).or_default().extend(others);
         }
         for (digest, user) in &users {
             for asked in [&mut *questions, &mut *late] {
-                tell(asked.remove(digest).unwrap_or_default(), &Found::User(user.clone()));
+                let Some(askers) = asked.remove(digest) else { continue };
+                tell(askers, &Found::User(user.clone()));
+                context.look_up.interrupted().answer(*digest, began, Found::User(user.clone()));
             }
         }
         remember(context, &users, total);
         let digests: Vec<Digest> = users.into_iter().map(|(digest, _)| digest).collect();
         if coverage.page(&digests, unusable, total)? {
             break;
+        }
+        context.look_up.set_reading(Some(Reading { read: coverage.skip, total }));
+        if told_at.elapsed() >= TELL_EVERY {
+            told_at = Instant::now();
+            SweepGoesOn { read: coverage.skip, total, waiting: questions.len() }.emit();
         }
     }
     Ok(())
@@ -246,7 +326,7 @@ async fn read_page<A: PartnerApi + UserList>(
             {
                 drop(pass);
                 refusals.wait(context, reason).await;
-                if questions.values().flatten().all(oneshot::Sender::is_closed) {
+                if questions.values().flatten().all(|asker| asker.answer.is_closed()) {
                     return Err(reason.code());
                 }
                 None

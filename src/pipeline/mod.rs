@@ -3,7 +3,8 @@
 //! [`process`] is one job on one screen; [`worker`] takes jobs from the lanes and keeps so many of them in hand;
 //! [`gate`] (with its [`breaker`]) and [`pace`] say when a request may leave, [`lanes`] whose; [`retry_budget`] whether one
 //! may be repeated; [`halt`] stops the work when its outcomes aren't what was planned; [`singled_out`] knows the jobs that
-//! somebody on the way dislikes; [`look_up`] answers for all jobs that need the user list.
+//! somebody on the way dislikes; `people` keeps jobs about one person apart; [`look_up`] answers for all jobs that need the user
+//! list.
 //!
 //! **Architecture Invariant:** imports [`crate::domain`], [`crate::ports`] and [`crate::telemetry`], never an
 //! adapter or the settings. Time is tokio's, so everything here runs on paused time.
@@ -19,6 +20,7 @@ pub mod lanes;
 mod limiter;
 pub mod look_up;
 pub mod pace;
+mod people;
 pub mod process;
 pub mod retry_budget;
 pub mod share;
@@ -37,6 +39,7 @@ use self::gate::{Gate, Pass, ProbeSchedule};
 use self::halt::{Halt, HaltPolicy};
 use self::look_up::LookUp;
 use self::pace::{Held, Pace};
+use self::people::People;
 use self::retry_budget::{RetryBudget, RetryBudgetPolicy};
 use self::singled_out::SingledOut;
 use crate::clock::Clock;
@@ -95,6 +98,8 @@ pub struct Context<A> {
     pub halt: Halt,
     /// Jobs that alone are answered like the whole account.
     pub singled_out: SingledOut,
+    /// Whose jobs are at work.
+    people: People,
     /// Time of day.
     pub clock: Clock,
     /// What is told.
@@ -119,6 +124,7 @@ impl<A: PartnerApi + UserList> Context<A> {
             retry_budget: RetryBudget::new(policy.retry_budget),
             halt: Halt::new(policy.halt),
             singled_out: SingledOut::default(),
+            people: People::default(),
             link_ttl: None,
             clock,
             metrics,

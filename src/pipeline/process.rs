@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::gate::{Pass, Request};
 use super::halt::{Notice, WhenHalted};
+use super::look_up::Interruption;
 use super::singled_out::{ROUNDS_MAX, Refusals};
 use super::{Context, Turn};
 use crate::domain::decide::{
@@ -46,6 +47,8 @@ struct InHand<'m, H> {
     /// Whether it may have been sent before it was taken in hand.
     was_sent: bool,
     refusals: Refusals,
+    /// The look-up in the middle of which it went back to the queue.
+    interrupted: Option<Interruption>,
     until: Instant,
     watch: JobWatch<'m>,
 }
@@ -90,7 +93,14 @@ where
     job.identity.job_id = job.identity.job_id.or(message_id);
     let until = Instant::now() + HOLD_MAX;
     let was_sent = history.first_sent_at.is_some();
-    let mut hand = InHand { lane, job, handle, history, was_sent, refusals: Refusals::default(), until, watch };
+    let email = job.email.clone();
+    let (refusals, interrupted) = (Refusals::default(), context.look_up.resume(*job.key.uuid()));
+    let mut hand = InHand { lane, job, handle, history, was_sent, refusals, interrupted, until, watch };
+    // Held to the end.
+    let _place = match wait_for(context, until, context.people.enter(&email)).await {
+        ControlFlow::Continue(place) => place,
+        ControlFlow::Break(delay) => return put_back(hand, history, delay, no_turn(delay)).await,
+    };
     let seat = match wait_for(context, until, context.halt.seat(was_sent)).await {
         ControlFlow::Continue(seat) => seat,
         ControlFlow::Break(delay) => return put_back(hand, history, delay, no_turn(delay)).await,
@@ -125,34 +135,23 @@ where
     }
 }
 
-/// One turn: a request or the last look-up, and what follows from it.
+/// One turn: a request or a look-up, and what follows from it.
 async fn next<A, H>(context: &Context<A>, hand: &mut InHand<'_, H>) -> Result<Next, QueueError>
 where
     A: PartnerApi + UserList,
     H: Settle,
 {
     let before = hand.history;
-    let step = match due(&before, context.clock.now(), &context.policy.limits) {
-        Due::LookUp => Step::LookUp(LookUpReason::GivingUp),
-        Due::LookUpAfter(delay) => Step::LookUpAfter(delay),
-        Due::Send if is_over_budget(context, &before) => {
-            RetryPutOff.emit(&context.metrics);
-            return Ok(Next::Wait { reason: "retry_budget", delay: context.delay_before_attempt(before.attempts) });
-        }
-        Due::Send => match admit(context, hand).await? {
-            ControlFlow::Break(delay) => {
-                return Ok(Next::PutBack { history: before, delay, reason: no_turn(delay) });
-            }
-            // The last look before it is on its way.
-            ControlFlow::Continue(_) if !hand.handle.is_ours() => {
-                context.pace.end_creation(context.clock.now(), false);
-                return Ok(Next::TakenBack);
-            }
-            ControlFlow::Continue((pass, slot)) => send(context, hand, &before, pass, slot).await,
+    let (step, asked_at) = match hand.interrupted.take() {
+        // Nothing of it has been sent since.
+        Some(Interruption { reason, since }) => (Step::LookUp(reason), since),
+        None => match request(context, hand, &before).await? {
+            ControlFlow::Continue(step) => (step, Instant::now()),
+            ControlFlow::Break(next) => return Ok(next),
         },
     };
     let step = match step {
-        Step::LookUp(reason) => match look_up(context, reason, hand.until, &hand.job, &before, &hand.history).await {
+        Step::LookUp(reason) => match look_up(context, hand, reason, &before, asked_at).await {
             ControlFlow::Continue(step) => step,
             ControlFlow::Break(delay) => {
                 return Ok(Next::PutBack { history: hand.history, delay, reason: no_turn(delay) });
@@ -186,6 +185,39 @@ where
         Step::LookUpAfter(delay) => Next::Wait { reason: "last_look_up", delay },
         // No look-up asks for another one.
         Step::LookUp(_) => Next::PutBack { history: hand.history, delay: Duration::ZERO, reason: PutBack::Stopping },
+    })
+}
+
+/// Sends a request, where one is due. `Break`: what is next instead.
+async fn request<A, H>(
+    context: &Context<A>,
+    hand: &mut InHand<'_, H>,
+    before: &History,
+) -> Result<ControlFlow<Next, Step>, QueueError>
+where
+    A: PartnerApi + UserList,
+    H: Settle,
+{
+    match due(before, context.clock.now(), &context.policy.limits) {
+        Due::LookUp => return Ok(ControlFlow::Continue(Step::LookUp(LookUpReason::GivingUp))),
+        Due::LookUpAfter(delay) => return Ok(ControlFlow::Continue(Step::LookUpAfter(delay))),
+        Due::Send if is_over_budget(context, before) => {
+            RetryPutOff.emit(&context.metrics);
+            let delay = context.delay_before_attempt(before.attempts);
+            return Ok(ControlFlow::Break(Next::Wait { reason: "retry_budget", delay }));
+        }
+        Due::Send => {}
+    }
+    Ok(match admit(context, hand).await? {
+        ControlFlow::Break(delay) => {
+            ControlFlow::Break(Next::PutBack { history: *before, delay, reason: no_turn(delay) })
+        }
+        // The last look before it is on its way.
+        ControlFlow::Continue(_) if !hand.handle.is_ours() => {
+            context.pace.end_creation(context.clock.now(), false);
+            ControlFlow::Break(Next::TakenBack)
+        }
+        ControlFlow::Continue((pass, slot)) => ControlFlow::Continue(send(context, hand, before, pass, slot).await),
     })
 }
 
@@ -284,20 +316,25 @@ where
 }
 
 /// Looks the user up. `Break`: told to stop, or it takes too long, because the list is long or the account paused; to be put
-/// back with this delay.
-async fn look_up<A>(
+/// back with this delay, and to go on when it comes again.
+async fn look_up<A, H>(
     context: &Context<A>,
+    hand: &mut InHand<'_, H>,
     reason: LookUpReason,
-    until: Instant,
-    job: &Job,
     before: &History,
-    history: &History,
+    asked_at: Instant,
 ) -> ControlFlow<Duration, Step>
 where
     A: PartnerApi + UserList,
 {
-    let found = wait_for(context, until, context.look_up.find(&job.email)).await?;
-    let found = found.seen_by(job.name_mark());
+    let InHand { job, history, until, .. } = hand;
+    let found = match wait_for(context, *until, context.look_up.find(&job.email, asked_at)).await {
+        ControlFlow::Continue(found) => found.seen_by(job.name_mark()),
+        ControlFlow::Break(delay) => {
+            context.look_up.interrupt(*job.key.uuid(), &job.email, reason, asked_at);
+            return ControlFlow::Break(delay);
+        }
+    };
     let (now, limits) = (context.clock.now(), &context.policy.limits);
     Decided { row: row(&reason, &found, before, history, now, limits), key: job.key.uuid() }.emit();
     ControlFlow::Continue(after_look_up(reason, found, before, history, now, limits))
@@ -392,7 +429,7 @@ where
     }
     let may_have_been_created = history.first_sent_at.is_some();
     if may_have_been_created {
-        match look_up(context, LookUpReason::GivingUp, hand.until, &hand.job, &history, &history).await {
+        match look_up(context, hand, LookUpReason::GivingUp, &history, Instant::now()).await {
             ControlFlow::Continue(Step::Finish(outcome @ (Outcome::Created { .. } | Outcome::Existing { .. }))) => {
                 return Next::Finish(outcome);
             }

@@ -764,3 +764,38 @@ async fn a_worker_that_dies_with_a_request_on_its_way_recovers_the_user_in_its_n
     let event = bench.event().await;
     assert_eq!((event.event_type, event.recovered), (EventType::Created, true));
 }
+
+/// A list that takes a second for each page of one user.
+#[derive(Clone)]
+struct LongList {
+    partner: Partner,
+    users: u64,
+}
+
+impl PartnerApi for LongList {
+    async fn create(&self, key: &IdempotencyKey, body: &Bytes) -> Answer {
+        self.partner.create(key, body).await
+    }
+}
+
+impl UserList for LongList {
+    async fn page(&self, skip: u64) -> Result<Page, ListError> {
+        sleep(Duration::from_secs(1)).await;
+        users(&[&format!("somebody{skip}@elsewhere.example")], self.users, T0)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_up_that_takes_longer_than_a_job_may_be_in_hand_comes_to_its_end() {
+    let partner = Partner::answering([lost(), lost(), lost()]);
+    let bench = Bench::new(&partner).with_jobs(&["jane@example.com"]);
+    let list = LongList { partner: partner.clone(), users: 3_000 };
+    let (metrics, pace) = (Metrics::new().unwrap(), Pace::new(None));
+    let context = Context::new(list, POLICY, pace, bench.clock, metrics, bench.stop.clone());
+    let start = Instant::now();
+    work(Arc::new(context), bench.queue.source(Lane::Signup), bench.queue.source(Lane::Bulk)).await.unwrap();
+    let events = bench.queue.events();
+    assert_eq!((events.len(), events[0].event_type, events[0].attempts), (1, EventType::Failed, 3));
+    assert_eq!(partner.sent().len(), 3, "it isn't sent anew for each look");
+    assert!(start.elapsed() < Duration::from_secs(4_000), "{:?}", start.elapsed());
+}

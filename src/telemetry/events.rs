@@ -541,6 +541,25 @@ impl ListRefused {
     }
 }
 
+/// A sweep of a long list is under way.
+#[derive(Debug)]
+pub struct SweepGoesOn {
+    /// Users read.
+    pub read: u64,
+    /// Users in the list.
+    pub total: u64,
+    /// Jobs that wait for it.
+    pub waiting: usize,
+}
+
+impl SweepGoesOn {
+    /// Log line.
+    pub fn emit(self) {
+        let Self { read, total, waiting } = self;
+        info!(target: NEWS_TARGET, read, total, waiting, "still reading the user list");
+    }
+}
+
 /// A sweep of the user list ended.
 #[derive(Debug)]
 pub struct SweepFinished {

@@ -61,7 +61,7 @@ fn node_folder() -> PathBuf {
     cache
 }
 
-/// Publishes a job, has it done, and reads its event twice: a repeat is recognised.
+/// Publishes a job, has it done, and reads its event three times: a repeat is recognised, and the link that it may bring.
 fn goes_through(command: impl Fn(&str) -> Command, [publish, read]: [&str; 2]) {
     let (broker, partner, place) = (Broker::start(), quick_partner(0), Place::new());
     let example = |name: &str, arguments: &[&str]| {
@@ -83,13 +83,16 @@ fn goes_through(command: impl Fn(&str) -> Command, [publish, read]: [&str; 2]) {
     worker.until("its event", || broker.ready("crm.events") == 1);
     // As after a confirm that was lost.
     let event = broker.drain("crm.events").remove(0);
-    for _ in 0..2 {
-        let body = event.body.to_string();
+    let mut recovered = event.body.clone();
+    recovered.as_object_mut().unwrap().remove("verificationUrl").expect("a link");
+    for body in [&recovered, &event.body, &event.body] {
+        let body = body.to_string();
         broker.publish_to("plu.onboarding.events", &event.routing_key, body.as_bytes(), &event.properties);
     }
-    let said = run(&mut example(read, &["2"]));
+    let said = run(&mut example(read, &["3"]));
     let lines: Vec<&str> = said.lines().map(str::trim).collect();
-    assert_eq!(lines, ["user.created crm-1", "user.created crm-1 (repeat)"]);
+    let expected = ["user.created crm-1", "user.created crm-1 (now with its link)", "user.created crm-1 (repeat)"];
+    assert_eq!(lines, expected);
     assert_eq!((broker.ready("crm.events"), broker.ready(UNROUTED), broker.ready(DEAD)), (0, 0, 0));
     assert_eq!(partner.stats().model.created, 1);
     // A lane that isn't there is told.

@@ -98,7 +98,7 @@ impl Bench {
     }
 
     async fn find(&self, n: u64) -> Found {
-        self.context.look_up.find(&email(n)).await
+        self.context.look_up.find(&email(n), Instant::now()).await
     }
 
     fn requests(&self) -> u32 {
@@ -193,7 +193,7 @@ async fn emails_are_compared_without_case_in_any_alphabet() {
     ] {
         let bench =
             Bench::new(move |_, _| Ok(Page { users: vec![(listed.to_owned(), user(1).1)], unusable: 0, total: 1 }));
-        assert_eq!(bench.context.look_up.find(asked).await, found(1), "{listed}");
+        assert_eq!(bench.context.look_up.find(asked, Instant::now()).await, found(1), "{listed}");
     }
     assert_ne!(Digest::of("strasse@example.de"), Digest::of("straße@example.de"), "two mailboxes");
 }
@@ -256,4 +256,46 @@ async fn a_list_that_alone_is_refused_holds_up_nobody_else_and_is_asked_for_agai
     assert!(bench.context.metrics.render().contains("plu_onboard_look_up_refused 0\n"));
     assert_eq!(pauses(&bench), 1, "the work was paused once, to find out");
     creations.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asked_before_the_sweep_began_and_comes_back_gets_its_answer_and_nobody_who_asked_later() {
+    // A page of 100 ms for each of 100 users.
+    let bench = Bench::new(|skip, _| Ok(page(skip, 1, 100)));
+    let look_up = &bench.context.look_up;
+    let key = Uuid::from_u128(7);
+    let asked_at = Instant::now();
+    let interrupted = |n: u64| look_up.interrupt(key, &email(n), LookUpReason::GivingUp, asked_at);
+    let resumed = || look_up.resume(key).map(|interruption| (interruption.reason, interruption.since));
+    for (n, expected) in [(777, Found::Nobody), (98, found(98))] {
+        // Gone in the middle of the sweep, back after its end.
+        let waited = tokio::time::timeout(SECOND * 5, look_up.find(&email(n), asked_at)).await;
+        assert!(waited.is_err());
+        assert_eq!(look_up.reading().map(|reading| reading.total), Some(100));
+        interrupted(n);
+        sleep(SECOND * 20).await;
+        assert_eq!((look_up.reading(), resumed()), (None, Some((LookUpReason::GivingUp, asked_at))));
+        let (requests, since) = (bench.requests(), Instant::now());
+        assert_eq!(look_up.find(&email(n), asked_at).await, expected, "{n}");
+        assert_eq!((bench.requests(), since.elapsed()), (requests, Duration::ZERO));
+        assert_eq!(resumed(), None, "once");
+        *look_up.cache() = Cache::new(SECOND * 3_600);
+    }
+    // Back in the middle of the sweep, beside somebody who asks only then: the former is looked for all the time.
+    let began = bench.requests();
+    let waited = tokio::time::timeout(SECOND * 3, look_up.find(&email(777), asked_at)).await;
+    assert!(waited.is_err());
+    interrupted(777);
+    let (asked_again, requests) = tokio::join!(
+        async {
+            let found = look_up.find(&email(777), asked_at).await;
+            (found, bench.requests() - began)
+        },
+        async {
+            let found = look_up.find(&email(777), Instant::now()).await;
+            (found, bench.requests() - began)
+        }
+    );
+    assert_eq!(asked_again, (Found::Nobody, 100));
+    assert_eq!(requests, (Found::Nobody, 200), "by the next sweep");
 }
