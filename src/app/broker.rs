@@ -1,6 +1,6 @@
 //! How RabbitMQ is reached, from the settings.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lapin::uri::{AMQPScheme, AMQPUri};
@@ -8,7 +8,7 @@ use url::{Host, Url};
 
 use super::error::AppError;
 use crate::adapters::amqp::link::{LinkConfig, read_password};
-use crate::adapters::amqp::tls;
+use crate::adapters::amqp::tls::{self, TlsFiles};
 use crate::adapters::amqp::topology::{Names, Topology};
 use crate::config::{Settings, TopologyMode};
 use crate::telemetry::Metrics;
@@ -30,7 +30,7 @@ pub fn link(settings: &Settings, broker: &Url, names: &Names, metrics: &Metrics)
     }
     uri.query.heartbeat = uri.query.heartbeat.or(Some(amqp.heartbeat_s));
     uri.query.frame_max = uri.query.frame_max.or(Some(FRAME_BYTES_MAX));
-    let password_file = given(&amqp.password_file).map(Path::to_owned);
+    let password_file = given(&amqp.password_file);
     if let Some(file) = &password_file {
         // Tried here, so that a wrong path ends the command; the link reads it for itself.
         read_password(file).map_err(|error| AppError::Usage(format!("amqp.password_file: {error}")))?;
@@ -39,7 +39,10 @@ pub fn link(settings: &Settings, broker: &Url, names: &Names, metrics: &Metrics)
         AMQPScheme::AMQP => None,
         AMQPScheme::AMQPS => {
             let identity = given(&amqp.client_cert_file).zip(given(&amqp.client_key_file));
-            Some(tls::connector(given(&amqp.ca_file), identity).map_err(AppError::Usage)?)
+            let files = TlsFiles { ca_file: given(&amqp.ca_file), identity };
+            // Tried here as well, so that a wrong file ends the command.
+            tls::connector(&files).map_err(AppError::Usage)?;
+            Some(files)
         }
     };
     metrics.expect_broker();
@@ -72,8 +75,8 @@ fn parse(broker: &Url) -> Result<AMQPUri, AppError> {
     Ok(uri)
 }
 
-fn given(file: &Path) -> Option<&Path> {
-    (!file.as_os_str().is_empty()).then_some(file)
+fn given(file: &Path) -> Option<PathBuf> {
+    (!file.as_os_str().is_empty()).then(|| file.to_owned())
 }
 
 /// What the broker's list of connections shows: the program's part, its machine and its process.

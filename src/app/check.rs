@@ -9,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::AppError;
 use super::intake::{self, Intake};
-use super::progress::Progress;
+use super::progress::{Progress, READ_STYLE};
 use super::results;
 use super::rows::{self, Counts, RowsJob, Visitor};
+use super::stdout::print;
 use super::summary::grouped;
 use super::{Finished, read_options, signals, start_logging};
 use crate::adapters::csv::{self, Row, Scan};
@@ -51,11 +52,6 @@ pub async fn check(arguments: &CheckArgs, settings: Settings) -> Result<Finished
     }
 }
 
-fn print(text: &str) {
-    // Not print, which panics where nobody reads any more, as behind head.
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
-}
-
 fn read(
     file: &std::path::Path,
     scan: &Scan,
@@ -81,7 +77,7 @@ fn read(
     let intake = Intake { file: batch.file.clone(), batch_id: batch.batch_id.clone(), header: &scan.header };
     let job = RowsJob { file, scan, options, intake: &intake, lane: Lane::Bulk, after_record: 0, progress, stop };
     let mut plan = Plan { lines_max: if all { usize::MAX } else { LINES_MAX }, ..Plan::default() };
-    progress.start_import();
+    progress.start(scan.rows_about(), READ_STYLE);
     let counts = rows::enqueue(&job, &mut importer, &mut plan);
     progress.clear();
     Ok(counts?.map(|counts| Plan { counts, ..plan }))

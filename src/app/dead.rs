@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use super::dead_view::{Listing, Reasons, letters_in_words, one_as_json, one_as_text};
 use super::error::AppError;
-use super::import::print;
+use super::stdout::print;
 use super::summary::grouped;
 use super::{Finished, broker, start_logging};
 use crate::adapters::amqp::dead::DeadQueue;
@@ -185,7 +185,6 @@ fn ask(arguments: &SelectionArgs, count: u64) -> Result<(), AppError> {
         return Err(AppError::Usage(format!("deleting {what} is final: add --yes to do it")));
     }
     print(&format!("Delete {what} for good? Type yes: "));
-    let _ = std::io::Write::flush(&mut std::io::stdout());
     let mut answer = String::new();
     let read = std::io::stdin().lock().read_line(&mut answer);
     if read.is_ok() && answer.trim() == "yes" {

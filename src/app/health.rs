@@ -9,6 +9,7 @@ use url::Url;
 
 use super::Finished;
 use super::error::AppError;
+use super::stdout::print;
 use crate::cli::HealthArgs;
 
 /// Longer than a worker that lives takes, shorter than the time limit of the usual health check (5 s).
@@ -81,9 +82,4 @@ impl Said {
         let advice = advice.as_ref().map(|advice| format!("What to do: {advice}\n")).unwrap_or_default();
         format!("{state}{reason} since {since}\n{message}\n{advice}")
     }
-}
-
-fn print(text: &str) {
-    // Not print, which panics where nobody reads any more, as behind head.
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
 }

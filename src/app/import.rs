@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::AppError;
 use super::intake::{self, Intake};
-use super::progress::Progress;
+use super::progress::{Progress, READ_STYLE};
 use super::rows::{self, Counts, RowsJob, Visitor};
+use super::stdout::print;
 use super::summary::grouped;
 use super::{Finished, import_amqp, read_options, results, signals, start_logging};
 use crate::adapters::csv::{self, ResultWriter, Row, Scan};
@@ -65,7 +66,7 @@ fn rows_of(
         stop,
     };
     let mut rejects = RejectsFile::new(&scan, file, arguments.out.out.as_deref());
-    progress.start_import();
+    progress.start(scan.rows_about(), READ_STYLE);
     let counts = rows::enqueue(&job, &mut importer, &mut rejects);
     progress.clear();
     let counts = counts?;
@@ -86,11 +87,6 @@ fn rows_of(
 /// What files begin with that belong to an import.
 pub(super) fn stem(file: &Path) -> String {
     file.file_stem().map_or_else(|| "import".into(), |stem| stem.to_string_lossy().into_owned())
-}
-
-pub(super) fn print(text: &str) {
-    // Not print, which panics where nobody reads any more, as behind head.
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
 }
 
 fn text(file: &str, queue: &Path, counts: &Counts, rejects: Option<&Path>) -> String {

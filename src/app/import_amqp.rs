@@ -21,11 +21,12 @@ use url::Url;
 
 use super::checkpoint::{Checkpoint, Identity, Progress as Stage};
 use super::error::AppError;
-use super::import::{RejectsFile, print, stem};
+use super::import::{RejectsFile, stem};
 use super::intake::{self, GoodRow, Intake, hex};
 use super::next_command::{resume_on_the_same_broker, worker_on_the_same_broker};
-use super::progress::Progress;
+use super::progress::{PRODUCE_STYLE, Progress};
 use super::rows::{self, Counts, RowsJob, Visitor};
+use super::stdout::print;
 use super::summary::grouped;
 use super::{Finished, broker, read_options, results, signals, start_logging};
 use crate::adapters::amqp::link::LinkConfig;
@@ -153,7 +154,8 @@ impl ImportTask<'_> {
         let (saved, saved_rows) = watch::channel(start);
         let saver = tokio::spawn(save(checkpoint, confirmed_rows.clone(), saved));
         let reader = self.read(rows);
-        let shown = AbortOnDropHandle::new(tokio::spawn(show(self.progress.clone(), confirmed_rows)));
+        let shown =
+            AbortOnDropHandle::new(tokio::spawn(show(self.progress.clone(), self.scan.rows_about(), confirmed_rows)));
         let produced = produce(self.config(), outgoing, &confirmed, saved_rows, &self.stop).await;
         drop(confirmed);
         drop(shown);
@@ -308,8 +310,8 @@ async fn save(
     Ok(checkpoint)
 }
 
-async fn show(progress: Progress, confirmed: watch::Receiver<Mark>) {
-    progress.start_import();
+async fn show(progress: Progress, about: u64, confirmed: watch::Receiver<Mark>) {
+    progress.start(about, PRODUCE_STYLE);
     let began = Instant::now();
     let mut ticks = interval(if progress.is_on_terminal() { DRAW_EVERY } else { LINE_EVERY });
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -321,8 +323,9 @@ async fn show(progress: Progress, confirmed: watch::Receiver<Mark>) {
         progress.bar.set_position(record);
         if !progress.is_on_terminal() {
             let per_second = rows as f64 / began.elapsed().as_secs_f64();
+            let (row, about) = (grouped(record), grouped(about.max(record)));
             progress
-                .say(&format!("up to row {}: on the queue and confirmed ({per_second:.0} rows/s)", grouped(record)));
+                .say(&format!("up to row {row} of about {about}: on the queue and confirmed ({per_second:.0} rows/s)"));
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod run;
 pub mod sandbox;
 pub mod show;
 pub mod signals;
+mod stdout;
 pub mod summary;
 pub mod topology;
 pub mod traces;
@@ -114,7 +115,7 @@ pub async fn main(cli: Cli) -> ExitCode {
         Ok(settings) => execute(command, settings).await,
         Err(error) => Err(error),
     };
-    match finished {
+    match finished.and_then(|finished| stdout::is_whole().map(|()| finished)) {
         Ok(Finished::Well) => ExitCode::SUCCESS,
         Ok(Finished::NotAtAll) => ExitCode::from(1),
         Ok(Finished::WithRejects) => ExitCode::from(3),

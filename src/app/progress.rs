@@ -36,7 +36,7 @@ impl Progress {
         Self { bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()), is_terminal }
     }
 
-    /// Begins a phase of known length.
+    /// Begins a phase of known length, or of about that.
     pub fn start(&self, length: u64, style: &str) {
         self.bar.reset();
         self.bar.set_length(length);
@@ -52,11 +52,6 @@ impl Progress {
     /// Whether there is a terminal to draw a bar on.
     pub const fn is_on_terminal(&self) -> bool {
         self.is_terminal
-    }
-
-    /// Begins counting rows.
-    pub fn start_import(&self) {
-        self.start(0, IMPORT_STYLE);
     }
 
     /// Takes the bar away.
@@ -81,8 +76,10 @@ impl Default for Progress {
     }
 }
 
-/// The bar of the import.
-pub const IMPORT_STYLE: &str = "{spinner} {human_pos} rows read";
+/// The bar of the reading.
+pub const READ_STYLE: &str = "{bar:20.cyan/dim} {human_pos} of about {human_len} rows read";
+/// The bar of the import into a broker's queue.
+pub const PRODUCE_STYLE: &str = "{bar:20.cyan/dim} {human_pos} of about {human_len} rows on the queue and confirmed";
 /// The bar of the work.
 pub const WORK_STYLE: &str = "{bar:20.cyan/dim} {human_pos} of {human_len}  {msg}";
 
@@ -209,7 +206,7 @@ mod tests {
 
     #[test]
     fn the_templates_of_the_bars_parse() {
-        for style in [IMPORT_STYLE, WORK_STYLE] {
+        for style in [READ_STYLE, PRODUCE_STYLE, WORK_STYLE] {
             ProgressStyle::with_template(style).unwrap();
         }
     }

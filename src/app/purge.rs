@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::AppError;
+use super::stdout::print;
 use super::summary::grouped;
 use super::{Finished, results, start_logging, worker};
 use crate::adapters::local_queue::lock::WorkerLock;
@@ -208,9 +209,4 @@ impl Plan {
         ));
         lines.join("\n") + "\n"
     }
-}
-
-fn print(text: &str) {
-    // Not print, which panics where nobody reads any more, as behind head.
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
 }

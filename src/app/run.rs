@@ -13,10 +13,11 @@ use super::error::AppError;
 use super::intake::{self, Intake};
 use super::next_command::resume_command;
 use super::partner::{self, Halting};
-use super::progress::{Progress, WorkProgress, counts};
+use super::progress::{Progress, READ_STYLE, WorkProgress, counts};
 use super::results::{self, Summary};
 use super::rows::{self, RowsJob, Visitor};
 use super::signals::stop_on_signal;
+use super::stdout::print;
 use super::{ops, read_options, start_logging, summary};
 use crate::adapters::csv::{self, ReadOptions, Row, Scan};
 use crate::adapters::local_queue::export::Exporter;
@@ -224,7 +225,7 @@ fn import_rows(run: &Run, progress: &Progress, stop: &CancellationToken) -> Resu
     if let Some(note) = intake::encoding_note(&run.scan) {
         progress.say(&format!("note: {note}"));
     }
-    progress.start_import();
+    progress.start(run.scan.rows_about(), READ_STYLE);
     let mut importer = Importer::begin(connection, &run.queue, &run.batch, Kind::Run, known.as_ref())?;
     let intake =
         Intake { file: run.batch.file.clone(), batch_id: run.batch.batch_id.clone(), header: &run.scan.header };
@@ -363,7 +364,7 @@ fn halted_at(run: &Run, progress: &Progress, mix: &Mix, summary: &Summary) -> Fi
 }
 
 fn finish(run: &Run, summary: &Summary) -> Finished {
-    summary::print(summary, &run.folder);
+    print(&summary::text(summary, &run.folder));
     if !summary.is_complete {
         Finished::NotAtAll
     } else if summary.tally.rejected + summary.tally.failed > 0 {

@@ -4,6 +4,7 @@ use tokio::net::TcpListener;
 
 use super::error::AppError;
 use super::signals::stop_on_signal;
+use super::stdout::print;
 use super::{Finished, partner, start_logging};
 use crate::cli::SandboxArgs;
 use crate::config::Settings;
@@ -32,11 +33,10 @@ pub async fn sandbox(arguments: &SandboxArgs, settings: &Settings) -> Result<Fin
     Ok(Finished::Well)
 }
 
-#[expect(clippy::print_stdout, reason = "the command line's answer; tests read the address from it")]
 fn announce(address: &str) {
-    println!(
+    print(&format!(
         "simulated Plu API on http://{address}/api\n\
          its key is sk_staging_sandbox; what it saw: http://{address}/stats\n\
-         use it with: PLU_API_KEY=sk_staging_sandbox plu-onboard run FILE --api-url http://{address}/api"
-    );
+         use it with: PLU_API_KEY=sk_staging_sandbox plu-onboard run FILE --api-url http://{address}/api\n"
+    ));
 }

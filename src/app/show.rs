@@ -1,6 +1,7 @@
 //! `config check` and `config show`.
 
 use super::error::AppError;
+use super::stdout::print;
 use super::{Finished, partner, start_logging};
 use crate::cli::ConfigArgs;
 use crate::config::Settings;
@@ -20,9 +21,4 @@ pub fn check(_arguments: &ConfigArgs, settings: &Settings) -> Result<Finished, A
 pub fn show(settings: &Settings) -> Finished {
     print(&settings.render_redacted());
     Finished::Well
-}
-
-#[expect(clippy::print_stdout, reason = "the command line's answer")]
-fn print(text: &str) {
-    print!("{text}");
 }

@@ -5,13 +5,8 @@ use std::path::Path;
 use super::results::Summary;
 use crate::domain::EventType;
 
-/// Prints the summary and the check that no row is unaccounted for.
-#[expect(clippy::print_stdout, reason = "the command line's answer")]
-pub fn print(summary: &Summary, folder: &Path) {
-    print!("{}", text(summary, folder));
-}
-
-fn text(summary: &Summary, folder: &Path) -> String {
+/// The summary and the check that no row is unaccounted for.
+pub fn text(summary: &Summary, folder: &Path) -> String {
     let Summary { tally, rows, .. } = summary;
     let mut lines = vec![format!("{}: {} rows", summary.file, grouped(*rows))];
     for event_type in EventType::ALL {

@@ -1,6 +1,7 @@
 //! `topology`: prints what has to be there on the broker.
 
 use super::error::AppError;
+use super::stdout::print;
 use super::{Finished, broker};
 use crate::adapters::amqp::definitions::definitions;
 use crate::adapters::amqp::topology::{Names, Topology};
@@ -21,9 +22,4 @@ pub fn topology(settings: &Settings) -> Result<Finished, AppError> {
     let topology = Topology::new(&Names::new(&settings.amqp.prefix));
     print(&format!("{:#}\n", definitions(&topology, &vhost)));
     Ok(Finished::Well)
-}
-
-#[expect(clippy::print_stdout, reason = "the command line's answer")]
-fn print(text: &str) {
-    print!("{text}");
 }

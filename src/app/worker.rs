@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use super::error::AppError;
@@ -14,7 +15,7 @@ use super::partner::Halting;
 use super::signals::stop_on_signal;
 use super::{Finished, broker, ops, partner, results, start_logging};
 use crate::adapters::amqp::fleet::OnCount;
-use crate::adapters::amqp::publisher::Publisher;
+use crate::adapters::amqp::publisher::{PublishConfig, Publisher, Unroutable};
 use crate::adapters::amqp::source::{ConsumeConfig, consume};
 use crate::adapters::amqp::topology::Names;
 use crate::adapters::local_queue::export::Exporter;
@@ -144,9 +145,18 @@ async fn on_broker(
     let name = broker::client_name("worker");
     let at = QueueAt::Broker(Box::new(link.clone()), names.clone(), format!("{name}.monitor"));
     let ops = ops::serve_if_asked(arguments.service.listen, &partner.context, at, report::Tally::default()).await?;
-    let confirm_timeout = Duration::from_secs(settings.amqp.confirm_timeout_s);
     tracing::info!(queue = %settings.queue.url, prefix = %settings.amqp.prefix, "working until told to stop");
-    let publisher = Publisher::start(link.clone(), format!("{name}.publisher"), confirm_timeout, policy.seed);
+    let publisher = Publisher::start(PublishConfig {
+        link: link.clone(),
+        name: format!("{name}.publisher"),
+        confirm_timeout: Duration::from_secs(settings.amqp.confirm_timeout_s),
+        seed: policy.seed,
+        unroutable: Unroutable::Wait,
+    });
+    partner.context.gate.set_outlet(false);
+    let context = Arc::clone(&partner.context);
+    let following = publisher.follow(move |is_open| context.gate.set_outlet(is_open));
+    let following = AbortOnDropHandle::new(tokio::spawn(following));
     let config = ConsumeConfig {
         link,
         names,
@@ -160,7 +170,7 @@ async fn on_broker(
     partner.traces.finish().await;
     // Both wait for the broker, at most as long as the slower one.
     tokio::join!(consuming.close(), publisher.close());
-    drop(ops);
+    drop((following, ops));
     Ok(ended?)
 }
 

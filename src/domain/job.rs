@@ -1,6 +1,7 @@
 //! A job: the message that asks for one user to be created.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -126,20 +127,7 @@ impl Job {
     /// # Errors
     /// [`InvalidJob`] with every problem at once: not JSON, wrong shape, unknown fields, field rules.
     pub fn parse(body: &[u8]) -> Result<(Self, Vec<Warning>), Box<InvalidJob>> {
-        let message: JobMessage<'_> = serde_json::from_slice(body).map_err(|error| {
-            Box::new(InvalidJob {
-                identity: Identity::default(),
-                key: None,
-                problems: vec![Problem::whole(
-                    "MALFORMED_JOB",
-                    format!(
-                        "the message is not a job ({}): send {{\"user\": {{...}}}} with the optional jobId, batchId, \
-                         idempotencyKey and metadata",
-                        describe(&error)
-                    ),
-                )],
-            })
-        })?;
+        let message: JobMessage<'_> = serde_json::from_slice(body).map_err(|error| no_job(body, &error))?;
         let given = message.user.get();
         let user: Option<RawUser<'_>> = given.starts_with('{').then(|| serde_json::from_str(given).ok()).flatten();
         let email = user.as_ref().and_then(|user| match user.get(Field::Email) {
@@ -239,6 +227,39 @@ fn bounded(name: &str, id: Option<String>, problems: &mut Vec<Problem>) -> Optio
     Some(id)
 }
 
+/// What is no job, with whatever its upstream knows it by.
+fn no_job(body: &[u8], error: &serde_json::Error) -> Box<InvalidJob> {
+    let members = serde_json::from_slice::<BTreeMap<Cow<'_, str>, &RawJson>>(body).unwrap_or_default();
+    let id = |name: &str| {
+        let text: Option<String> = serde_json::from_str(members.get(name)?.get()).ok()?;
+        bounded(name, text, &mut Vec::new())
+    };
+    let metadata = members.get("metadata").map(|metadata| (*metadata).to_owned());
+    let identity = Identity { job_id: id("jobId"), batch_id: id("batchId"), metadata, ..Identity::default() };
+    let unknown = members.keys().find(|name| !MEMBERS.contains(&name.as_ref()));
+    let what = match (error.classify(), unknown) {
+        (serde_json::error::Category::Data, Some(unknown)) => {
+            let unknown: String = unknown.chars().filter(|char| !char.is_control()).take(NAME_CHARS_MAX).collect();
+            format!("it has an unknown member, {unknown:?}")
+        }
+        _ => describe(error),
+    };
+    let problem = Problem::whole(
+        "MALFORMED_JOB",
+        format!(
+            "the message is not a job ({what}): send {{\"user\": {{...}}}} with the optional jobId, batchId, idempotencyKey and \
+             metadata"
+        ),
+    );
+    Box::new(InvalidJob { identity, key: None, problems: vec![problem] })
+}
+
+/// The members of a [`JobMessage`].
+const MEMBERS: [&str; 6] = ["jobId", "batchId", "idempotencyKey", "metadata", "source", "user"];
+
+/// Most characters of an unknown member's name that are told.
+const NAME_CHARS_MAX: usize = 100;
+
 /// Where the JSON is wrong, without quoting any of it.
 fn describe(error: &serde_json::Error) -> String {
     let what = match error.classify() {
@@ -247,4 +268,26 @@ fn describe(error: &serde_json::Error) -> String {
         _ => "it has an unknown or a missing member, or one of the wrong kind",
     };
     format!("{what}, line {} column {}", error.line(), error.column())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(body: &str) -> (Option<String>, Option<String>, String) {
+        let invalid = Job::parse(body.as_bytes()).err().unwrap();
+        (invalid.identity.job_id, invalid.identity.batch_id, invalid.problems[0].message.clone())
+    }
+
+    #[test]
+    fn what_is_no_job_is_told_under_the_name_that_its_upstream_gave_it() {
+        let (job, batch, said) = refused(r#"{"jobId": "crm-1", "batchId": "b", "extra\n": 1, "user": {}}"#);
+        assert_eq!((job.as_deref(), batch.as_deref()), (Some("crm-1"), Some("b")));
+        assert!(said.contains(r#"it has an unknown member, "extra""#), "{said}");
+        let (job, _, said) = refused(r#"{"jobId": "crm-1", "metadata": {}}"#);
+        assert!(job.as_deref() == Some("crm-1") && said.contains("missing member"), "{said}");
+        for unusable in [r#"{"jobId": 7, "user": {}}"#, r#"{"jobId": "a\nb", "x": 1}"#, "[]", "not json"] {
+            assert_eq!(refused(unusable).0, None, "{unusable}");
+        }
+    }
 }

@@ -8,6 +8,8 @@
 //! | broken, because hardly anything is answered | a few trials at growing intervals | by as many good answers |
 //! | halted, because the outcomes aren't what was planned | people who sign up, look-ups | by a person |
 //!
+//! While outcomes can't be told ([`Gate::set_outlet`]) nobody is created: a worker that ends then would lose the links.
+//!
 //! A worker's first request leaves alone, so that one that begins with a revoked key finds out with one and not with as many as
 //! may be on their way.
 //!
@@ -114,6 +116,8 @@ struct State {
     pause: Option<Pause>,
     breaker: Breaker,
     is_halted: bool,
+    /// Outcomes can't be told at the moment.
+    is_outlet_shut: bool,
 }
 
 /// See the module.
@@ -149,6 +153,7 @@ impl Gate {
             pause: None,
             breaker: Breaker::new(breaker, Instant::now()),
             is_halted: false,
+            is_outlet_shut: false,
         };
         Self { schedule, state: Mutex::new(state), changed: Notify::new() }
     }
@@ -266,6 +271,12 @@ impl Gate {
         })
     }
 
+    /// Outcomes can be told, or can't at the moment.
+    pub fn set_outlet(&self, is_open: bool) {
+        self.lock().is_outlet_shut = !is_open;
+        self.changed.notify_waiters();
+    }
+
     /// Holds bulk jobs back until [`Self::go_on`].
     pub fn halt(&self) {
         self.lock().is_halted = true;
@@ -297,7 +308,8 @@ impl Gate {
 
 impl State {
     fn holds(&self, request: Request) -> bool {
-        self.is_halted && request == Request::Create(Lane::Bulk)
+        let is_outcome = request != Request::Read;
+        self.is_halted && request == Request::Create(Lane::Bulk) || self.is_outlet_shut && is_outcome
     }
 
     /// A request was answered: the wait is over, if no later one was asked for.
@@ -314,6 +326,9 @@ impl Pass<'_> {
     /// Whether it is still good: the gate may have closed while its holder waited for the pace.
     pub fn is_valid(&self) -> bool {
         let state = self.gate.lock();
+        if state.is_outlet_shut && self.request != Request::Read {
+            return false;
+        }
         if state.throttled_until.is_some_and(|until| until > Instant::now()) || state.holds(self.request) {
             return self.is_probe;
         }

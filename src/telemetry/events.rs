@@ -420,18 +420,29 @@ pub enum BrokerLink<'a> {
         /// Which connection.
         name: &'a str,
     },
-    /// It is up, and the broker refused a message. Told once for each connection.
+    /// It is up, and the broker refused a message, or has no queue for it.
     Refusing {
         /// Which connection.
         name: &'a str,
-        /// Where the message should have gone.
-        routing_key: &'a str,
+        /// Where the message should have gone, and what is wrong there.
+        reason: &'a str,
+    },
+    /// It took such a message after all.
+    Accepting {
+        /// Which connection.
+        name: &'a str,
     },
 }
 
 impl BrokerLink<'_> {
     /// Log line and metric.
     pub fn emit(self, connection: BrokerConnection, metrics: &Metrics) {
+        self.show(connection, metrics);
+        self.tell();
+    }
+
+    /// The metric, where the log has the line already.
+    pub fn show(&self, connection: BrokerConnection, metrics: &Metrics) {
         match self {
             Self::Connected { .. } => metrics.set_connected(connection, Ok(())),
             Self::Away { reason, .. } | Self::Broken { reason, .. } => {
@@ -441,8 +452,12 @@ impl BrokerLink<'_> {
             }
             Self::Blocked { reason, .. } => metrics.set_blocked(connection, Some(reason)),
             Self::Unblocked { .. } => metrics.set_blocked(connection, None),
-            Self::Refusing { .. } => {}
+            Self::Refusing { reason, .. } => metrics.set_refusal(Some(reason)),
+            Self::Accepting { .. } => metrics.set_refusal(None),
         }
+    }
+
+    fn tell(self) {
         match self {
             Self::Connected { name } => info!(name, "connected to the broker"),
             Self::Away { name, reason } => warn!(name, reason, "can't connect to the broker; trying again"),
@@ -454,9 +469,13 @@ impl BrokerLink<'_> {
                  job is kept"
             ),
             Self::Unblocked { name } => info!(name, "the broker's alarm is over: going on"),
-            Self::Refusing { name, routing_key } => {
-                warn!(name, routing_key, "the broker refuses messages: is a queue full? Trying again");
+            Self::Refusing { name, reason } => {
+                warn!(
+                    name,
+                    reason, "the broker doesn't take a message; trying again, one at a time, and every job is kept"
+                );
             }
+            Self::Accepting { name } => info!(name, "the broker takes such messages again: going on"),
         }
     }
 }

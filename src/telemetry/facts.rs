@@ -37,6 +37,8 @@ pub enum BrokerTrouble {
     Down(BrokerConnection, String),
     /// It takes no messages (`connection.blocked`), and why.
     Alarm(String),
+    /// It refuses outcomes, or has no queue for them: where, and what is wrong there.
+    Refusal(String),
 }
 
 /// An error that happened.
@@ -58,6 +60,8 @@ struct Inner {
     links: [Link; 2],
     /// What alarm the broker has, as it says on a connection.
     blocked: [Option<String>; 2],
+    /// Where it refuses outcomes.
+    refusal: Option<String>,
     key_source: KeySource,
 }
 
@@ -114,10 +118,26 @@ impl Facts {
         self.lock().blocked[connection as usize] = alarm.map(str::to_owned);
     }
 
-    /// What is wrong with the broker, if anything is: a connection that is down before an alarm.
+    /// The broker refuses outcomes, and where; `None`: it takes them.
+    pub(super) fn set_refusal(&self, refusal: Option<&str>) {
+        self.lock().refusal = refusal.map(str::to_owned);
+    }
+
+    /// Whether the broker takes nothing on a connection that is up.
+    pub(super) fn takes_nothing(&self, connection: BrokerConnection) -> bool {
+        let inner = self.lock();
+        inner.blocked[connection as usize].is_some()
+            || connection == BrokerConnection::Publisher && inner.refusal.is_some()
+    }
+
+    /// What is wrong with the broker, if anything is: a connection that is down before an alarm, and that before a refusal.
     pub fn broker_trouble(&self) -> Option<BrokerTrouble> {
-        let down = self.broken_link().map(|(connection, reason)| BrokerTrouble::Down(connection, reason));
-        down.or_else(|| self.lock().blocked.iter().flatten().next().cloned().map(BrokerTrouble::Alarm))
+        if let Some((connection, reason)) = self.broken_link() {
+            return Some(BrokerTrouble::Down(connection, reason));
+        }
+        let inner = self.lock();
+        let alarm = inner.blocked.iter().flatten().next().cloned().map(BrokerTrouble::Alarm);
+        alarm.or_else(|| inner.refusal.clone().map(BrokerTrouble::Refusal))
     }
 
     /// The first connection that is down, and why.

@@ -230,8 +230,15 @@ impl Metrics {
 
     /// The broker takes nothing on a connection, and why; `None`: it does.
     pub(super) fn set_blocked(&self, connection: BrokerConnection, alarm: Option<&str>) {
-        self.observed.set_blocked(connection, alarm.is_some());
         self.facts.set_blocked(connection, alarm);
+        self.observed.set_blocked(connection, self.facts.takes_nothing(connection));
+    }
+
+    /// The broker refuses outcomes, and where; `None`: it takes them.
+    pub(super) fn set_refusal(&self, refusal: Option<&str>) {
+        self.facts.set_refusal(refusal);
+        let publisher = BrokerConnection::Publisher;
+        self.observed.set_blocked(publisher, self.facts.takes_nothing(publisher));
     }
 
     /// A message came back because no queue takes it.

@@ -121,7 +121,7 @@ impl Observed {
             )?,
             blocked: register.gauges(
                 "plu_onboard_broker_blocked",
-                "1 while the broker has an alarm and takes nothing on the connection.",
+                "1 while the broker takes nothing on the connection: it has an alarm, or a queue there is full or missing.",
                 &["connection"],
             )?,
             ready: register.gauges(

@@ -81,7 +81,11 @@ fn a_custom_ca_is_trusted_and_an_unknown_one_is_refused_with_the_remedy() {
     worker.signal("TERM");
     worker.ends_with(0);
 
-    let mut worker = worker_at(&url, &place, &partner).set("amqp.ca_file", "ca.pem").start();
+    // A file that is renewed counts from the next connection on.
+    place.write("trusted.pem", fs::read(place.path("other-ca.pem")).unwrap());
+    let mut worker = worker_at(&url, &place, &partner).set("amqp.ca_file", "trusted.pem").start();
+    worker.says("comes from a CA that isn't trusted here");
+    place.write("trusted.pem", fs::read(place.path("ca.pem")).unwrap());
     worker.says_times("connected to the broker", 2);
     let connections = broker.rabbitmqctl(&["list_connections", "ssl", "client_properties"]);
     let ours = connections.lines().filter(|line| line.starts_with("true") && line.contains("plu-onboard.worker@"));

@@ -1,7 +1,11 @@
 //! The worker on a real RabbitMQ: a job comes in by one queue and its outcome goes out by another, whatever dies.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+use plu_onboard::clock::Clock;
 use serde_json::json;
 
 use crate::support::{Broker, DEAD, Partner, Place, Program, UNROUTED, job, jobs, quick_partner, worker_at};
@@ -40,6 +44,31 @@ fn a_job_on_the_queue_becomes_a_user_and_an_event() {
     for queue in ["plu.onboarding.jobs.signup", "plu.onboarding.jobs.bulk", DEAD] {
         assert_eq!(broker.ready(queue), 0, "{queue}");
     }
+}
+
+#[test]
+fn a_job_that_is_not_due_yet_is_put_back_again_and_again() {
+    let (broker, partner, place) = (Broker::start(), quick_partner(0), Place::new());
+    let now = Clock::System.now();
+    let due_in = |wait| {
+        let mut headers = FieldTable::default();
+        headers.insert("x-plu-due-ms".into(), AMQPValue::LongLongInt(now.plus(wait).unix_ms()));
+        BasicProperties::default().with_headers(headers)
+    };
+    broker.declare("plu.onboarding");
+    broker.publish_with("plu.onboarding", "bulk", &jobs(0..1), &due_in(Duration::from_secs(7_200)));
+    broker.publish_with("plu.onboarding", "signup", &jobs(1..2), &due_in(Duration::from_secs(400)));
+    broker.publish_with("plu.onboarding", "signup", &jobs(2..3), &due_in(Duration::ZERO));
+    let mut worker = worker(&place, &broker, &partner).start();
+    worker.until("the one that is due", || broker.ready(UNROUTED) == 1);
+    let (longest, long_enough) = ("plu.onboarding.delay.bulk.1200", "plu.onboarding.delay.signup.400");
+    worker.until("the others wait", || broker.ready(longest) + broker.ready(long_enough) == 2);
+    worker.signal("TERM");
+    worker.ends_with(0);
+    assert_eq!((broker.ready(longest), partner.stats().model.created), (1, 1));
+    let is_due_later = |queue: &str| broker.headers(queue)[0].contains_key("x-plu-due-ms");
+    // After 400 s it is due, and after 1,200 s not yet.
+    assert_eq!((is_due_later(longest), is_due_later(long_enough)), (true, false));
 }
 
 #[test]

@@ -62,6 +62,15 @@ fn the_cost_is_what_the_settings_say_times_who_is_new() {
 }
 
 #[test]
+fn a_disk_that_is_full_is_not_taken_for_a_short_answer() {
+    let place = Place::with("people.csv", customers(0..3));
+    for command in ["check people.csv", "topology", "config show"] {
+        let said = place.program(command).start_into("/dev/full").ends_with(1);
+        said.said(&["a part of the answer is missing", "standard output"]);
+    }
+}
+
+#[test]
 fn nothing_is_left_behind() {
     let place = Place::with_sample("customers-with-problems.csv");
     fs::create_dir(place.path("tmp")).unwrap();

@@ -8,7 +8,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use plu_onboard::sandbox::{Control, SandboxConfig};
 use serde_json::{Value, json};
 
-use crate::support::{Broker, Finished, Partner, Place, Program, customers, job};
+use crate::support::{Broker, Finished, Partner, Place, Program, Proxy, customers, job};
 
 const DEAD: &str = "plu.onboarding.dead";
 const BULK: &str = "plu.onboarding.jobs.bulk";
@@ -173,6 +173,29 @@ fn a_job_that_rabbitmq_gave_up_on_is_shown_with_its_reason_and_tried_again_as_on
         assert!(matches!(headers.get("x-plu-first-sent-ms"), Some(AMQPValue::LongLongInt(_))), "{headers:?}");
         assert!(!headers.contains_key("x-death") && !headers.contains_key("x-plu-reason"), "{headers:?}");
     }
+}
+
+#[test]
+fn a_letter_that_is_done_does_not_stay_behind_where_its_acknowledgement_is_lost() {
+    let (broker, place) = (Broker::start(), Place::with("people.csv", customers(0..20)));
+    let queue = broker.url();
+    place.program(&format!("import people.csv --queue {queue}")).ends_with(0);
+    broker.return_until_dead(BULK);
+    assert_eq!(broker.ready(DEAD), 20);
+    let first = id(&listed(&place, &queue)[0]).to_owned();
+    // The copies go over a second connection and are confirmed; then nothing is heard on the first one any more.
+    let retry = |arguments: &str| {
+        let proxy = Proxy::start(broker.port());
+        proxy.deafen_the_first();
+        dead(&place, &proxy.url(), arguments)
+            .set("amqp.confirm_timeout_s", "2")
+            .ends_with(1)
+            .said(&["the broker went away"]);
+    };
+    retry(&format!("retry {first}"));
+    assert_eq!((broker.ready(DEAD), broker.ready(BULK)), (19, 1));
+    retry("retry --all");
+    assert_eq!((broker.ready(DEAD), broker.ready(BULK)), (0, 20));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use plu_onboard::adapters::amqp::fleet::OnCount;
 use plu_onboard::adapters::amqp::link::LinkConfig;
-use plu_onboard::adapters::amqp::publisher::Publisher;
+use plu_onboard::adapters::amqp::publisher::{PublishConfig, Publisher, Unroutable};
 use plu_onboard::adapters::amqp::source::{AmqpSource, ConsumeConfig, Consuming, consume};
 use plu_onboard::adapters::amqp::topology::{Names, Topology};
 use plu_onboard::adapters::local_queue::export::Exporter;
@@ -356,7 +356,13 @@ impl Queue for Rabbit<'_> {
     fn start(&mut self, runtime: &Runtime) -> Life<AmqpSource> {
         let _in_runtime = runtime.enter();
         let config = self.consume_config();
-        let publisher = Publisher::start(config.link.clone(), "contract".to_owned(), DEADLINE, 1);
+        let publisher = Publisher::start(PublishConfig {
+            link: config.link.clone(),
+            name: "contract".to_owned(),
+            confirm_timeout: DEADLINE,
+            seed: 1,
+            unroutable: Unroutable::Wait,
+        });
         let stop = CancellationToken::new();
         let (consuming, signup, bulk) = consume(config, &publisher, Clock::System, stop.clone());
         Life { signup, bulk, guard: Box::new((consuming, stop)) }

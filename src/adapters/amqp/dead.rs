@@ -11,6 +11,7 @@
 //!
 //! **Invariant:** a letter is acknowledged only after its copy, on its lane or here, was confirmed, or when it was to be deleted.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -23,15 +24,16 @@ use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions,
     QueueDeclareOptions,
 };
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Consumer, ExchangeKind};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::headers;
+use super::herald::Herald;
 use super::link::{self, Link, LinkConfig};
-use super::publisher::{Message, Publisher};
+use super::publisher::{Message, PublishConfig, Publisher, Unroutable};
 use super::refusal::{self, explain};
 use super::topology::{Names, Topology, short};
 use crate::clock::Clock;
@@ -63,6 +65,12 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// Letters on their way to their lanes at once.
 const IN_FLIGHT_MAX: usize = 200;
+
+/// How often letters that are done are looked for, after a connection broke.
+const CLEANUPS_MAX: u32 = 3;
+
+/// Until the broker has noticed that a connection is gone, and has what was in hand on the queue again. Assumed.
+const NOTICED: Duration = Duration::from_secs(1);
 
 /// Longest wait for the broker to end the connection in good order.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -99,7 +107,7 @@ pub struct DeadQueue {
 }
 
 impl DeadQueue {
-    /// Connects, for a little longer than one attempt takes.
+    /// Connects.
     ///
     /// # Errors
     /// [`DeadQueueError`] where the broker can't be reached, which was logged, or has no such queue.
@@ -111,11 +119,9 @@ impl DeadQueue {
         seed: u64,
     ) -> Result<Self, DeadQueueError> {
         let config = LinkConfig { topology: Topology::default(), ..config };
-        let mut jitter = fastrand::Rng::with_seed(seed);
-        let patience = config.connect_timeout + Duration::from_secs(2);
-        let link = timeout(patience, link::connect(&config, BrokerConnection::Consumer, &name, &mut jitter))
+        let link = connect(&config, &name, seed)
             .await
-            .map_err(|_| QueueError("the broker can't be used; nothing was changed".to_owned()))?;
+            .ok_or_else(|| QueueError("the broker can't be used; nothing was changed".to_owned()))?;
         let mut queue = Self { config, names, name, link, ready: 0, confirm_timeout, seed };
         queue.ready = queue.has_queue(&queue.names.dead_queue()).await?;
         Ok(queue)
@@ -160,35 +166,82 @@ impl DeadQueue {
     /// Shows every letter that is there now to `judge` and does as it says.
     ///
     /// # Errors
-    /// [`QueueError`] where the broker went away or doesn't take a job back; what was done stays done, and a letter whose
-    /// acknowledgement was lost is on its lane and here.
-    pub async fn walk(self, judge: &mut (dyn FnMut(&DeadLetter) -> Verdict + Send)) -> Result<Walked, QueueError> {
-        let walked = self.walk_all(judge).await;
-        // Closing right behind acknowledgements can lose them; this answer comes after they were seen.
+    /// [`QueueError`] where the broker went away or doesn't take a job back; what was done stays done.
+    pub async fn walk(mut self, judge: &mut (dyn FnMut(&DeadLetter) -> Verdict + Send)) -> Result<Walked, QueueError> {
+        let mut unsure = HashSet::new();
+        let mut outcome = self.walk_all(judge, &mut unsure).await;
+        // What is done must not be found again: its acknowledgement may be lost, with the connection.
+        for _ in 0..CLEANUPS_MAX {
+            if unsure.is_empty() {
+                break;
+            }
+            self.clear_up(&mut unsure).await;
+        }
+        if !unsure.is_empty() && outcome.is_ok() {
+            outcome = Err(QueueError(format!(
+                "the broker went away before it had seen everything: up to {} of the letters may be there still, although \
+                 they are done. Tried again they do no harm, as a repeat has the same key",
+                unsure.len()
+            )));
+        }
         let end = async {
-            let _ = ready(&self.link.channel, &self.names.dead_queue()).await;
             let _ = self.link.channel.close(200, "done".into()).await;
             let _ = self.link.connection.close(200, "done".into()).await;
         };
         let _ = timeout(CLOSE_TIMEOUT, end).await;
-        walked
+        outcome
     }
 
-    async fn walk_all(&self, judge: &mut (dyn FnMut(&DeadLetter) -> Verdict + Send)) -> Result<Walked, QueueError> {
-        let mut walk =
-            Walk { queue: self, judge, walked: Walked::default(), tasks: JoinSet::new(), mover: None, enough: false };
+    /// Deletes the letters that are done, on a new connection. Leaves those that the broker may have kept.
+    async fn clear_up(&mut self, unsure: &mut HashSet<String>) {
+        self.link.socket.cut();
+        sleep(NOTICED).await;
+        let Some(link) = connect(&self.config, &self.name, self.seed).await else { return };
+        self.link = link;
+        let Ok(ready) = self.answered(ready(&self.link.channel, &self.names.dead_queue())).await else { return };
+        self.ready = ready;
+        let done = unsure.clone();
+        let mut judge = |letter: &DeadLetter| if done.contains(&letter.id) { Verdict::Drop } else { Verdict::Keep };
+        let mut unsure_now = HashSet::new();
+        if self.walk_all(&mut judge, &mut unsure_now).await.is_ok() && unsure_now.is_empty() {
+            unsure.clear();
+        }
+    }
+
+    /// `unsure`: letters that are done, and whose acknowledgement the broker may not have seen.
+    async fn walk_all(
+        &self,
+        judge: &mut (dyn FnMut(&DeadLetter) -> Verdict + Send),
+        unsure: &mut HashSet<String>,
+    ) -> Result<Walked, QueueError> {
+        let mut walk = Walk {
+            queue: self,
+            judge,
+            walked: Walked::default(),
+            tasks: JoinSet::new(),
+            unsure,
+            mover: None,
+            enough: false,
+        };
         for round in 0.. {
             let before = walk.walked.seen;
             let batch = u64::from(self.ready).saturating_sub(before).min(u64::from(BATCH_MAX));
             if batch > 0 && !walk.enough {
-                self.look_at(&mut walk, u16::try_from(batch).unwrap_or(BATCH_MAX), round).await?;
+                let looked = self.look_at(&mut walk, u16::try_from(batch).unwrap_or(BATCH_MAX), round).await;
+                let settled = if looked.is_ok() {
+                    walk.settle(0).await
+                } else {
+                    // What gets through all the same is done, and must be known.
+                    timeout(self.confirm_timeout, walk.settle(0)).await.unwrap_or(Ok(()))
+                };
+                looked.and(settled)?;
+                // The answer comes after the broker has seen every acknowledgement.
+                self.answered(ready(&self.link.channel, &self.names.dead_queue())).await?;
+                walk.unsure.clear();
             }
             if walk.walked.seen == before {
                 break;
             }
-        }
-        while !walk.tasks.is_empty() {
-            join(&mut walk.tasks).await?;
         }
         Ok(walk.walked)
     }
@@ -236,10 +289,23 @@ impl DeadQueue {
     }
 
     fn mover(&self) -> Mover {
-        let name = format!("{}.publisher", self.name);
-        let publisher = Publisher::start(self.config.clone(), name, self.confirm_timeout, self.seed);
+        let publisher = Publisher::start(PublishConfig {
+            link: self.config.clone(),
+            name: format!("{}.publisher", self.name),
+            confirm_timeout: self.confirm_timeout,
+            seed: self.seed,
+            unroutable: Unroutable::Fail,
+        });
         Mover { publisher, names: Arc::new(self.names.clone()) }
     }
+}
+
+/// Connects, for a little longer than one attempt takes.
+async fn connect(config: &LinkConfig, name: &str, seed: u64) -> Option<Link> {
+    let mut herald = Herald::new(name.to_owned(), BrokerConnection::Consumer, config.metrics.clone());
+    let mut jitter = fastrand::Rng::with_seed(seed);
+    let patience = config.connect_timeout + Duration::from_secs(2);
+    timeout(patience, link::connect(config, &mut herald, &mut jitter)).await.ok()
 }
 
 async fn next(consumer: &mut Consumer) -> Option<lapin::Result<Delivery>> {
@@ -251,7 +317,9 @@ struct Walk<'w> {
     queue: &'w DeadQueue,
     judge: &'w mut (dyn FnMut(&DeadLetter) -> Verdict + Send),
     walked: Walked,
-    tasks: JoinSet<Result<(), QueueError>>,
+    /// They give the ids of the letters that are done.
+    tasks: JoinSet<Result<String, QueueError>>,
+    unsure: &'w mut HashSet<String>,
     mover: Option<Mover>,
     /// No other is to be judged.
     enough: bool,
@@ -270,19 +338,29 @@ impl Walk<'_> {
             .is_some_and(|count| count >= DELIVERIES_MAX);
         if is_worn || matches!(verdict, Verdict::Retry | Verdict::Drop) {
             let mover = self.mover.get_or_insert_with(|| self.queue.mover()).clone();
-            self.tasks.spawn(async move { mover.carry_out(&letter, delivery, verdict).await });
+            self.tasks.spawn(async move { mover.carry_out(letter, delivery, verdict).await });
         }
-        while self.tasks.len() >= IN_FLIGHT_MAX {
-            join(&mut self.tasks).await?;
-        }
-        Ok(())
+        self.settle(IN_FLIGHT_MAX - 1).await
     }
-}
 
-async fn join(tasks: &mut JoinSet<Result<(), QueueError>>) -> Result<(), QueueError> {
-    match tasks.join_next().await {
-        Some(joined) => joined.map_err(|error| QueueError(format!("a part of the work ended abnormally: {error}")))?,
-        None => Ok(()),
+    /// Waits until so many are on their way at most.
+    async fn settle(&mut self, on_their_way: usize) -> Result<(), QueueError> {
+        let mut outcome = Ok(());
+        while self.tasks.len() > on_their_way
+            && let Some(joined) = self.tasks.join_next().await
+        {
+            match joined {
+                Ok(Ok(id)) => {
+                    self.unsure.insert(id);
+                }
+                // The others that are done meanwhile must be known.
+                Ok(Err(error)) => outcome = outcome.and(Err(error)),
+                Err(error) => {
+                    outcome = outcome.and(Err(QueueError(format!("a part of the work ended abnormally: {error}"))));
+                }
+            }
+        }
+        outcome
     }
 }
 
@@ -307,28 +385,27 @@ struct Mover {
 }
 
 impl Mover {
-    async fn carry_out(&self, letter: &DeadLetter, delivery: Delivery, verdict: Verdict) -> Result<(), QueueError> {
+    async fn carry_out(&self, letter: DeadLetter, delivery: Delivery, verdict: Verdict) -> Result<String, QueueError> {
         let body = &delivery.data;
         match verdict {
             Verdict::Drop => {}
             Verdict::Retry => {
                 // Nothing says where it came from: where it is in nobody's way.
                 let lane = letter.lane.unwrap_or(Lane::Bulk);
-                let properties = back_to_life(&delivery.properties, letter);
+                let properties = back_to_life(&delivery.properties, &letter);
                 let exchange = self.names.jobs_exchange();
                 let message = Message { exchange: &exchange, routing_key: lane.name(), body, properties };
                 self.publisher.publish(&message).await?;
             }
             Verdict::Keep | Verdict::Enough => {
-                let properties = copied(&delivery.properties, letter);
+                let properties = copied(&delivery.properties, &letter);
                 let queue = self.names.dead_queue();
                 self.publisher.publish(&Message { exchange: "", routing_key: &queue, body, properties }).await?;
             }
         }
-        match delivery.acker.ack(BasicAckOptions::default()).await {
-            Ok(true) => Ok(()),
-            _ => Err(broke("a letter could not be acknowledged and may be there still")),
-        }
+        // Where it is lost, that is noticed after the batch.
+        let _ = delivery.acker.ack(BasicAckOptions::default()).await;
+        Ok(letter.id)
     }
 }
 
@@ -402,8 +479,7 @@ fn id(body: &[u8], message_id: Option<&str>, dead_at: Option<Timestamp>) -> Stri
 }
 
 /// Headers that tell of a death, and those that RabbitMQ counts with.
-fn is_of_death(name: &ShortString) -> bool {
-    let name = name.as_str();
+fn is_of_death(name: &str) -> bool {
     [REASON, LANE, DEAD_AT, ID, DELIVERY_COUNT, "x-death", "x-acquired-count"].contains(&name)
         || name.starts_with("x-first-death-")
         || name.starts_with("x-last-death-")
@@ -432,13 +508,7 @@ fn copied(properties: &BasicProperties, letter: &DeadLetter) -> BasicProperties 
 }
 
 fn living(properties: &BasicProperties) -> FieldTable {
-    let mut living = FieldTable::default();
-    for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {
-        if !is_of_death(name) {
-            living.insert(name.clone(), value.clone());
-        }
-    }
-    living
+    properties.headers().as_ref().map_or_else(FieldTable::default, |headers| headers::without(headers, is_of_death))
 }
 
 fn text(headers: Option<&FieldTable>, name: &str) -> Option<String> {

@@ -14,19 +14,22 @@ use super::topology::{DELAY_STEPS_S, Names, short};
 use crate::domain::Lane;
 use crate::telemetry::Depth;
 
-/// Between two looks, and until the next attempt after a failed one.
+/// Between two looks.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Until the next attempt after a failed one. The queues may be about to be declared.
-const AGAIN: Duration = Duration::from_secs(2);
+/// Until the next attempt after a failed one, at first and at most. The queues may be about to be declared.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 
 /// Looks again and again and never returns; `None`: the queues can't be read.
 pub async fn follow(config: LinkConfig, names: Names, name: String, depth: watch::Sender<Option<Depth>>) {
+    let mut pause = AGAIN.0;
     loop {
         // Its failures are not told: the connections that work tell theirs.
         let _ = read_on_one_connection(&config, &names, &name, &depth).await;
-        depth.send_replace(None);
-        sleep(AGAIN).await;
+        let was_read = depth.send_replace(None).is_some();
+        pause = if was_read { AGAIN.0 } else { pause };
+        sleep(pause).await;
+        pause = (pause * 2).min(AGAIN.1);
     }
 }
 

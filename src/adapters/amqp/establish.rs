@@ -120,6 +120,8 @@ struct Problems {
     different: Vec<String>,
     /// Whether one of those takes away what is promised, so that it must not be used as it is.
     is_unfit: bool,
+    /// Whether an exchange is among them.
+    is_exchange: bool,
     /// What the user has no permission for, and RabbitMQ's word on the first of them.
     forbidden: Vec<String>,
     forbidden_word: String,
@@ -142,7 +144,13 @@ impl Problems {
                 let has = has.map_or("not set", shown);
                 let wanted = wanted.map_or("must not be set".to_owned(), |value| format!("has to be {}", shown(value)));
                 self.different.push(format!("{thing}: {argument} is {has} and {wanted}"));
+                self.is_exchange |= matches!(part, Part::Exchange(_));
                 self.is_unfit |= !BOUNDS.contains(&argument);
+            }
+            // Cut off before it says what differs.
+            (406, None) if text.contains("inequivalent arg") => {
+                self.different.push(format!("{}: {text}", part.name()));
+                self.is_unfit = true;
             }
             (403, _) => {
                 if self.forbidden.is_empty() {
@@ -164,7 +172,12 @@ impl Problems {
             sentences.push(format!("the broker lacks {}: {remedy}", named(self.missing.iter(), ", ")));
         }
         if !self.different.is_empty() {
-            let remedy = "delete it once it is empty, to have it made anew; or change amqp.prefix";
+            let remedy = if self.is_exchange {
+                "delete it to have it made anew (a queue once it is empty; with an exchange go the bindings that others made to \
+                 it, which they have to make again); or change amqp.prefix"
+            } else {
+                "delete it once it is empty, to have it made anew; or change amqp.prefix"
+            };
             let as_it_is = if self.is_unfit { "" } else { "; or set amqp.topology to verify, to use it as it is" };
             sentences.push(format!("declared otherwise: {}: {remedy}{as_it_is}", named(self.different.iter(), "; ")));
         }

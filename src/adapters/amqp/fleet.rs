@@ -13,6 +13,7 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::refusal::explain;
 use super::topology::short;
 
 /// Between two counts: how late a newcomer is seen at most, if the broker answers.
@@ -38,32 +39,43 @@ impl fmt::Debug for OnCount {
     }
 }
 
-/// Counts the consumers of a queue that this connection consumes, until it is dropped or fails. Says why it failed.
-pub(super) async fn count(connection: &Connection, queue: &str, on_count: &OnCount) -> lapin::Error {
+/// Counts the consumers of a queue that this connection consumes, until it is dropped or fails, or answers nothing for `patience`.
+/// Says why it failed.
+pub(super) async fn count(connection: &Connection, queue: &str, on_count: &OnCount, patience: Duration) -> String {
+    let mut answered_at = Instant::now();
     loop {
-        let error = match connection.create_channel().await {
-            Ok(channel) => loop {
+        let error = match timeout(patience, connection.create_channel()).await {
+            Err(_) => return frozen(patience),
+            Ok(Err(error)) => error,
+            Ok(Ok(channel)) => loop {
                 let asked = Instant::now();
                 let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
                 let declaring = channel.queue_declare(short(queue), options, FieldTable::default());
                 match timeout(EVERY, declaring).await {
-                    Ok(Ok(declared)) => match NonZeroU32::new(declared.consumer_count()) {
-                        Some(workers) => {
-                            (on_count.0)(asked, workers);
-                            sleep(EVERY).await;
+                    Ok(Ok(declared)) => {
+                        answered_at = Instant::now();
+                        match NonZeroU32::new(declared.consumer_count()) {
+                            Some(workers) => {
+                                (on_count.0)(asked, workers);
+                                sleep(EVERY).await;
+                            }
+                            None => sleep(AT_FIRST).await,
                         }
-                        None => sleep(AT_FIRST).await,
-                    },
+                    }
                     Ok(Err(error)) => break error,
+                    Err(_) if answered_at.elapsed() >= patience => return frozen(patience),
                     // What comes late is out of date: asked again.
-                    Err(_) => continue,
+                    Err(_) => {}
                 }
             },
-            Err(error) => error,
         };
         if !connection.status().connected() {
-            return error;
+            return explain(&error);
         }
         sleep(EVERY).await;
     }
+}
+
+fn frozen(patience: Duration) -> String {
+    format!("no answer within {} s: is it frozen?", patience.as_secs())
 }

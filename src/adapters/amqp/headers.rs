@@ -14,6 +14,8 @@ const ATTEMPTS: &str = "x-plu-attempts";
 const FIRST_SEEN: &str = "x-plu-first-seen-ms";
 const FIRST_SENT: &str = "x-plu-first-sent-ms";
 const LAST_SENT: &str = "x-plu-last-sent-ms";
+/// Before when a job is only put back again: the longest delay queue was too short for its wait.
+const DUE: &str = "x-plu-due-ms";
 
 /// How old a redelivered message is taken to be that carries no time. Assumed: an upstream should set `timestamp`. Too
 /// short, and a user whom the former delivery created would pass for one who was there before.
@@ -47,6 +49,20 @@ pub fn read(properties: &BasicProperties, redelivered: bool, now: Timestamp) -> 
     }
 }
 
+/// For how long a message came too early. No longer than a day, whatever it says.
+pub fn early(properties: &BasicProperties, now: Timestamp) -> Duration {
+    let headers = properties.headers().as_ref();
+    let due = headers.and_then(|headers| headers.inner().get(DUE)).and_then(integer);
+    due.map_or(Duration::ZERO, |due| Timestamp::from_unix_ms(due).since(now).min(EARLY_MAX))
+}
+
+const EARLY_MAX: Duration = Duration::from_secs(86_400);
+
+/// Notes when a message is due.
+pub fn put_due(headers: &mut FieldTable, due: Timestamp) {
+    headers.insert(DUE.into(), AMQPValue::LongLongInt(due.unix_ms()));
+}
+
 /// Longest headers of an upstream's own that are copied, in bytes. Headers travel in one frame, however long, and the
 /// publishing connection agreed on frames of 16 KiB.
 const OWN_BYTES_MAX: usize = 8 * 1_024;
@@ -54,6 +70,9 @@ const OWN_BYTES_MAX: usize = 8 * 1_024;
 /// Puts a history into headers, over what is there; the upstream's own headers stay, unless they are very long.
 pub fn write(headers: Option<FieldTable>, history: &History) -> FieldTable {
     let mut headers = headers.filter(|own| table_bytes(own) <= OWN_BYTES_MAX).unwrap_or_default();
+    if headers.contains_key(DUE) {
+        headers = without(&headers, |name| name == DUE);
+    }
     let mut put = |name: &str, value: Option<i64>| {
         if let Some(value) = value {
             headers.insert(ShortString::from(name), AMQPValue::LongLongInt(value));
@@ -71,12 +90,7 @@ pub fn write(headers: Option<FieldTable>, history: &History) -> FieldTable {
 /// dead letters, and with its `CC` it would multiply.
 pub(super) fn for_copy(properties: &BasicProperties, headers: &FieldTable) -> BasicProperties {
     const PERSISTENT: u8 = 2;
-    let mut kept = FieldTable::default();
-    for (name, value) in headers.inner() {
-        if !["CC", "BCC"].contains(&name.as_str()) {
-            kept.insert(name.clone(), value.clone());
-        }
-    }
+    let kept = without(headers, |name| ["CC", "BCC"].contains(&name));
     let copy = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(kept);
     let copy = with(copy, properties.content_type(), BasicProperties::with_content_type);
     let copy = with(copy, properties.content_encoding(), BasicProperties::with_content_encoding);
@@ -86,6 +100,17 @@ pub(super) fn for_copy(properties: &BasicProperties, headers: &FieldTable) -> Ba
     let copy = with(copy, properties.timestamp(), BasicProperties::with_timestamp);
     let copy = with(copy, properties.kind(), BasicProperties::with_type);
     with(copy, properties.app_id(), BasicProperties::with_app_id)
+}
+
+/// A copy of a table without some of its entries.
+pub(super) fn without(headers: &FieldTable, is_left_out: impl Fn(&str) -> bool) -> FieldTable {
+    let mut kept = FieldTable::default();
+    for (name, value) in headers.inner() {
+        if !is_left_out(name.as_str()) {
+            kept.insert(name.clone(), value.clone());
+        }
+    }
+    kept
 }
 
 fn with<T: Clone>(

@@ -7,7 +7,6 @@
 //! A refusal that only a person can mend (wrong password, missing virtual host, other arguments) is waited out like
 //! everything else: once it is mended, the work goes on without a restart.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::future::poll_fn;
@@ -17,24 +16,25 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_core::Stream;
-use lapin::tcp::RustlsConnector;
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use tokio::time::{sleep, timeout};
 
 use super::establish::establish;
+use super::herald::Herald;
 use super::refusal::explain;
 use super::socket::{self, Socket};
+use super::tls::{self, TlsFiles};
 use super::topology::Topology;
-use crate::telemetry::{BrokerConnection, BrokerLink, Metrics};
+use crate::telemetry::Metrics;
 
 /// How a broker is reached.
 #[derive(Clone)]
 pub struct LinkConfig {
     /// Host, virtual host, credentials, heartbeat.
     pub uri: AMQPUri,
-    /// Whom `amqps://` trusts; see [`super::tls::connector`].
-    pub tls: Option<RustlsConnector>,
+    /// Whom `amqps://` trusts, and what it shows; see [`super::tls::connector`].
+    pub tls: Option<TlsFiles>,
     /// File that holds the password; wins over the URL's. Read for each connection, so that a new password needs
     /// no restart.
     pub password_file: Option<PathBuf>,
@@ -71,14 +71,14 @@ impl LinkConfig {
 pub(super) struct Link {
     pub(super) channel: Channel,
     pub(super) connection: Connection,
-    _socket: Socket,
+    pub(super) socket: Socket,
 }
 
 /// First and longest pause between two attempts to connect.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// A connection that lived shorter broke for a reason that the next one may meet as well.
-const SHORT_LIFE: Duration = Duration::from_secs(5);
+pub(super) const SHORT_LIFE: Duration = Duration::from_secs(5);
 
 /// The pauses between connections: none after a long life, and growing ones where each breaks at once, because of a message that
 /// the broker closes the channel for, or a missing permission.
@@ -103,38 +103,20 @@ impl Pauses {
     }
 }
 
-/// Reasons that are remembered as told: one mistake may show itself in two or three ways by turns.
-const TOLD_MAX: usize = 8;
-
 /// Longest password, in bytes; a longer file isn't a password file.
 const PASSWORD_BYTES_MAX: u64 = 4_096;
 
-/// Connects, again and again until it succeeds. Says once that the broker is away, once for each new reason, and once
-/// that it is back. `name` is shown in the broker's list of connections.
-pub(super) async fn connect(
-    config: &LinkConfig,
-    part: BrokerConnection,
-    name: &str,
-    jitter: &mut fastrand::Rng,
-) -> Link {
+/// Connects, again and again until it succeeds. Says once for each reason that it can't; that it works is for the caller to say,
+/// once it does what it is there for.
+pub(super) async fn connect(config: &LinkConfig, herald: &mut Herald, jitter: &mut fastrand::Rng) -> Link {
     let mut pause = RETRY.0;
-    let mut told = VecDeque::new();
     loop {
-        let failure = match timeout(config.connect_timeout, try_connect(config, name)).await {
-            Ok(Ok(link)) => {
-                BrokerLink::Connected { name }.emit(part, &config.metrics);
-                return link;
-            }
+        let failure = match timeout(config.connect_timeout, try_connect(config, herald.name())).await {
+            Ok(Ok(link)) => return link,
             Ok(Err(failure)) => failure,
             Err(_) => format!("no answer within {} s: is it frozen?", config.connect_timeout.as_secs()),
         };
-        if !told.contains(&failure) {
-            BrokerLink::Away { name, reason: &failure }.emit(part, &config.metrics);
-            told.push_back(failure);
-            if told.len() > TOLD_MAX {
-                told.pop_front();
-            }
-        }
+        herald.away(&failure);
         sleep(pause.mul_f64(0.5 + jitter.f64() / 2.0)).await;
         pause = (pause * 2).min(RETRY.1);
     }
@@ -147,7 +129,8 @@ pub(super) async fn open(config: &LinkConfig, name: &str) -> Result<(Connection,
         uri.authority.userinfo.password = read_password(file)?;
     }
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let connecting = socket::connect(uri, config.tls.clone(), properties, config.connect_timeout).await;
+    let tls = config.tls.as_ref().map(tls::connector).transpose()?;
+    let connecting = socket::connect(uri, tls, properties, config.connect_timeout).await;
     connecting.map_err(|error| match error.kind() {
         ErrorKind::ProtocolError(refusal) if refusal.get_id() == 530 && config.uri.vhost.is_empty() => {
             "the queue URL ends with a slash, which names the virtual host \"\": leave the slash away for the default \
@@ -161,7 +144,7 @@ pub(super) async fn open(config: &LinkConfig, name: &str) -> Result<(Connection,
 async fn try_connect(config: &LinkConfig, name: &str) -> Result<Link, String> {
     let (connection, socket) = open(config, name).await?;
     let channel = establish(&connection, &config.topology, config.declares).await?;
-    Ok(Link { channel, connection, _socket: socket })
+    Ok(Link { channel, connection, socket })
 }
 
 /// The password in a file, without white space around it.

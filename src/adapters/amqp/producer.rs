@@ -21,6 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::headers;
+use super::herald::Herald;
 use super::link::{self, LinkConfig, Pauses};
 use super::publisher::{Message, try_publish};
 use super::refusal::explain;
@@ -30,7 +31,7 @@ use crate::domain::decide::History;
 use crate::domain::private::debug_redacted;
 use crate::domain::{IdempotencyKey, Lane, Timestamp};
 use crate::ports::QueueError;
-use crate::telemetry::{BrokerConnection, BrokerLink, ImportHeldUp};
+use crate::telemetry::{BrokerConnection, ImportHeldUp};
 
 /// Most rows that are sent and not confirmed.
 pub const IN_FLIGHT_MAX: usize = 1_000;
@@ -46,6 +47,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// How long a row waits that the broker refused: a queue that is full isn't emptied any faster by asking.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+
+/// The connection is made anew after so long with nothing but refusals.
+const RENEW_AFTER: Duration = Duration::from_secs(30);
 
 /// Longest wait for confirms once told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -124,6 +128,8 @@ enum End {
     Done,
     Stopped,
     Broken(String),
+    /// It works, and nothing is taken: what was deleted and made again may be seen only by a new one.
+    Renew,
 }
 
 /// Sends what comes out of `rows` until that ends or `stop` is cancelled. `confirmed` is told how far it has got, and `saved`
@@ -139,26 +145,31 @@ pub async fn produce(
     stop: &CancellationToken,
 ) -> Result<Produced, QueueError> {
     let mut jitter = fastrand::Rng::with_seed(config.seed);
-    let name = config.name.clone();
+    let metrics = config.link.metrics.clone();
+    let mut herald = Herald::new(config.name.clone(), BrokerConnection::Publisher, metrics);
     let mut pauses = Pauses::default();
     let mut sending = Sending::new(config, rows, saved);
     loop {
         let link = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(sending.produced(false)),
-            connected = link::connect(&sending.config.link, BrokerConnection::Publisher, &name, &mut jitter) => connected,
+            connected = link::connect(&sending.config.link, &mut herald, &mut jitter) => connected,
         };
         let began = Instant::now();
         let confirms = link.channel.confirm_select(ConfirmSelectOptions::default());
         let end = match timeout(sending.config.confirm_timeout, confirms).await {
-            Ok(Ok(())) => sending.session(&link.connection, &link.channel, confirmed, stop).await?,
+            Ok(Ok(())) => {
+                herald.works();
+                sending.session(&link.connection, &link.channel, confirmed, stop).await?
+            }
             Ok(Err(error)) => End::Broken(explain(&error)),
             Err(_) => End::Broken("it doesn't answer".to_owned()),
         };
         match end {
-            End::Broken(reason) => {
-                BrokerLink::Broken { name: &name, reason: &reason }
-                    .emit(BrokerConnection::Publisher, &sending.config.link.metrics);
+            End::Broken(_) | End::Renew => {
+                if let End::Broken(reason) = end {
+                    herald.broke(began.elapsed(), &reason);
+                }
                 drop(link);
                 tokio::select! {
                     biased;
@@ -289,8 +300,8 @@ impl Sending {
                     if ends_at.is_some_and(|at| Instant::now() >= at) {
                         return Ok(End::Stopped);
                     }
-                    if let Some(reason) = watcher.look(connection.status().blocked(), !self.unconfirmed.is_empty()) {
-                        return Ok(End::Broken(reason));
+                    if let Some(end) = watcher.look(connection.status().blocked(), !self.unconfirmed.is_empty()) {
+                        return Ok(end);
                     }
                 }
             }
@@ -343,11 +354,19 @@ struct Watcher {
     is_blocked: bool,
     /// The last refusal, until it is over: a queue that is full takes one row and refuses the next.
     refused_at: Option<Instant>,
+    /// Nothing was taken since.
+    only_refused_since: Option<Instant>,
 }
 
 impl Watcher {
     fn new(confirm_timeout: Duration) -> Self {
-        Self { confirm_timeout, last_confirm: Instant::now(), is_blocked: false, refused_at: None }
+        Self {
+            confirm_timeout,
+            last_confirm: Instant::now(),
+            is_blocked: false,
+            refused_at: None,
+            only_refused_since: None,
+        }
     }
 
     fn begins(&mut self) {
@@ -356,17 +375,19 @@ impl Watcher {
 
     fn saw_confirm(&mut self) {
         self.last_confirm = Instant::now();
+        self.only_refused_since = None;
     }
 
     fn saw_refusal(&mut self) {
         self.last_confirm = Instant::now();
+        self.only_refused_since.get_or_insert(self.last_confirm);
         if self.refused_at.replace(self.last_confirm).is_none() {
             ImportHeldUp::Refused.emit();
         }
     }
 
     /// `Some`: the connection is no good any more.
-    fn look(&mut self, is_blocked: bool, is_waiting: bool) -> Option<String> {
+    fn look(&mut self, is_blocked: bool, is_waiting: bool) -> Option<End> {
         if is_blocked != self.is_blocked {
             self.is_blocked = is_blocked;
             self.last_confirm = Instant::now();
@@ -376,8 +397,11 @@ impl Watcher {
             self.refused_at = None;
             ImportHeldUp::Over.emit();
         }
+        if self.only_refused_since.is_some_and(|since| since.elapsed() >= RENEW_AFTER) {
+            return Some(End::Renew);
+        }
         let is_late = is_waiting && !is_blocked && self.last_confirm.elapsed() >= self.confirm_timeout;
-        is_late.then(|| format!("no confirm within {} s", self.confirm_timeout.as_secs()))
+        is_late.then(|| End::Broken(format!("no confirm within {} s", self.confirm_timeout.as_secs())))
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! When the outcome of a publish is not known, it is published again: at least once. Readers recognise a repeat by
 //! its `message_id`.
+//!
+//! Where the broker takes a message for no queue, or refuses it because its queue is full, that is a fault to wait out like a
+//! broker that is away: see [`super::refused_routes`].
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -16,20 +18,57 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::link::{self, LinkConfig, Notice, Pauses};
+use super::herald::Herald;
+use super::link::{self, Link, LinkConfig, Notice, Pauses};
 use super::refusal::explain;
+use super::refused_routes::{LinedUp, RefusedRoutes, Turn};
 use super::topology::short;
 use crate::ports::QueueError;
 use crate::telemetry::{BrokerConnection, BrokerLink, Metrics};
 
-/// Pause before a message is published again that the broker refused: its queue is full.
-const REFUSED_PAUSE: Duration = Duration::from_secs(1);
-
 /// Longest wait for the broker at the end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A channel in confirm mode; `None` while it is being rebuilt.
-type Current = Option<Live>;
+/// Refusals in a row after which the connection is made anew. Assumed: what was deleted and made again meanwhile may be
+/// seen only by a new one.
+const RENEW_EVERY: u32 = 3;
+
+/// How a publisher works.
+#[derive(Debug, Clone)]
+pub struct PublishConfig {
+    /// The broker.
+    pub link: LinkConfig,
+    /// Shown in the broker's list of connections.
+    pub name: String,
+    /// Longest wait for a confirm before the connection is given up.
+    pub confirm_timeout: Duration,
+    /// Seed of the jitter between attempts to connect.
+    pub seed: u64,
+    /// What becomes of a message that no queue takes.
+    pub unroutable: Unroutable,
+}
+
+/// What becomes of a message that no queue takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unroutable {
+    /// It waits until one does.
+    Wait,
+    /// It fails, after a second try on another connection.
+    Fail,
+}
+
+/// The connection as it is now.
+#[derive(Debug, Clone, Default)]
+struct State {
+    /// A channel in confirm mode, if there is one.
+    live: Option<Live>,
+    /// The broker has an alarm.
+    is_blocked: bool,
+    /// Counts the changes of `is_blocked`: a wait that spans one says nothing about the broker.
+    changes: u64,
+    /// Routes on which messages are refused.
+    refused_routes: usize,
+}
 
 #[derive(Debug, Clone)]
 struct Live {
@@ -38,53 +77,38 @@ struct Live {
     life: u64,
 }
 
-/// Whether the broker takes messages on the connection.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Flow {
-    is_blocked: bool,
-    /// Counts the changes: a wait that spans one says nothing about the broker.
-    changes: u64,
-}
-
 /// Publishes. Clones share the connection; it ends with the last of them.
 #[derive(Debug, Clone)]
 pub struct Publisher {
-    current: watch::Receiver<Current>,
-    flow: watch::Receiver<Flow>,
-    broken: Arc<Broken>,
+    shared: Arc<Shared>,
+    state: watch::Receiver<State>,
     confirm_timeout: Duration,
+    unroutable: Unroutable,
     closing: CancellationToken,
     _keeper: Arc<AbortOnDropHandle<()>>,
 }
 
-/// The lives that are over, so that each is told of once.
 #[derive(Debug)]
-struct Broken {
+struct Shared {
     /// Shown in the broker's list of connections, and in log lines.
     name: String,
-    lives: watch::Sender<u64>,
-    /// The last life in which the broker was told to refuse messages.
-    refusing: AtomicU64,
     metrics: Metrics,
+    state: watch::Sender<State>,
+    /// The last life that is over, and why; without a reason it was no fault.
+    over: watch::Sender<(u64, Option<String>)>,
+    refused: RefusedRoutes,
 }
 
-impl Broken {
-    fn tell(&self, life: u64, reason: &str) {
-        let is_news = self.lives.send_if_modified(|broken| {
-            let is_news = *broken < life;
-            *broken = (*broken).max(life);
-            is_news
-        });
-        if is_news {
-            BrokerLink::Broken { name: &self.name, reason }.emit(BrokerConnection::Publisher, &self.metrics);
-        }
-    }
+/// What the broker says of a message.
+enum Verdict {
+    Taken,
+    Refused { life: u64, why: Refusal },
+}
 
-    fn tell_refusing(&self, life: u64, routing_key: &str) {
-        if self.refusing.fetch_max(life, Ordering::Relaxed) < life {
-            BrokerLink::Refusing { name: &self.name, routing_key }.emit(BrokerConnection::Publisher, &self.metrics);
-        }
-    }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    NoQueue,
+    Full,
 }
 
 /// A message to be published.
@@ -98,25 +122,42 @@ pub(super) struct Message<'m> {
 
 impl Publisher {
     /// Starts connecting; publishing waits until it has succeeded.
-    pub fn start(config: LinkConfig, name: String, confirm_timeout: Duration, seed: u64) -> Self {
-        let metrics = config.metrics.clone();
-        let (live, current) = watch::channel(None);
-        let (flow_sender, flow) = watch::channel(Flow::default());
-        let (lives, _) = watch::channel(0);
-        let broken = Arc::new(Broken { name: name.clone(), lives, refusing: AtomicU64::new(0), metrics });
-        // Weak: the keeper ends with the last publisher.
-        let (told, over) = (broken.lives.subscribe(), Arc::downgrade(&broken));
+    pub fn start(config: PublishConfig) -> Self {
+        let PublishConfig { link, name, confirm_timeout, seed, unroutable } = config;
+        let (sender, state) = watch::channel(State::default());
+        let shared = Arc::new(Shared {
+            name: name.clone(),
+            metrics: link.metrics.clone(),
+            state: sender,
+            over: watch::channel((0, None)).0,
+            refused: RefusedRoutes::default(),
+        });
         let closing = CancellationToken::new();
-        let keeping = keep(config, name, seed, live, flow_sender, told, over, closing.clone());
+        // Ends with the last publisher.
+        let keeping = keep(link, name, seed, shared.over.subscribe(), Arc::clone(&shared), closing.clone());
         let keeper = Arc::new(AbortOnDropHandle::new(tokio::spawn(keeping)));
-        Self { current, flow, broken, confirm_timeout, closing, _keeper: keeper }
+        Self { shared, state, confirm_timeout, unroutable, closing, _keeper: keeper }
+    }
+
+    /// Tells whether messages are taken, now and at each change, until the publisher has ended.
+    pub fn follow<F: Fn(bool) + Send>(&self, tell: F) -> impl Future<Output = ()> + Send + use<F> {
+        let mut state = self.state.clone();
+        async move {
+            loop {
+                let is_open = state.borrow_and_update().is_open();
+                tell(is_open);
+                if state.wait_for(|state| state.is_open() != is_open).await.is_err() {
+                    return;
+                }
+            }
+        }
     }
 
     /// Ends the connection in good order, else the broker logs a client that went away. What is not confirmed yet stays
     /// unconfirmed, and whoever publishes after this gets an error.
     pub async fn close(mut self) {
         self.closing.cancel();
-        let closed = async { while self.current.changed().await.is_ok() {} };
+        let closed = async { self.state.wait_for(|state| state.live.is_none()).await.is_ok() };
         // Bounded: a frozen broker must not hold up the end.
         let _ = timeout(CLOSE_TIMEOUT, closed).await;
     }
@@ -124,125 +165,206 @@ impl Publisher {
     /// Publishes until the broker has confirmed it.
     ///
     /// # Errors
-    /// [`QueueError`] where the broker returns it, even after everything was declared or verified anew: there is no
-    /// queue for it, which only a person can mend.
+    /// [`QueueError`] with [`Unroutable::Fail`], where no queue takes it, and where the publisher was closed.
     pub(super) async fn publish(&self, message: &Message<'_>) -> Result<(), QueueError> {
-        let mut current = self.current.clone();
+        let Message { exchange, routing_key, .. } = message;
+        let mut turn = self.shared.refused.wait(exchange, routing_key).await;
         let mut was_returned = false;
         loop {
-            let live = match current.wait_for(Option::is_some).await {
-                Ok(live) => live.clone(),
-                Err(_) => return Err(QueueError("the publisher has ended".to_owned())),
-            };
-            let Some(Live { channel, life }) = live else { continue };
-            let reason = match self.attempt(&channel, message).await {
-                Ok(Confirmation::Ack(None) | Confirmation::NotRequested) => return Ok(()),
-                // A deleted queue comes back with the next connection, where it may be declared.
-                Ok(Confirmation::Ack(Some(_))) => {
-                    self.broken.metrics.returned();
-                    let Message { exchange, routing_key, .. } = message;
-                    let reason =
-                        format!("no queue takes messages of exchange {exchange:?}, routing key {routing_key:?}");
-                    if was_returned {
-                        return Err(QueueError(format!("{reason}: restore the queue or its binding")));
+            let (life, why) = match self.verdict(message).await? {
+                Verdict::Taken => {
+                    if let Some(turn) = turn {
+                        self.shared.taken(turn);
                     }
-                    was_returned = true;
-                    reason
+                    return Ok(());
                 }
-                Ok(Confirmation::Nack(_)) => {
-                    self.broken.tell_refusing(life, message.routing_key);
-                    sleep(REFUSED_PAUSE).await;
-                    continue;
-                }
-                Err(reason) => reason,
+                Verdict::Refused { life, why } => (life, why),
             };
-            self.broken.tell(life, &reason);
-            // Until the keeper has taken the broken channel away.
-            let gone = |current: &Current| current.as_ref().is_none_or(|live| live.life > life);
-            if current.wait_for(gone).await.is_err() {
-                return Err(QueueError("the publisher has ended".to_owned()));
+            if why == Refusal::NoQueue {
+                self.shared.metrics.returned();
+                if self.unroutable == Unroutable::Fail && std::mem::replace(&mut was_returned, true) {
+                    return Err(QueueError(why.described(message)));
+                }
             }
+            let first = match turn.take() {
+                Some(turn) => turn,
+                None => match self.shared.refused.line_up(exchange, routing_key).await {
+                    LinedUp::First(first) => {
+                        self.shared.tell_refusing(&why.described(message));
+                        first
+                    }
+                    LinedUp::Next(next) => {
+                        turn = Some(next);
+                        continue;
+                    }
+                    LinedUp::Over => continue,
+                },
+            };
+            let (refusals, pause) = first.refused();
+            if why == Refusal::NoQueue || refusals.is_multiple_of(RENEW_EVERY) {
+                // A deleted queue comes back with the next connection, where it may be declared.
+                self.shared.over(life, None);
+            }
+            sleep(pause).await;
+            turn = Some(first);
+        }
+    }
+
+    /// Publishes until the broker has said something about it.
+    async fn verdict(&self, message: &Message<'_>) -> Result<Verdict, QueueError> {
+        let mut state = self.state.clone();
+        loop {
+            let live = tokio::select! {
+                biased;
+                Ok(state) = state.wait_for(|state| state.live.is_some()) => state.live.clone(),
+                () = self.closing.cancelled() => None,
+            };
+            let Some(Live { channel, life }) = live else {
+                return Err(QueueError("the publisher has ended".to_owned()));
+            };
+            match self.attempt(&channel, message).await {
+                Ok(Confirmation::Ack(None) | Confirmation::NotRequested) => return Ok(Verdict::Taken),
+                Ok(Confirmation::Ack(Some(_))) => return Ok(Verdict::Refused { life, why: Refusal::NoQueue }),
+                Ok(Confirmation::Nack(_)) => return Ok(Verdict::Refused { life, why: Refusal::Full }),
+                Err(reason) => self.shared.over(life, Some(reason)),
+            }
+            // Until the keeper has taken the broken channel away.
+            let gone = |state: &State| state.live.as_ref().is_none_or(|live| live.life > life);
+            let _ = state.wait_for(gone).await;
         }
     }
 
     /// One try. The time in which the broker has an alarm doesn't count: a new connection would be blocked as well, and
     /// whatever was written on this one would be written twice.
     async fn attempt(&self, channel: &Channel, message: &Message<'_>) -> Result<Confirmation, String> {
-        let mut flow = self.flow.clone();
+        let mut state = self.state.clone();
         let mut publishing = pin!(try_publish(channel, message));
+        let alarms = |state: &watch::Receiver<State>| {
+            let state = state.borrow();
+            (state.is_blocked, state.changes)
+        };
         loop {
-            let before = *flow.borrow();
+            let before = alarms(&state);
             if let Ok(done) = timeout(self.confirm_timeout, &mut publishing).await {
                 return done.map_err(|error| explain(&error));
             }
-            if *flow.borrow() == before && !before.is_blocked {
+            if alarms(&state) == before && !before.0 {
                 return Err(format!("no confirm within {} s", self.confirm_timeout.as_secs()));
             }
             tokio::select! {
                 done = &mut publishing => return done.map_err(|error| explain(&error)),
-                open = async { flow.wait_for(|flow| !flow.is_blocked).await.is_ok() } => {
-                    if !open {
-                        return Err("the publisher has ended".to_owned());
-                    }
-                }
+                _ = state.wait_for(|state| !state.is_blocked) => {}
             }
         }
     }
 }
 
+impl State {
+    /// Whether messages are taken.
+    const fn is_open(&self) -> bool {
+        self.live.is_some() && !self.is_blocked && self.refused_routes == 0
+    }
+}
+
+impl Refusal {
+    fn described(self, message: &Message<'_>) -> String {
+        let Message { exchange, routing_key, .. } = message;
+        let route = match *exchange {
+            "" => format!("for the queue {routing_key:?}"),
+            exchange => format!("of exchange {exchange:?}, routing key {routing_key:?}"),
+        };
+        match self {
+            Self::NoQueue => format!("no queue takes messages {route}: restore the queue or its binding"),
+            Self::Full => {
+                format!("messages {route} are refused; if a queue there is full, empty it or raise its limit")
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// A life is over. Without a reason the connection is only made anew.
+    fn over(&self, life: u64, reason: Option<String>) {
+        self.over.send_if_modified(|over| {
+            let is_news = over.0 < life;
+            if is_news {
+                *over = (life, reason);
+            }
+            is_news
+        });
+    }
+
+    fn tell_refusing(&self, reason: &str) {
+        self.state.send_modify(|state| state.refused_routes = self.refused.count());
+        let refusing = BrokerLink::Refusing { name: &self.name, reason };
+        refusing.emit(BrokerConnection::Publisher, &self.metrics);
+    }
+
+    fn taken(&self, turn: Turn) {
+        if !self.refused.taken(turn) {
+            return;
+        }
+        let left = self.refused.count();
+        self.state.send_modify(|state| state.refused_routes = left);
+        if left == 0 {
+            BrokerLink::Accepting { name: &self.name }.emit(BrokerConnection::Publisher, &self.metrics);
+        }
+    }
+
+    /// The broker has an alarm, or none any more. Says whether that is news.
+    fn set_blocked(&self, is_blocked: bool) -> bool {
+        self.state.send_if_modified(|state| {
+            let is_news = state.is_blocked != is_blocked;
+            state.is_blocked = is_blocked;
+            state.changes += u64::from(is_news);
+            is_news
+        })
+    }
+}
+
 /// Keeps a connection up, life after life.
-#[expect(clippy::too_many_arguments, reason = "the other ends of the publisher's fields")]
 async fn keep(
     config: LinkConfig,
     name: String,
     seed: u64,
-    live: watch::Sender<Current>,
-    flow: watch::Sender<Flow>,
-    mut told: watch::Receiver<u64>,
-    broken: Weak<Broken>,
+    mut over: watch::Receiver<(u64, Option<String>)>,
+    shared: Arc<Shared>,
     closing: CancellationToken,
 ) {
     let mut jitter = fastrand::Rng::with_seed(seed);
     let mut pauses = Pauses::default();
+    let mut herald = Herald::new(name, BrokerConnection::Publisher, config.metrics.clone());
     for life in 1.. {
         let link = tokio::select! {
             biased;
             () = closing.cancelled() => return,
-            link = link::connect(&config, BrokerConnection::Publisher, &name, &mut jitter) => link,
+            link = link::connect(&config, &mut herald, &mut jitter) => link,
         };
         let began = Instant::now();
-        let mut notices = link.notices();
         let confirming = link.channel.confirm_select(ConfirmSelectOptions::default());
-        let is_ready = matches!(timeout(config.connect_timeout, confirming).await, Ok(Ok(())));
-        if is_ready {
-            live.send_replace(Some(Live { channel: link.channel.clone(), life }));
-        }
-        let over = loop {
+        let reason = if matches!(timeout(config.connect_timeout, confirming).await, Ok(Ok(()))) {
+            herald.works();
+            shared.state.send_modify(|state| state.live = Some(Live { channel: link.channel.clone(), life }));
             tokio::select! {
                 biased;
                 () = closing.cancelled() => {
                     let _ = link.connection.close(200, "done".into()).await;
+                    shared.state.send_modify(|state| state.live = None);
                     return;
                 }
-                over = async { told.wait_for(|broken| *broken >= life).await.is_ok() } => break over,
-                notice = notices.next(), if is_ready => match (notice, broken.upgrade()) {
-                    (Notice::Blocked(reason), _) => set_blocked(&flow, &name, Some(&reason), &config.metrics),
-                    (Notice::Unblocked, _) => set_blocked(&flow, &name, None, &config.metrics),
-                    (Notice::Gone(reason), Some(broken)) => broken.tell(life, &reason),
-                    (Notice::Gone(_), None) => break false,
-                },
-                () = std::future::ready(()), if !is_ready => match broken.upgrade() {
-                    Some(broken) => broken.tell(life, "no confirms"),
-                    None => break false,
-                },
+                reason = live(&link, life, &mut over, &shared) => reason,
             }
+        } else {
+            Some("no confirms".to_owned())
         };
-        if !over {
-            return;
+        if let Some(reason) = reason {
+            herald.broke(began.elapsed(), &reason);
         }
-        live.send_replace(None);
-        // What waits for the end of the alarm goes on, and finds its channel gone.
-        flow.send_if_modified(|flow| std::mem::take(&mut flow.is_blocked));
+        shared.state.send_modify(|state| {
+            state.live = None;
+            // What waits for the end of the alarm goes on, and finds its channel gone.
+            state.is_blocked = false;
+        });
         drop(link);
         tokio::select! {
             biased;
@@ -252,17 +374,30 @@ async fn keep(
     }
 }
 
-fn set_blocked(flow: &watch::Sender<Flow>, name: &str, alarm: Option<&str>, metrics: &Metrics) {
-    let part = BrokerConnection::Publisher;
-    let is_news = flow.send_if_modified(|flow| {
-        let is_news = flow.is_blocked != alarm.is_some();
-        *flow = Flow { is_blocked: alarm.is_some(), changes: flow.changes + u64::from(is_news) };
-        is_news
-    });
-    match alarm {
-        Some(reason) if is_news => BrokerLink::Blocked { name, reason }.emit(part, metrics),
-        None if is_news => BrokerLink::Unblocked { name }.emit(part, metrics),
-        _ => {}
+/// Until the connection is no good any more. Says why, if that is a fault.
+async fn live(
+    link: &Link,
+    life: u64,
+    over: &mut watch::Receiver<(u64, Option<String>)>,
+    shared: &Shared,
+) -> Option<String> {
+    let mut notices = link.notices();
+    loop {
+        tokio::select! {
+            biased;
+            over = over.wait_for(|(over, _)| *over >= life) => return over.ok().and_then(|over| over.1.clone()),
+            notice = notices.next() => {
+                let name = &shared.name;
+                let change = match &notice {
+                    Notice::Blocked(reason) => BrokerLink::Blocked { name, reason },
+                    Notice::Unblocked => BrokerLink::Unblocked { name },
+                    Notice::Gone(reason) => return Some(reason.clone()),
+                };
+                if shared.set_blocked(matches!(notice, Notice::Blocked(_))) {
+                    change.emit(BrokerConnection::Publisher, &shared.metrics);
+                }
+            }
+        }
     }
 }
 

@@ -33,8 +33,19 @@ pub(super) fn is_missing(error: &lapin::Error) -> bool {
     refusal.get_id() == 404 && (text.contains("no queue") || text.contains("no exchange"))
 }
 
+/// A message whose headers are longer than a frame, which they can't be spread over.
+pub(super) const FRAME_TOO_LARGE: &str =
+    "the headers of a message are longer than the frames that were agreed on: longer ones are asked for";
+
 fn of_code(code: u16, text: &str) -> String {
+    // lapin's own words.
+    if text.contains("frame too large") {
+        return FRAME_TOO_LARGE.to_owned();
+    }
     let advice = match code {
+        403 | 530 if text.contains("access to vhost") => {
+            "; give the user permissions on that virtual host (rabbitmqctl set_permissions), or name another one in the queue URL"
+        }
         403 => "; check user, password and permissions",
         406 if text.contains("delivery acknowledgement") => {
             "; a job was in hand for longer than the broker's consumer_timeout; it is delivered again"
@@ -54,6 +65,17 @@ fn of_io(error: &io::Error) -> String {
             // The standard library has a text for it, and no kind.
             _ if error.to_string().starts_with("failed to lookup address") => {
                 "its host name can't be resolved: check the name and this machine's DNS".to_owned()
+            }
+            io::ErrorKind::ConnectionRefused => {
+                "nothing listens there: is the broker up? Else check host and port".to_owned()
+            }
+            kind @ (io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof) => {
+                format!(
+                    "the connection was closed on the other side ({kind}); where that happens at once, check port and TLS"
+                )
             }
             kind => format!("{kind}: check host, port and TLS"),
         },

@@ -84,6 +84,13 @@ fn cut(slot: &Mutex<Slot>) -> Option<TcpStream> {
     }
 }
 
+impl Socket {
+    /// Cuts it now.
+    pub(super) fn cut(&self) {
+        drop(cut(&self.0).map(Cutting));
+    }
+}
+
 impl Drop for Socket {
     fn drop(&mut self) {
         let Some(stream) = cut(&self.0) else { return };

@@ -10,17 +10,19 @@ use futures_core::Stream;
 use lapin::message::Delivery as AmqpDelivery;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, Consumer};
-use tokio::sync::mpsc;
+use lapin::{BasicProperties, Channel, Consumer};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::acks::Acks;
 use super::fleet::{self, OnCount};
-use super::link::{self, LinkConfig, Pauses};
+use super::herald::Herald;
+use super::inbox::{Inbox, Received};
+use super::link::{self, Link, LinkConfig, Pauses};
 use super::publisher::{Message, Publisher};
-use super::refusal::explain;
+use super::refusal::{FRAME_TOO_LARGE, explain};
 use super::topology::{Names, delay_step, short};
 use super::{dead, headers};
 use crate::clock::Clock;
@@ -28,7 +30,7 @@ use crate::domain::decide::History;
 use crate::domain::{Event, EventType, Lane, Problem, Timestamp, TraceContext};
 use crate::failpoint;
 use crate::ports::{Delivery, JobSource, QueueError, Settle};
-use crate::telemetry::{BrokerConnection, BrokerLink, trace};
+use crate::telemetry::{BrokerConnection, trace};
 
 /// How the lanes are consumed.
 #[derive(Debug, Clone)]
@@ -68,155 +70,244 @@ impl Consuming {
 /// Longest wait for the broker at the end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// lapin's words for a frame that is longer than was agreed on: a message with very long headers.
-const FRAME_TOO_LARGE: &str = "frame too large";
+/// How long a connection is kept whose queue was deleted, for what is in hand. What waits untouched is put back before that.
+const FAREWELL_MAX: Duration = Duration::from_secs(900);
+
+/// Most connections that are kept so.
+const FAREWELLS_MAX: usize = 4;
 
 /// Starts consuming both lanes; `stop` cancels the consumers, and the connection stays for acknowledgements.
 pub fn consume(
-    mut config: ConsumeConfig,
+    config: ConsumeConfig,
     publisher: &Publisher,
     clock: Clock,
     stop: CancellationToken,
 ) -> (Consuming, AmqpSource, AmqpSource) {
-    let capacity = usize::from(config.prefetch.max(1));
     let outlet = Arc::new(Outlet { publisher: publisher.clone(), names: config.names.clone() });
-    let lane = |lane| {
-        let (deliveries, inbox) = mpsc::channel(capacity);
-        let source = AmqpSource { lane, inbox, outlet: Arc::clone(&outlet), clock };
-        (deliveries, source)
-    };
-    let (signup, signup_source) = lane(Lane::Signup);
-    let (bulk, bulk_source) = lane(Lane::Bulk);
+    let source = |lane| AmqpSource::new(Desk { lane, outlet: Arc::clone(&outlet), clock });
+    let (signup, bulk) = (source(Lane::Signup), source(Lane::Bulk));
+    let inboxes = [signup.inbox.clone(), bulk.inbox.clone()];
     let closing = CancellationToken::new();
-    let closed = closing.clone();
-    let keeper = tokio::spawn(async move {
-        let mut jitter = fastrand::Rng::with_seed(config.seed);
-        let mut pauses = Pauses::default();
-        while !stop.is_cancelled() {
-            let link = tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                link = link::connect(&config.link, BrokerConnection::Consumer, &config.name, &mut jitter) => link,
-            };
-            let began = Instant::now();
-            let acks = Acks::new(link.channel.clone());
-            let reason = tokio::select! {
-                biased;
-                error = acks.keep_acknowledging() => explain(&error),
-                reason = forward(&config, &link.connection, &acks, &link.channel, &signup, &bulk, &stop) => reason,
-            };
-            if stop.is_cancelled() {
-                // What is in hand is settled meanwhile.
-                tokio::select! {
-                    biased;
-                    () = closed.cancelled() => {}
-                    _ = acks.keep_acknowledging() => closed.cancelled().await,
-                }
-                let _ = acks.acknowledge_all().await;
-                let _ = link.channel.close(200, "done".into()).await;
-                let _ = link.connection.close(200, "done".into()).await;
-                return;
-            }
-            let broken = BrokerLink::Broken { name: &config.name, reason: &reason };
-            broken.emit(BrokerConnection::Consumer, &config.link.metrics);
-            drop(link);
-            if reason.contains(FRAME_TOO_LARGE) {
-                config.link.allow_longest_frames();
-            }
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                () = pauses.after(began.elapsed()) => {}
-            }
-        }
-    });
-    (Consuming { _keeper: AbortOnDropHandle::new(keeper), closing }, signup_source, bulk_source)
+    let keeper = tokio::spawn(keep_consuming(config, inboxes, stop, closing.clone()));
+    (Consuming { _keeper: AbortOnDropHandle::new(keeper), closing }, signup, bulk)
 }
 
-/// Hands deliveries to the lanes until the connection breaks or `stop` is cancelled. Says why it ended.
-async fn forward(
-    config: &ConsumeConfig,
-    connection: &Connection,
-    acks: &Acks,
-    channel: &Channel,
-    signup: &mpsc::Sender<Received>,
-    bulk: &mpsc::Sender<Received>,
-    stop: &CancellationToken,
-) -> String {
-    let consumers = async {
-        channel.basic_qos(config.prefetch, BasicQosOptions::default()).await?;
-        let signup = start_consumer(config, channel, Lane::Signup).await?;
-        let bulk = start_consumer(config, channel, Lane::Bulk).await?;
-        Ok::<_, lapin::Error>((signup, bulk))
-    };
-    let (mut signups, mut bulks) = match timeout(config.link.connect_timeout, consumers).await {
-        Ok(Ok(consumers)) => consumers,
-        Ok(Err(error)) => return explain(&error),
-        Err(_) => return "no answer while consuming was to begin".to_owned(),
-    };
-    let counted = config.names.jobs_queue(Lane::Signup);
-    let lanes = async {
-        tokio::select! {
-            reason = pump(&mut signups, acks, signup) => reason,
-            reason = pump(&mut bulks, acks, bulk) => reason,
-            error = fleet::count(connection, &counted, &config.on_count) => explain(&error),
+/// Consumes on one connection after the other, until `stop` is cancelled; then acknowledges, until `closing` is.
+async fn keep_consuming(
+    mut config: ConsumeConfig,
+    inboxes: [Inbox; 2],
+    stop: CancellationToken,
+    closing: CancellationToken,
+) {
+    let mut jitter = fastrand::Rng::with_seed(config.seed);
+    let mut pauses = Pauses::default();
+    let mut herald = Herald::new(config.name.clone(), BrokerConnection::Consumer, config.link.metrics.clone());
+    let mut farewells = JoinSet::new();
+    while !stop.is_cancelled() {
+        let link = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            link = link::connect(&config.link, &mut herald, &mut jitter) => link,
+        };
+        let began = Instant::now();
+        let acks = Acks::new(link.channel.clone());
+        let mut session = Session { link, acks: acks.clone(), consumers: Vec::new(), inboxes: inboxes.clone() };
+        let end = tokio::select! {
+            biased;
+            error = acks.keep_acknowledging() => End::Broken(explain(&error)),
+            end = session.consume(&config, &mut herald, &stop) => end,
+        };
+        while farewells.try_join_next().is_some() {}
+        match end {
+            End::Stopped => {
+                farewells.spawn(session.say_farewell(closing.clone()));
+                break;
+            }
+            End::Cancelled if farewells.len() < FAREWELLS_MAX => {
+                let jobs = acks.abandon();
+                herald.broke(began.elapsed(), &cancelled(jobs));
+                let farewell = session.say_farewell(closing.clone());
+                farewells.spawn(async move {
+                    let _ = timeout(FAREWELL_MAX, farewell).await;
+                });
+            }
+            End::Cancelled => herald.broke(began.elapsed(), &cancelled(0)),
+            End::Broken(reason) => {
+                herald.broke(began.elapsed(), &reason);
+                if reason == FRAME_TOO_LARGE {
+                    config.link.allow_longest_frames();
+                }
+            }
         }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = pauses.after(began.elapsed()) => {}
+        }
+    }
+    while farewells.join_next().await.is_some() {}
+}
+
+/// The queue was deleted, or a node left: a fault, not the end.
+fn cancelled(jobs: usize) -> String {
+    let jobs = match jobs {
+        0 => String::new(),
+        jobs => format!(" What is in hand ({jobs}) is finished first"),
     };
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => {}
-        reason = lanes => return reason,
+    format!("the broker cancelled the consumer: was its queue deleted?{jobs}")
+}
+
+/// Why a connection isn't consumed from any more.
+enum End {
+    Stopped,
+    /// One queue is gone, and the connection is there.
+    Cancelled,
+    Broken(String),
+}
+
+/// A connection that lanes are consumed on.
+struct Session {
+    link: Link,
+    acks: Acks,
+    consumers: Vec<(Lane, Consumer)>,
+    inboxes: [Inbox; 2],
+}
+
+impl Session {
+    /// Hands deliveries to the lanes until the connection breaks or `stop` is cancelled.
+    async fn consume(&mut self, config: &ConsumeConfig, herald: &mut Herald, stop: &CancellationToken) -> End {
+        let Self { link, acks, consumers, inboxes } = self;
+        let channel = &link.channel;
+        let starting = async {
+            channel.basic_qos(config.prefetch, BasicQosOptions::default()).await?;
+            for lane in Lane::ALL {
+                consumers.push((lane, start_consumer(config, channel, lane).await?));
+            }
+            Ok::<_, lapin::Error>(())
+        };
+        match timeout(config.link.connect_timeout, starting).await {
+            Ok(Ok(())) => herald.works(),
+            Ok(Err(error)) => return End::Broken(explain(&error)),
+            Err(_) => return End::Broken("no answer while consuming was to begin".to_owned()),
+        }
+        let counted = config.names.jobs_queue(Lane::Signup);
+        let counting = fleet::count(&link.connection, &counted, &config.on_count, config.link.connect_timeout);
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => End::Stopped,
+            pumped = pump_all(consumers, acks, inboxes) => match pumped {
+                Ok(()) if acks.are_possible() => End::Cancelled,
+                Ok(()) => End::Broken("the connection is gone".to_owned()),
+                Err(error) => End::Broken(explain(&error)),
+            },
+            reason = counting => End::Broken(reason),
+        }
     }
-    for lane in Lane::ALL {
-        // A connection that is gone has no consumers either.
-        let _ = channel.basic_cancel(short(&consumer_tag(config, lane)), BasicCancelOptions::default()).await;
+
+    /// Takes nothing more, hands on what came, and acknowledges what is settled, until everything is or it is told to close.
+    async fn say_farewell(mut self, closing: CancellationToken) {
+        let Self { link, acks, consumers, inboxes } = &mut self;
+        let taking = async {
+            for (_, consumer) in &*consumers {
+                // A connection that is gone has no consumers either.
+                let _ = link.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await;
+            }
+            for (lane, consumer) in consumers {
+                let _ = pump(consumer, acks, &inboxes[*lane as usize]).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => {}
+            _ = acks.keep_acknowledging() => {}
+            () = async { taking.await; acks.done().await } => {}
+        }
+        let _ = acks.acknowledge_all().await;
+        let _ = link.channel.close(200, "done".into()).await;
+        let _ = link.connection.close(200, "done".into()).await;
     }
-    "told to stop".to_owned()
 }
 
 async fn start_consumer(config: &ConsumeConfig, channel: &Channel, lane: Lane) -> lapin::Result<Consumer> {
-    channel
-        .basic_consume(
-            short(&config.names.jobs_queue(lane)),
-            short(&consumer_tag(config, lane)),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        )
-        .await
+    let (queue, tag) = (config.names.jobs_queue(lane), format!("{}.{}", config.name, lane.name()));
+    channel.basic_consume(short(&queue), short(&tag), BasicConsumeOptions::default(), FieldTable::default()).await
 }
 
-fn consumer_tag(config: &ConsumeConfig, lane: Lane) -> String {
-    format!("{}.{}", config.name, lane.name())
-}
-
-/// A delivery and where it is acknowledged.
-type Received = (AmqpDelivery, Acks);
-
-/// Moves deliveries from a consumer to its lane. Ends when the consumer does.
-async fn pump(consumer: &mut Consumer, acks: &Acks, lane: &mpsc::Sender<Received>) -> String {
-    loop {
-        match poll_fn(|context| Pin::new(&mut *consumer).poll_next(context)).await {
-            Some(Ok(delivery)) => {
-                acks.received(delivery.delivery_tag);
-                if lane.send((delivery, acks.clone())).await.is_err() {
-                    // The pipeline has ended; the delivery goes back with the connection.
-                    return "nobody takes deliveries any more".to_owned();
-                }
-            }
-            Some(Err(error)) => return explain(&error),
-            // The queue was deleted, or a node left: a fault, not the end.
-            None => return "the broker cancelled the consumer: was its queue deleted?".to_owned(),
-        }
+/// Moves deliveries from the consumers to their lanes. Ends when the first consumer does.
+async fn pump_all(consumers: &mut [(Lane, Consumer)], acks: &Acks, inboxes: &[Inbox; 2]) -> lapin::Result<()> {
+    let [(one, ones), (other, others)] = consumers else { return Ok(()) };
+    tokio::select! {
+        pumped = pump(ones, acks, &inboxes[*one as usize]) => pumped,
+        pumped = pump(others, acks, &inboxes[*other as usize]) => pumped,
     }
 }
 
+/// Moves deliveries from a consumer to its lane. Ends when the consumer does.
+async fn pump(consumer: &mut Consumer, acks: &Acks, inbox: &Inbox) -> lapin::Result<()> {
+    while let Some(delivery) = poll_fn(|context| Pin::new(&mut *consumer).poll_next(context)).await {
+        inbox.put(delivery?, acks);
+    }
+    Ok(())
+}
+
 /// The jobs of one lane; never ends by itself.
-#[derive(Debug)]
 pub struct AmqpSource {
+    inbox: Inbox,
+    desk: Desk,
+    /// Puts back what waits for too long.
+    _aging: AbortOnDropHandle<()>,
+}
+
+/// Makes jobs of a lane's deliveries.
+#[derive(Clone)]
+struct Desk {
     lane: Lane,
-    inbox: mpsc::Receiver<Received>,
     outlet: Arc<Outlet>,
     clock: Clock,
+}
+
+impl AmqpSource {
+    fn new(desk: Desk) -> Self {
+        let inbox = Inbox::default();
+        let (aging, opening) = (inbox.clone(), desk.clone());
+        let aging = tokio::spawn(async move {
+            loop {
+                if let Some(Delivery { history, handle, .. }) = opening.open(aging.aged().await) {
+                    // By a copy: given back, it would count as delivered once more, and as one that may have been sent.
+                    let _ = handle.put_back(history, SOON).await;
+                }
+            }
+        });
+        Self { inbox, desk, _aging: AbortOnDropHandle::new(aging) }
+    }
+}
+
+/// The shortest delay.
+const SOON: Duration = Duration::from_secs(1);
+
+impl Desk {
+    /// `None`: its connection is gone, so that the broker delivers it again, and it would be done twice.
+    fn open(&self, received: Received) -> Option<Delivery<AmqpHandle>> {
+        let Received { delivery, acks, .. } = received;
+        if !acks.are_possible() {
+            return None;
+        }
+        let AmqpDelivery { delivery_tag, redelivered, properties, data, .. } = delivery;
+        let history = headers::read(&properties, redelivered, self.clock.now());
+        let body = Bytes::from(data);
+        let message_id = properties.message_id().as_ref().map(ToString::to_string);
+        let handle = AmqpHandle {
+            lane: self.lane,
+            tag: delivery_tag,
+            acks,
+            history,
+            sent_at: None,
+            message: Box::new((body.clone(), properties)),
+            outlet: Arc::clone(&self.outlet),
+            clock: self.clock,
+        };
+        Some(Delivery { lane: self.lane, body, message_id, history, handle })
+    }
 }
 
 /// Where outcomes and copies go.
@@ -230,29 +321,18 @@ impl JobSource for AmqpSource {
     type Handle = AmqpHandle;
 
     async fn receive(&mut self) -> Result<Option<Delivery<AmqpHandle>>, QueueError> {
-        let (delivery, acks) = loop {
-            match self.inbox.recv().await {
-                // Of a connection that is gone: the broker delivers it again, so it would be done twice.
-                Some((_, acks)) if !acks.are_possible() => {}
-                Some(received) => break received,
-                None => return Err(QueueError("the consuming task has ended".to_owned())),
+        loop {
+            let Some(delivery) = self.desk.open(self.inbox.take().await) else { continue };
+            let early = headers::early(&delivery.handle.message.1, self.desk.clock.now());
+            if early > SOON {
+                // The longest delay queue was too short for it.
+                let Delivery { history, handle, .. } = delivery;
+                tokio::spawn(handle.put_back(history, early));
+                continue;
             }
-        };
-        let AmqpDelivery { delivery_tag, redelivered, properties, data, .. } = delivery;
-        let history = headers::read(&properties, redelivered, self.clock.now());
-        let body = Bytes::from(data);
-        let message_id = properties.message_id().as_ref().map(ToString::to_string);
-        failpoint::pass("received");
-        let handle = AmqpHandle {
-            lane: self.lane,
-            tag: delivery_tag,
-            acks,
-            history,
-            sent_at: None,
-            message: Box::new((body.clone(), properties)),
-            outlet: Arc::clone(&self.outlet),
-        };
-        Ok(Some(Delivery { lane: self.lane, body, message_id, history, handle }))
+            failpoint::pass("received");
+            return Ok(Some(delivery));
+        }
     }
 }
 
@@ -267,6 +347,7 @@ pub struct AmqpHandle {
     /// As it came. Boxed: a job in hand is moved, and properties are large.
     message: Box<(Bytes, BasicProperties)>,
     outlet: Arc<Outlet>,
+    clock: Clock,
 }
 
 impl AmqpHandle {
@@ -286,9 +367,12 @@ impl AmqpHandle {
         self.outlet.publisher.publish(&Message { exchange, routing_key, body, properties }).await
     }
 
-    /// The message as it came, with the history so far.
-    fn copied(&self, history: &History) -> BasicProperties {
-        let headers = headers::write(self.message.1.headers().clone(), history);
+    /// The message as it came, with the history so far, and when it is due where no queue delays it for so long.
+    fn copied(&self, history: &History, delay: Duration) -> BasicProperties {
+        let mut headers = headers::write(self.message.1.headers().clone(), history);
+        if delay > self.nearest_delay(delay) {
+            headers::put_due(&mut headers, self.clock.now().plus(delay));
+        }
         headers::for_copy(&self.message.1, &headers)
     }
 }
@@ -355,17 +439,22 @@ impl Settle for AmqpHandle {
 
     async fn put_back(self, history: History, delay: Duration) -> Result<(), QueueError> {
         failpoint::pass("before_put_back");
-        if delay.is_zero() && history == self.history {
+        if delay.is_zero() && history == self.history && !self.acks.are_abandoned() {
             // Untouched: the broker puts it back where it was.
             self.acks.give_back(self.tag).await;
             return Ok(());
         }
         if delay.is_zero() {
-            self.publish(&self.outlet.names.jobs_exchange(), self.lane.name(), &self.message.0, self.copied(&history))
-                .await?;
+            self.publish(
+                &self.outlet.names.jobs_exchange(),
+                self.lane.name(),
+                &self.message.0,
+                self.copied(&history, delay),
+            )
+            .await?;
         } else {
             let queue = self.outlet.names.delay_queue(self.lane, delay_step(delay));
-            self.publish("", &queue, &self.message.0, self.copied(&history)).await?;
+            self.publish("", &queue, &self.message.0, self.copied(&history, delay)).await?;
         }
         failpoint::pass("between_copy_and_ack");
         self.acknowledge();
@@ -407,4 +496,4 @@ fn is_dead(event: &Event) -> bool {
     event.event_type == EventType::Failed || is_refused_here && event.errors.iter().any(is_poison)
 }
 
-crate::domain::private::debug_redacted!(AmqpHandle);
+crate::domain::private::debug_redacted!(AmqpHandle, AmqpSource);

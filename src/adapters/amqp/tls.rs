@@ -1,17 +1,27 @@
 //! Whom `amqps://` trusts, and the certificate that it shows.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lapin::tcp::{RustlsConnector, RustlsConnectorConfig};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// Puts the files together. Without `ca_file` the system's certificates are trusted, with it nothing else is.
+/// The files that hold certificates and keys, all in PEM. They are read for each connection, so that a renewed one needs no
+/// restart.
+#[derive(Debug, Clone, Default)]
+pub struct TlsFiles {
+    /// Whom to trust. Without it the system's certificates are trusted, with it nothing else is.
+    pub ca_file: Option<PathBuf>,
+    /// A certificate of our own and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// Puts the files together.
 ///
 /// # Errors
 /// Which file can't be used and why. Never quotes a file.
-pub fn connector(ca_file: Option<&Path>, identity: Option<(&Path, &Path)>) -> Result<RustlsConnector, String> {
-    let trusted = match ca_file {
+pub fn connector(files: &TlsFiles) -> Result<RustlsConnector, String> {
+    let trusted = match &files.ca_file {
         Some(file) => {
             let mut trusted = RustlsConnectorConfig::default();
             trusted.add_parsable_certificates(certificates(file)?);
@@ -21,7 +31,7 @@ pub fn connector(ca_file: Option<&Path>, identity: Option<(&Path, &Path)>) -> Re
             format!("this system has no list of trusted certificates ({error}): install ca-certificates, or set amqp.ca_file")
         })?,
     };
-    let Some((cert_file, key_file)) = identity else {
+    let Some((cert_file, key_file)) = &files.identity else {
         return trusted.connector_with_no_client_auth().map_err(|error| format!("TLS can't be used: {error}"));
     };
     let chain = certificates(cert_file)?;

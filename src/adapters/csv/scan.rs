@@ -29,6 +29,8 @@ pub struct Scan {
     pub fingerprint: [u8; 32],
     /// Size of the file.
     pub bytes: u64,
+    /// Line ends in it.
+    pub line_ends: u64,
     /// What its bytes mean.
     pub encoding: &'static Encoding,
     /// How that is known.
@@ -41,21 +43,29 @@ pub struct Scan {
     pub header: Header,
 }
 
+impl Scan {
+    /// About how many records there are: a cell may hold line ends, and the header has one as well.
+    pub const fn rows_about(&self) -> u64 {
+        self.line_ends.saturating_sub(1)
+    }
+}
+
 /// Reads the whole file once, in constant memory.
 ///
 /// # Errors
 /// [`CsvError`] where this is no customer file, or its header can't be used.
 pub fn scan(path: &Path, options: &ReadOptions) -> Result<Scan, CsvError> {
-    let Survey { fingerprint, bytes, mark, encoding: (encoding, encoding_origin) } = survey(path, options)?;
+    let Survey { fingerprint, bytes, line_ends, mark, encoding: (encoding, encoding_origin) } = survey(path, options)?;
     let (delimiter, header) = header(path, encoding, options)?;
     let has_bom = mark == Some(encoding);
-    Ok(Scan { fingerprint, bytes, encoding, encoding_origin, has_bom, delimiter, header })
+    Ok(Scan { fingerprint, bytes, line_ends, encoding, encoding_origin, has_bom, delimiter, header })
 }
 
 /// What the bytes of a file say, before they are text.
 struct Survey {
     fingerprint: [u8; 32],
     bytes: u64,
+    line_ends: u64,
     mark: Option<&'static Encoding>,
     encoding: (&'static Encoding, EncodingOrigin),
 }
@@ -65,7 +75,7 @@ fn survey(path: &Path, options: &ReadOptions) -> Result<Survey, CsvError> {
     let mut hash = Sha256::new();
     let mut evidence = Evidence::new();
     let mut settled = options.encoding.map(|encoding| (encoding, EncodingOrigin::Option));
-    let (mut bytes, mut mark) = (0, None);
+    let (mut bytes, mut line_ends, mut mark) = (0, 0, None);
     // Begins with the bytes that the last chunk could not make sense of.
     let mut chunk = Vec::with_capacity(CHUNK_BYTES);
     loop {
@@ -81,11 +91,12 @@ fn survey(path: &Path, options: &ReadOptions) -> Result<Survey, CsvError> {
         }
         bytes += read as u64;
         hash.update(&chunk[carried..]);
+        line_ends += chunk[carried..].iter().map(|byte| u64::from(*byte == b'\n')).sum::<u64>();
         let unfinished = if settled.is_none() { evidence.feed(&chunk) } else { 0 };
         chunk.drain(..chunk.len() - unfinished);
     }
     let encoding = settled.unwrap_or_else(|| evidence.verdict(&chunk));
-    Ok(Survey { fingerprint: hash.finalize().into(), bytes, mark, encoding })
+    Ok(Survey { fingerprint: hash.finalize().into(), bytes, line_ends, mark, encoding })
 }
 
 fn open_regular(path: &Path) -> Result<File, CsvError> {

@@ -20,6 +20,8 @@ pub enum Condition {
     Disconnected(BrokerConnection, String),
     /// The broker has an alarm, and which.
     BrokerAlarm(String),
+    /// The broker refuses outcomes, and where.
+    BrokerRefusal(String),
     /// The account gets no answers.
     Paused(AccountReason),
     /// The outcomes aren't what was planned, and what they are; a person must look.
@@ -54,6 +56,7 @@ impl Condition {
             _ if is_stopping => Self::Stopping,
             (Some(BrokerTrouble::Down(connection, why)), _) => Self::Disconnected(connection, why),
             (Some(BrokerTrouble::Alarm(why)), _) => Self::BrokerAlarm(why),
+            (Some(BrokerTrouble::Refusal(why)), _) => Self::BrokerRefusal(why),
             (None, GateState::Paused(reason)) => Self::Paused(reason),
             (None, GateState::Halted) => Self::Halted(mix()),
             (None, GateState::Broken) => Self::Broken,
@@ -75,6 +78,7 @@ impl Condition {
             Self::Stopping => "stopping",
             Self::Disconnected(..) => "disconnected",
             Self::BrokerAlarm(_) => "blocked",
+            Self::BrokerRefusal(_) => "refused",
             Self::Paused(_) => "paused",
             Self::Halted(_) => "halted",
             Self::Broken => "broken",
@@ -92,6 +96,7 @@ impl Condition {
             Self::Disconnected(BrokerConnection::Consumer, _) => Some("broker_consumer_down"),
             Self::Disconnected(BrokerConnection::Publisher, _) => Some("broker_publisher_down"),
             Self::BrokerAlarm(_) => Some("broker_alarm"),
+            Self::BrokerRefusal(_) => Some("broker_refuses"),
             Self::Paused(reason) => Some(reason.code()),
             Self::Halted(_) => Some("halted"),
             Self::Broken => Some("api_down_or_slow"),
@@ -117,6 +122,7 @@ impl Condition {
                 "No connection to the broker: outcomes wait to be published".to_owned()
             }
             Self::BrokerAlarm(_) => "The broker has an alarm: outcomes wait to be published".to_owned(),
+            Self::BrokerRefusal(_) => "The broker refuses outcomes: they wait to be published".to_owned(),
             Self::Paused(reason) => format!("Paused: {}", split(*reason, key).0),
             Self::Halted(_) => "Halted: the outcomes are not what was planned".to_owned(),
             Self::Broken => "The API is down or slow: only a few trials are sent".to_owned(),
@@ -134,6 +140,7 @@ impl Condition {
         match self {
             Self::Disconnected(_, why) => Some(format!("it is tried again by itself: {why}")),
             Self::BrokerAlarm(why) => Some(format!("free memory or disk on the broker ({why}): it goes on by itself")),
+            Self::BrokerRefusal(why) => Some(format!("{why}: it goes on by itself. Nobody is created meanwhile")),
             Self::Paused(reason) => Some(split(*reason, key).1),
             Self::Halted(mix) => Some(format!(
                 "look at the last outcomes: {mix}. If they are all right, send SIGHUP to go on, or start it with --yes so that \
@@ -188,6 +195,7 @@ mod tests {
     async fn what_stops_everything_comes_before_what_slows_it_down() {
         let broken = || Some(BrokerTrouble::Down(BrokerConnection::Publisher, "it broke".to_owned()));
         let alarm = || Some(BrokerTrouble::Alarm("low on disk".to_owned()));
+        let refusal = || Some(BrokerTrouble::Refusal("a queue is full".to_owned()));
         let paused = GateState::Paused(AccountReason::WalletEmpty);
         let held = || Some(Held::Day { until: Timestamp::from_unix_ms(0) });
         let throttled = GateState::Throttled(Instant::now() + Duration::from_millis(2_500));
@@ -196,6 +204,7 @@ mod tests {
             (Condition::of(true, broken(), paused, true, held(), Some(0), mix), "stopping", false),
             (Condition::of(false, broken(), paused, true, held(), Some(0), mix), "disconnected", false),
             (Condition::of(false, alarm(), paused, true, held(), Some(0), mix), "blocked", false),
+            (Condition::of(false, refusal(), paused, true, held(), Some(0), mix), "refused", false),
             (Condition::of(false, None, paused, true, held(), Some(0), mix), "paused", false),
             (Condition::of(false, None, GateState::Halted, true, held(), Some(0), mix), "halted", false),
             (Condition::of(false, None, GateState::Broken, true, held(), Some(0), mix), "broken", false),

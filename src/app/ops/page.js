@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const NAMES = ["created", "existing", "rejected", "failed"];
-  const MARKS = { working: "●", starting: "○", waiting: "○", held: "◷", throttled: "◐", broken: "◌", paused: "‖", halted: "!", blocked: "✕", disconnected: "✕", stopping: "■" };
+  const MARKS = { working: "●", starting: "○", waiting: "○", held: "◷", throttled: "◐", broken: "◌", paused: "‖", halted: "!", blocked: "✕", refused: "✕", disconnected: "✕", stopping: "■" };
   const QUIET_MS = 5000;
   const SVG = "http://www.w3.org/2000/svg";
   const id = (name) => document.getElementById(name);

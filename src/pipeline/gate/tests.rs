@@ -283,6 +283,20 @@ async fn one_answer_in_five_lost_is_worked_with() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_is_created_while_outcomes_can_not_be_told() {
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+    let stale = gate.pass(BULK).await;
+    gate.set_outlet(false);
+    assert!(!stale.is_valid());
+    for request in [BULK, Request::Create(Lane::Signup)] {
+        assert!(tokio::time::timeout(Duration::from_secs(3_600), gate.pass(request)).await.is_err(), "{request:?}");
+    }
+    assert!(gate.pass(Request::Read).await.is_valid());
+    gate.set_outlet(true);
+    assert_eq!(waits(&gate).await.1, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_halt_holds_bulk_and_nobody_else_until_somebody_says_to_go_on() {
     let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
     let stale = gate.pass(BULK).await;

@@ -1,6 +1,7 @@
 //! The program as a process. Waiting always has a deadline, after which the process is killed and what it said is
 //! shown.
 
+use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -58,6 +59,15 @@ impl Program {
         let mut child = self.0.spawn().unwrap();
         let (lines, received) = channel();
         follow(child.stdout.take().unwrap(), Pipe::Stdout, lines.clone());
+        follow(child.stderr.take().unwrap(), Pipe::Stderr, lines);
+        Running { child, lines: received, seen: Finished::default() }
+    }
+
+    /// Starts it with its standard output in a file or device.
+    pub(crate) fn start_into(mut self, file: &str) -> Running {
+        self.0.stdout(OpenOptions::new().write(true).open(file).unwrap());
+        let mut child = self.0.spawn().unwrap();
+        let (lines, received) = channel();
         follow(child.stderr.take().unwrap(), Pipe::Stderr, lines);
         Running { child, lines: received, seen: Finished::default() }
     }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -15,6 +15,8 @@ pub(crate) struct Proxy {
 #[derive(Default)]
 struct Shared {
     swallows: AtomicBool,
+    deafens: AtomicBool,
+    connections: AtomicUsize,
     streams: Mutex<Vec<TcpStream>>,
 }
 
@@ -25,12 +27,14 @@ impl Proxy {
         let shared = Arc::new(Shared::default());
         let for_thread = Arc::clone(&shared);
         thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
+            for (number, client) in listener.incoming().map_while(Result::ok).enumerate() {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { continue };
                 let mut streams = for_thread.streams.lock().unwrap();
-                for (from, to) in [(&client, &server), (&server, &client)] {
+                for_thread.connections.store(number + 1, Ordering::SeqCst);
+                for (from, to, is_the_firsts_word) in [(&client, &server, number == 0), (&server, &client, false)] {
                     streams.push(from.try_clone().unwrap());
-                    forward(from.try_clone().unwrap(), to.try_clone().unwrap(), Arc::clone(&for_thread));
+                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    forward(from, to, is_the_firsts_word, Arc::clone(&for_thread));
                 }
             }
         });
@@ -49,6 +53,11 @@ impl Proxy {
         }
     }
 
+    /// Once there is a second connection, the broker hears nothing more on the first one.
+    pub(crate) fn deafen_the_first(&self) {
+        self.shared.deafens.store(true, Ordering::SeqCst);
+    }
+
     /// Whether everything is swallowed without a word, as by a firewall that lost its state. What was swallowed is
     /// lost for good, so end it with [`Self::cut`].
     pub(crate) fn swallow(&self, swallows: bool) {
@@ -56,11 +65,18 @@ impl Proxy {
     }
 }
 
-fn forward(mut from: TcpStream, mut to: TcpStream, shared: Arc<Shared>) {
+impl Shared {
+    fn loses(&self, is_the_firsts_word: bool) -> bool {
+        let is_deaf = self.deafens.load(Ordering::SeqCst) && self.connections.load(Ordering::SeqCst) > 1;
+        self.swallows.load(Ordering::SeqCst) || is_the_firsts_word && is_deaf
+    }
+}
+
+fn forward(mut from: TcpStream, mut to: TcpStream, is_the_firsts_word: bool, shared: Arc<Shared>) {
     thread::spawn(move || {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
-            if !shared.swallows.load(Ordering::SeqCst) && to.write_all(&buffer[..count]).is_err() {
+            if !shared.loses(is_the_firsts_word) && to.write_all(&buffer[..count]).is_err() {
                 break;
             }
         }
