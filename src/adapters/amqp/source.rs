@@ -17,14 +17,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::acks::Acks;
+use super::dead::letter;
 use super::fleet::{self, OnCount};
+use super::headers;
 use super::herald::Herald;
 use super::inbox::{Inbox, Received};
 use super::link::{self, Link, LinkConfig, Pauses};
 use super::publisher::{Message, Publisher};
 use super::refusal::{FRAME_TOO_LARGE, explain};
 use super::topology::{Names, delay_step, short};
-use super::{dead, headers};
 use crate::clock::Clock;
 use crate::domain::decide::History;
 use crate::domain::{Event, EventType, Lane, Problem, Timestamp, TraceContext};
@@ -474,9 +475,9 @@ impl AmqpHandle {
         let mut headers = headers::write(self.message.1.headers().clone(), &history);
         let reason = event.errors.iter().find(|problem| is_poison(problem)).or(event.errors.first());
         let reason = reason.map_or("UNKNOWN", |problem| problem.code.as_str());
-        headers.insert(dead::REASON.into(), AMQPValue::LongString(reason.into()));
-        headers.insert(dead::LANE.into(), AMQPValue::LongString(self.lane.name().into()));
-        headers.insert(dead::DEAD_AT.into(), AMQPValue::LongLongInt(event.time.unix_ms()));
+        headers.insert(letter::REASON.into(), AMQPValue::LongString(reason.into()));
+        headers.insert(letter::LANE.into(), AMQPValue::LongString(self.lane.name().into()));
+        headers.insert(letter::DEAD_AT.into(), AMQPValue::LongLongInt(event.time.unix_ms()));
         let properties = headers::for_copy(&self.message.1, &headers);
         self.publish("", &self.outlet.names.dead_queue(), &self.message.0, properties).await
     }
