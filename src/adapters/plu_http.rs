@@ -10,7 +10,7 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AGE, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -128,7 +128,9 @@ impl PluHttp {
         let status = response.status().as_u16();
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (retry_after, content_type) = (header(RETRY_AFTER), header(CONTENT_TYPE));
-        let date = header(DATE).and_then(|text| Timestamp::parse_http(&text));
+        // A cache on the way repeats the date of when it got the answer.
+        let is_cached = header(AGE).is_some_and(|age| age.trim() != "0");
+        let date = header(DATE).filter(|_| !is_cached).and_then(|text| Timestamp::parse_http(&text));
         let body = read_body(response, self.body_bytes_max).await.map_err(|error| Lost::from(&error))?;
         Ok(Fetched { status, retry_after, content_type, date, body })
     }
@@ -184,11 +186,18 @@ impl UserList for PluHttp {
     async fn page(&self, skip: u64) -> Result<Page, ListError> {
         let mut url = self.list_url.clone();
         url.query_pairs_mut().append_pair("skip", &skip.to_string()).append_pair("limit", &self.page_size.to_string());
-        let start = Instant::now();
+        let (start, asked_at) = (Instant::now(), self.clock.now());
         let fetched = self.fetch(self.client.get(url)).await;
         failpoint::pass("during_look_up");
+        let answered_at = self.clock.now();
         let (page, status) = match fetched {
-            Ok(fetched) => (read_page(&fetched.reply(), &self.clocks, self.clock.now()), Some(fetched.status)),
+            Ok(fetched) => {
+                // Before the times in it are reckoned: a worker may look somebody up before it creates anybody.
+                if let (Some(date), 200..=299) = (fetched.date, fetched.status) {
+                    self.clocks.compare(date, asked_at, answered_at, &self.metrics);
+                }
+                (read_page(&fetched.reply(), &self.clocks, answered_at), Some(fetched.status))
+            }
             Err(Lost::NotSent(why)) => (Err(ListError::Account(AccountReason::Unreachable(why))), None),
             Err(Lost::Timeout) => (Err(ListError::Failed("timeout")), None),
             Err(Lost::Connection) => (Err(ListError::Failed("connection_lost")), None),
@@ -200,7 +209,7 @@ impl UserList for PluHttp {
             Err(ListError::Failed(_)) => PageRead::Failed,
         };
         let answer = (read.label(), read.trouble());
-        ApiAnswered { answer, status, duration: start.elapsed(), key: None, at: self.clock.now() }.emit(&self.metrics);
+        ApiAnswered { answer, status, duration: start.elapsed(), key: None, at: answered_at }.emit(&self.metrics);
         page
     }
 }

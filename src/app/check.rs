@@ -31,7 +31,7 @@ const LINES_MAX: usize = 50;
 /// # Errors
 /// [`AppError`] where the file can't be read.
 pub async fn check(arguments: &CheckArgs, settings: Settings) -> Result<Finished, AppError> {
-    let progress = Progress::new();
+    let progress = Progress::new(settings.log.format);
     start_logging(&settings, "warn", std::io::stderr)?;
     let options = read_options(&arguments.csv, &settings);
     let file = arguments.file.clone();

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::summary::grouped;
 use crate::domain::dead_letter::{DELIVERY_LIMIT, EXPIRED};
 use crate::domain::decide::{ATTEMPTS_EXHAUSTED, History, NOT_RECONCILED, no_definite_answer};
+use crate::domain::private::shown_id;
 use crate::domain::{DeadLetter, Field, IdempotencyKey, Job, Lane, Problem, Timestamp};
 
 /// Most reasons that are counted apart.
@@ -71,14 +72,14 @@ impl Listing {
             return None;
         }
         if self.is_json {
-            return Some(format!("{}\n", outline(letter)));
+            return Some(format!("{}\n", outline(letter, false)));
         }
         let title = if self.count == 1 {
             line("id", "dead since", "lane", "attempts", "reason", "jobId")
         } else {
             String::new()
         };
-        let job_id = letter.job_id().map_or_else(|| "-".to_owned(), |id| printable(&id));
+        let job_id = letter.job_id().map_or_else(|| "-".to_owned(), |id| shown(&id, false));
         Some(
             title
                 + &line(
@@ -131,8 +132,13 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
+/// An upstream's id, printable.
+fn shown(id: &str, reveals: bool) -> String {
+    if reveals { printable(id) } else { shown_id(id).to_owned() }
+}
+
 /// What tells nothing about anybody.
-fn outline(letter: &DeadLetter) -> Value {
+fn outline(letter: &DeadLetter, reveals: bool) -> Value {
     let history = &letter.history;
     json!({
         "id": letter.id,
@@ -140,7 +146,7 @@ fn outline(letter: &DeadLetter) -> Value {
         "deadAt": letter.dead_at,
         "lane": letter.lane,
         "attempts": history.attempts,
-        "jobId": letter.job_id(),
+        "jobId": letter.job_id().map(|id| shown(&id, reveals)),
         "enqueuedAt": history.enqueued_at,
         "firstSentAt": history.first_sent_at,
     })
@@ -148,9 +154,9 @@ fn outline(letter: &DeadLetter) -> Value {
 
 /// Everything about one, as JSON.
 pub(super) fn one_as_json(letter: &DeadLetter, reveals: bool) -> String {
-    let mut value = outline(letter);
+    let mut value = outline(letter, reveals);
     let message = Message::read(&letter.body);
-    value["batchId"] = json!(message.batch_id);
+    value["batchId"] = json!(message.batch_id.as_deref().map(|id| shown(id, reveals)));
     value["source"] = json!(message.source);
     value["errors"] = json!(*problems(letter, reveals));
     value["message"] = message.content(letter, reveals);
@@ -174,8 +180,8 @@ pub(super) fn one_as_text(letter: &DeadLetter, reveals: bool) -> String {
     put("attempts", &history.attempts.to_string());
     put("queued", &history.enqueued_at.to_string());
     put("first sent", &first_sent(&letter.history));
-    put("jobId", &letter.job_id().unwrap_or_else(|| "-".to_owned()));
-    put("batchId", message.batch_id.as_deref().unwrap_or("-"));
+    put("jobId", &letter.job_id().map_or_else(|| "-".to_owned(), |id| shown(&id, reveals)));
+    put("batchId", &message.batch_id.as_deref().map_or_else(|| "-".to_owned(), |id| shown(id, reveals)));
     put("source", message.source.as_deref().unwrap_or("-"));
     let content = match message.content(letter, reveals) {
         Value::String(text) => printable(&text),
@@ -273,8 +279,8 @@ impl<'b> Message<'b> {
         let job_id = letter.job_id().filter(|id| text("jobId") == Some(id));
         let key = text("idempotencyKey").and_then(IdempotencyKey::parse).map(|key| key.to_string());
         let known = [
-            ("jobId", job_id),
-            ("batchId", self.batch_id.clone()),
+            ("jobId", job_id.map(|id| shown(&id, false))),
+            ("batchId", self.batch_id.as_deref().map(|id| shown(id, false))),
             ("idempotencyKey", key),
             ("source", self.source.clone()),
             ("metadata", None),
@@ -336,6 +342,17 @@ mod tests {
         }
         let shown = one_as_text(&letter(BODY), false);
         assert!(shown.contains(r#""email": "[hidden]""#), "{shown}");
+        // An upstream may have made its ids of its customers' data.
+        let named = letter(r#"{"jobId":"jane@example.com","batchId":"Jane Doe","user":{}}"#);
+        for is_json in [false, true] {
+            let listed = Listing::new(9, is_json, None).add(&named).unwrap();
+            assert!(listed.contains("(hidden)") && !listed.contains("jane@"), "{listed}");
+        }
+        for view in [one_as_text, one_as_json] {
+            let (shown, revealed) = (view(&named, false), view(&named, true));
+            assert!(!shown.contains("jane@") && !shown.contains("Jane"), "{shown}");
+            assert!(revealed.contains("jane@example.com") && revealed.contains("Jane Doe"), "{revealed}");
+        }
     }
 
     #[test]

@@ -54,7 +54,7 @@ fn rows_of(
     };
     let mut importer = Importer::begin(connection, queue, &batch, Kind::Import, None)?;
     let intake = Intake { file: batch.file.clone(), batch_id: batch.batch_id.clone(), header: &scan.header };
-    let progress = Progress::new();
+    let progress = Progress::new(settings.log.format);
     let job = RowsJob {
         file,
         scan: &scan,

@@ -40,7 +40,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::Timestamp;
 use crate::domain::job::InvalidJob;
-use crate::telemetry::logging::AboveProgress;
+use crate::telemetry::logging::{AboveProgress, LogFormat};
 
 /// Rows that wait between the reading and the sending.
 const AHEAD_MAX: usize = 1_000;
@@ -56,7 +56,7 @@ const DRAW_EVERY: Duration = Duration::from_millis(250);
 /// # Errors
 /// [`AppError`] where the file can't be read, its progress not be noted, or the broker has no queue for the lane.
 pub async fn import(arguments: &ImportArgs, settings: &Settings, url: &Url) -> Result<Finished, AppError> {
-    let progress = Progress::new();
+    let progress = Progress::new(settings.log.format);
     // The broker's comings and goings are told.
     start_logging(settings, "warn,plu_onboard=info", AboveProgress(progress.bar.clone()))?;
     let names = Names::new(&settings.amqp.prefix);
@@ -208,7 +208,7 @@ impl ImportTask<'_> {
             let mut index = index(&batch)?;
             let intake = Intake { file: batch.file.clone(), batch_id: batch.batch_id.clone(), header: &scan.header };
             // Shown is what is confirmed, not what is read.
-            let unseen = Progress::new();
+            let unseen = Progress::new(LogFormat::Text);
             let job = RowsJob {
                 file: &file,
                 scan: &scan,

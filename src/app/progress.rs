@@ -13,7 +13,8 @@ use crate::domain::answer::KeySource;
 use crate::pipeline::Context;
 use crate::pipeline::gate::GateState;
 use crate::pipeline::look_up::Reading;
-use crate::telemetry::Metrics;
+use crate::telemetry::logging::LogFormat;
+use crate::telemetry::{Metrics, NEWS_TARGET};
 
 /// Between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -27,13 +28,16 @@ pub struct Progress {
     /// Hidden where there is no terminal.
     pub bar: ProgressBar,
     is_terminal: bool,
+    /// Lines are log lines.
+    is_json: bool,
 }
 
 impl Progress {
-    /// Nothing is shown before the first phase.
-    pub fn new() -> Self {
-        let is_terminal = std::io::stderr().is_terminal();
-        Self { bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()), is_terminal }
+    /// Nothing is shown before the first phase. Where log lines are for machines, the others are as well, and there is no bar.
+    pub fn new(format: LogFormat) -> Self {
+        let is_json = format == LogFormat::Json;
+        let is_terminal = !is_json && std::io::stderr().is_terminal();
+        Self { bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()), is_terminal, is_json }
     }
 
     /// Begins a phase of known length, or of about that.
@@ -63,16 +67,14 @@ impl Progress {
 
     /// One line for people, above the bar.
     pub fn say(&self, line: &str) {
+        if self.is_json {
+            tracing::info!(target: NEWS_TARGET, "{line}");
+            return;
+        }
         // A terminal that is gone must not end the work.
         self.bar.suspend(|| {
             let _ = writeln!(std::io::stderr(), "{line}");
         });
-    }
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -59,8 +59,8 @@ fn reload(settings: &Settings, with_sandbox: bool, context: &Context<PluHttp>) -
         }
     }
     context.pace.set(new.pace());
-    context.go_on();
-    Ok(Reloaded::Applied { is_key_new, rate: new.rate() })
+    let was_halted = context.go_on();
+    Ok(Reloaded::Applied { is_key_new, rate: new.rate(), was_halted })
 }
 
 fn one_line(error: &dyn std::error::Error) -> String {

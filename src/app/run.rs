@@ -55,7 +55,7 @@ struct Run {
 /// # Errors
 /// [`AppError`] with what, where and how to mend it.
 pub async fn run(arguments: &RunArgs, settings: Settings) -> Result<Finished, AppError> {
-    let progress = Progress::new();
+    let progress = Progress::new(settings.log.format);
     start_logging(&settings, &format!("warn,{}=info", NEWS_TARGET), AboveProgress(progress.bar.clone()))?;
     if !arguments.service.sandbox {
         // Before anything is read or written: a run without a key would only find out at the first request.

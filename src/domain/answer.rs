@@ -110,6 +110,8 @@ pub enum NoConnection {
     Refused,
     /// Nothing came back.
     TimedOut,
+    /// Requests leave and aren't answered.
+    NoAnswer,
     /// The certificate is past its time, or before it.
     CertificateExpired,
     /// The certificate is of somebody else.
@@ -129,6 +131,7 @@ impl NoConnection {
             Self::Dns => "no_connection_dns",
             Self::Refused => "no_connection_refused",
             Self::TimedOut => "no_connection_timeout",
+            Self::NoAnswer => "no_answer",
             Self::CertificateExpired => "no_connection_certificate_expired",
             Self::CertificateName => "no_connection_certificate_name",
             Self::CertificateUnknown => "no_connection_certificate_unknown",
@@ -148,6 +151,9 @@ impl NoConnection {
             }
             Self::TimedOut => {
                 "the API can't be reached, nothing answers in time: check the network, and firewalls on the way"
+            }
+            Self::NoAnswer => {
+                "the API gives no answers, requests are lost or take too long: look for a proxy on the way, else ask Plu"
             }
             Self::CertificateExpired => {
                 "the API can't be reached, its certificate is expired or not valid yet: check this machine's clock, else tell Plu"

@@ -255,7 +255,7 @@ fn no_job(body: &[u8], error: &serde_json::Error) -> Box<InvalidJob> {
 }
 
 /// The members of a [`JobMessage`].
-const MEMBERS: [&str; 6] = ["jobId", "batchId", "idempotencyKey", "metadata", "source", "user"];
+pub(crate) const MEMBERS: [&str; 6] = ["jobId", "batchId", "idempotencyKey", "metadata", "source", "user"];
 
 /// Most characters of an unknown member's name that are told.
 const NAME_CHARS_MAX: usize = 100;

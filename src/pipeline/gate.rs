@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::breaker::{Breaker, BreakerChanged, BreakerPolicy, Health, Ticket};
+use crate::domain::answer::NoConnection;
 use crate::domain::{AccountReason, Lane};
 use crate::telemetry::GateChanged;
 
@@ -85,7 +86,12 @@ struct Pause {
     is_asked: bool,
     /// Only pages of the list were refused so: a page that comes is the proof that it is over.
     is_the_lists: bool,
+    /// Probes in a row that got no answer.
+    unanswered: u32,
 }
+
+/// Probes in a row without an answer after which the pause is about that, and no longer about what was said before it.
+const UNANSWERED_MAX: u32 = 2;
 
 /// How long a worker's first request leaves alone, where its answer takes longer.
 const FIRST_ALONE: Duration = Duration::from_secs(2);
@@ -95,6 +101,8 @@ const FIRST_ALONE: Duration = Duration::from_secs(2);
 enum First {
     /// Nobody has left yet.
     Waits,
+    /// Somebody has its pass, and waits for the pace.
+    Taken,
     /// It is on its way.
     Left(Instant),
     /// Something came of it.
@@ -210,6 +218,7 @@ impl Gate {
         let is_first = match state.first {
             First::Over => false,
             First::Waits => true,
+            First::Taken => return Err(None),
             First::Left(at) if now < at + FIRST_ALONE => return Err(Some(at + FIRST_ALONE)),
             First::Left(_) => false,
         };
@@ -241,7 +250,7 @@ impl Gate {
             None => state.breaker.admit(now).map(Some).and_then(|ticket| pass(false, ticket)),
         };
         if is_first && passed.is_ok() {
-            state.first = First::Left(now);
+            state.first = First::Taken;
         }
         passed
     }
@@ -282,11 +291,11 @@ impl Gate {
         self.lock().is_halted = true;
     }
 
-    /// A person says to go on: a halt is over, and what is paused or broken is tried at once.
-    pub fn go_on(&self) {
+    /// A person says to go on: a halt is over, and what is paused or broken is tried at once. Whether it was halted.
+    pub fn go_on(&self) -> bool {
         let now = Instant::now();
         let mut state = self.lock();
-        state.is_halted = false;
+        let was_halted = std::mem::take(&mut state.is_halted);
         state.breaker.try_now(now);
         if let Some(pause) = &mut state.pause {
             pause.interval = self.schedule.initial;
@@ -298,6 +307,7 @@ impl Gate {
         }
         drop(state);
         self.changed.notify_waiters();
+        was_halted
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -344,6 +354,14 @@ impl Pass<'_> {
     /// Whether it is there to find out whether the account or the API works again: a failure is not the job's.
     pub const fn is_trial(&self) -> bool {
         self.is_probe || matches!(self.ticket, Some(Ticket { is_trial: true, .. }))
+    }
+
+    /// The request leaves now.
+    pub fn leaves(&self) {
+        if self.is_first {
+            self.gate.lock().first = First::Left(Instant::now());
+            self.gate.changed.notify_waiters();
+        }
     }
 
     /// The answer was about a job: the account is well, and so is the API, unless it took too long.
@@ -401,9 +419,12 @@ impl Pass<'_> {
     pub fn unanswered(mut self) -> Option<GateChanged> {
         self.is_over();
         let changed = self.health(Health::Bad);
-        let reason = self.gate.lock().pause.as_ref().map(|pause| pause.reason);
-        match (self.is_probe, reason) {
-            (true, Some(reason)) => self.refused(reason),
+        let before = self.gate.lock().pause.as_ref().map(|pause| (pause.reason, pause.unanswered + 1));
+        match before {
+            Some((_, unanswered)) if self.is_probe && unanswered >= UNANSWERED_MAX => {
+                self.pauses(AccountReason::Unreachable(NoConnection::NoAnswer), unanswered)
+            }
+            Some((reason, unanswered)) if self.is_probe => self.pauses(reason, unanswered),
             _ => changed,
         }
     }
@@ -421,7 +442,11 @@ impl Pass<'_> {
     }
 
     /// The answer was about everybody.
-    pub fn refused(mut self, reason: AccountReason) -> Option<GateChanged> {
+    pub fn refused(self, reason: AccountReason) -> Option<GateChanged> {
+        self.pauses(reason, 0)
+    }
+
+    fn pauses(mut self, reason: AccountReason, unanswered: u32) -> Option<GateChanged> {
         self.is_over();
         let was_probe = std::mem::take(&mut self.is_probe);
         let is_certain = was_probe || reason != AccountReason::NotTheApi;
@@ -449,7 +474,8 @@ impl Pass<'_> {
         let told = if is_news { Some(reason) } else { told };
         let is_asked = is_asked && !is_answered;
         let is_the_lists = self.request == Request::Read && state.pause.as_ref().is_none_or(|pause| pause.is_the_lists);
-        state.pause = Some(Pause { reason, told, interval, probe_at, hurries: still_hurries, is_asked, is_the_lists });
+        let hurries = still_hurries;
+        state.pause = Some(Pause { reason, told, interval, probe_at, hurries, is_asked, is_the_lists, unanswered });
         // The end of the pause is told instead.
         state.told_until = None;
         drop(state);

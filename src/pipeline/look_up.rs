@@ -308,6 +308,7 @@ async fn read_page<A: PartnerApi + UserList>(
         if !pass.is_valid() {
             continue;
         }
+        pass.leaves();
         let page = context.api.page(skip).await;
         if !matches!(page, Err(ListError::Failed(_))) {
             failures = 0;

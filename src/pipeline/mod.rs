@@ -12,6 +12,7 @@
 pub mod adapt;
 pub mod backoff;
 pub mod breaker;
+mod claims;
 mod day;
 pub mod gate;
 pub mod halt;
@@ -35,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::backoff::Backoff;
 use self::breaker::BreakerPolicy;
+use self::claims::Claims;
 use self::gate::{Gate, Pass, ProbeSchedule};
 use self::halt::{Halt, HaltPolicy};
 use self::look_up::LookUp;
@@ -100,6 +102,8 @@ pub struct Context<A> {
     pub singled_out: SingledOut,
     /// Whose jobs are at work.
     people: People,
+    /// Whose users are whose.
+    claims: Claims,
     /// Time of day.
     pub clock: Clock,
     /// What is told.
@@ -125,6 +129,7 @@ impl<A: PartnerApi + UserList> Context<A> {
             halt: Halt::new(policy.halt),
             singled_out: SingledOut::default(),
             people: People::default(),
+            claims: Claims::default(),
             link_ttl: None,
             clock,
             metrics,
@@ -134,10 +139,10 @@ impl<A: PartnerApi + UserList> Context<A> {
         }
     }
 
-    /// A person says to go on: what is halted goes on, and what is paused or broken is tried at once.
-    pub fn go_on(&self) {
+    /// A person says to go on: what is halted goes on, and what is paused or broken is tried at once. Whether it was halted.
+    pub fn go_on(&self) -> bool {
         self.halt.clear();
-        self.gate.go_on();
+        self.gate.go_on()
     }
 
     /// Waits for what a creation needs beside an open gate: the head of the line, one of the slots for requests on
@@ -161,7 +166,10 @@ impl<A: PartnerApi + UserList> Context<A> {
         }
         // Begun where nothing can be given up any more.
         Ok(match self.pace.begin_creation(lane, self.clock.now()) {
-            Ok(()) => Turn::Now(slot),
+            Ok(()) => {
+                pass.leaves();
+                Turn::Now(slot)
+            }
             Err(held) => Turn::Held(held),
         })
     }

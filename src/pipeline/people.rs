@@ -10,10 +10,26 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// The people whose jobs are at work. Emails are hashes: two that collide only wait for each other. Bounded by the jobs in hand.
+/// Somebody, by their email: a hash of it, as long as this process lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Person(u64);
+
+impl Person {
+    pub(super) fn of(email: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        email.to_lowercase().hash(&mut hasher);
+        Self(hasher.finish())
+    }
+
+    pub(super) const fn hash(self) -> u64 {
+        self.0
+    }
+}
+
+/// The people whose jobs are at work. Two that collide only wait for each other. Bounded by the jobs in hand.
 #[derive(Debug, Default)]
 pub(super) struct People {
-    at_work: Mutex<HashSet<u64>>,
+    at_work: Mutex<HashSet<Person>>,
     left: Notify,
 }
 
@@ -22,15 +38,12 @@ pub(super) struct People {
 #[must_use]
 pub(super) struct Place<'p> {
     people: &'p People,
-    person: u64,
+    person: Person,
 }
 
 impl People {
     /// Waits until no other job of this person is at work. Cancel-safe.
-    pub(super) async fn enter(&self, email: &str) -> Place<'_> {
-        let mut hasher = DefaultHasher::new();
-        email.to_lowercase().hash(&mut hasher);
-        let person = hasher.finish();
+    pub(super) async fn enter(&self, person: Person) -> Place<'_> {
         loop {
             let left = self.left.notified();
             if self.lock().insert(person) {
@@ -40,7 +53,7 @@ impl People {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashSet<u64>> {
+    fn lock(&self) -> MutexGuard<'_, HashSet<Person>> {
         self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -64,13 +77,14 @@ mod tests {
     async fn jobs_about_one_person_follow_each_other_and_hold_up_nobody_else() {
         let people = People::default();
         let moment = Duration::from_millis(1);
-        let first = people.enter("Jane@example.com").await;
-        let _other = timeout(moment, people.enter("joe@example.com")).await.unwrap();
-        let mut second = Box::pin(people.enter("jane@EXAMPLE.com"));
+        let enter = |email| people.enter(Person::of(email));
+        let first = enter("Jane@example.com").await;
+        let _other = timeout(moment, enter("joe@example.com")).await.unwrap();
+        let mut second = Box::pin(enter("jane@EXAMPLE.com"));
         assert!(timeout(moment, &mut second).await.is_err());
         drop(first);
         let second = timeout(moment, second).await.unwrap();
-        assert!(timeout(moment, people.enter("jane@example.com")).await.is_err());
+        assert!(timeout(moment, enter("jane@example.com")).await.is_err());
         drop(second);
         assert!(people.lock().len() == 1);
     }

@@ -9,10 +9,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::gate::{Pass, Request};
 use super::halt::{Notice, WhenHalted};
 use super::look_up::Interruption;
+use super::people::Person;
 use super::singled_out::{ROUNDS_MAX, Refusals};
 use super::{Context, Turn};
 use crate::domain::decide::{
-    Due, History, LookUpReason, RetryReason, Step, after_answer, after_look_up, due, is_trial_charged, row,
+    Due, Found, History, LookUpReason, RetryReason, Step, after_answer, after_look_up, due, is_trial_charged, row,
 };
 use crate::domain::job::InvalidJob;
 use crate::domain::{AccountReason, Answer, Event, IdempotencyKey, Job, Lane, Outcome, Problem};
@@ -42,6 +43,7 @@ const HOLD_AGAIN: Duration = Duration::from_secs(1);
 struct InHand<'m, H> {
     lane: Lane,
     job: Job,
+    person: Person,
     handle: H,
     history: History,
     /// Whether it may have been sent before it was taken in hand.
@@ -93,17 +95,17 @@ where
     job.identity.job_id = job.identity.job_id.or(message_id);
     let until = Instant::now() + HOLD_MAX;
     let was_sent = history.first_sent_at.is_some();
-    let email = job.email.clone();
+    let person = Person::of(&job.email);
     let (refusals, interrupted) = (Refusals::default(), context.look_up.resume(*job.key.uuid()));
-    let mut hand = InHand { lane, job, handle, history, was_sent, refusals, interrupted, until, watch };
+    let mut hand = InHand { lane, job, person, handle, history, was_sent, refusals, interrupted, until, watch };
     // Held to the end.
-    let _place = match wait_for(context, until, context.people.enter(&email)).await {
+    let _place = match wait_for(context, until, context.people.enter(person)).await {
         ControlFlow::Continue(place) => place,
-        ControlFlow::Break(delay) => return put_back(hand, history, delay, no_turn(delay)).await,
+        ControlFlow::Break(delay) => return put_back(context, hand, history, delay, no_turn(delay)).await,
     };
     let seat = match wait_for(context, until, context.halt.seat(was_sent)).await {
         ControlFlow::Continue(seat) => seat,
-        ControlFlow::Break(delay) => return put_back(hand, history, delay, no_turn(delay)).await,
+        ControlFlow::Break(delay) => return put_back(context, hand, history, delay, no_turn(delay)).await,
     };
 
     loop {
@@ -131,7 +133,7 @@ where
         if history.first_sent_at.is_some() {
             seat.use_up();
         }
-        return put_back(hand, history, delay, reason).await;
+        return put_back(context, hand, history, delay, reason).await;
     }
 }
 
@@ -327,9 +329,14 @@ async fn look_up<A, H>(
 where
     A: PartnerApi + UserList,
 {
-    let InHand { job, history, until, .. } = hand;
+    let InHand { job, person, history, until, .. } = hand;
     let found = match wait_for(context, *until, context.look_up.find(&job.email, asked_at)).await {
-        ControlFlow::Continue(found) => found.seen_by(job.name_mark()),
+        ControlFlow::Continue(found) => match found.seen_by(job.name_mark()) {
+            Found::User(user) if context.claims.is_anothers(*person, &user.service_id, job.key.uuid()) => {
+                Found::Stranger(user)
+            }
+            found => found,
+        },
         ControlFlow::Break(delay) => {
             context.look_up.interrupt(*job.key.uuid(), &job.email, reason, asked_at);
             return ControlFlow::Break(delay);
@@ -350,7 +357,10 @@ where
         // Another delivery of it comes to the same, or knows better. Only a link is to be had but once.
         return taken_back(hand);
     }
-    let InHand { lane, job, handle, history, was_sent, watch, .. } = hand;
+    let InHand { lane, job, person, handle, history, was_sent, watch, .. } = hand;
+    if let Outcome::Created { service_id, .. } = &outcome {
+        context.claims.claim(person, service_id, job.key.uuid());
+    }
     let event = Event::of(outcome, &job.identity, job.key, history.attempts, context.clock.now())
         .with_link_ttl(context.link_ttl);
     context.singled_out.forget(*job.key.uuid());
@@ -383,12 +393,21 @@ where
     Ok(())
 }
 
-async fn put_back<H>(hand: InHand<'_, H>, history: History, delay: Duration, reason: PutBack) -> Result<(), QueueError>
+async fn put_back<A, H>(
+    context: &Context<A>,
+    hand: InHand<'_, H>,
+    history: History,
+    delay: Duration,
+    reason: PutBack,
+) -> Result<(), QueueError>
 where
     H: Settle,
 {
     if !hand.handle.is_ours() {
         return taken_back(hand);
+    }
+    if history.first_sent_at.is_some() {
+        context.claims.waits(hand.person);
     }
     Box::pin(hand.handle.put_back(history, delay)).await?;
     hand.watch.put_back(reason);

@@ -588,7 +588,7 @@ async fn a_halted_worker_holds_bulk_lets_signups_through_and_goes_on_when_told()
     queue.push(Lane::Signup, job("late@example.com"));
     sleep(Duration::from_secs(1)).await;
     assert_eq!(queue.events().len(), halted + 1);
-    context.go_on();
+    assert!(context.go_on());
     sleep(Duration::from_secs(60)).await;
     assert_eq!(queue.events().len(), 101);
     working.abort();

@@ -41,6 +41,7 @@ pub(super) fn broken(evidence: &Evidence<'_>, model: &Model, now: Duration, reco
         broken.extend(of_job.broken().into_iter().map(|what| format!("{} ({:?}): {what}", job.id, job.kind)));
     }
     broken.extend(users_nobody_asked_for(evidence, model, now));
+    broken.extend(users_claimed_twice(evidence));
     broken.extend(pace(evidence.plan, record));
     broken.extend(signups(evidence, record));
     broken
@@ -207,6 +208,25 @@ impl<'w> Case<'w> {
             _ => None,
         }
     }
+}
+
+/// What a worker has given to whom it knows for as long as it lives, and no other worker does: nobody claims a user by a look-up whom
+/// another job has. An answer is better knowledge, and may come later where keys replay it.
+fn users_claimed_twice(evidence: &Evidence<'_>) -> Vec<String> {
+    let Plan { workers, deaths, stops, queue_errors, .. } = *evidence.plan;
+    if workers > 1 || deaths + stops + queue_errors > 0.0 {
+        return Vec::new();
+    }
+    let mut owners = BTreeMap::new();
+    let mut broken = Vec::new();
+    for event in evidence.events.iter().filter(|event| event.event_type == EventType::Created) {
+        let owner = owners.insert(event.service_id.as_deref(), event);
+        // Jobs that say the same have the same id.
+        if let Some(owner) = owner.filter(|owner| owner.id != event.id && event.recovered) {
+            broken.push(format!("{} claims the user of {}", event.job_id, owner.job_id));
+        }
+    }
+    broken
 }
 
 /// Every user who is there was there before or was asked for by a job that may create one.

@@ -9,7 +9,9 @@ use tracing::{debug, info, warn};
 use super::{BrokerConnection, Metrics};
 use crate::domain::answer::looks_like_a_code;
 use crate::domain::decide::Row;
-use crate::domain::{AccountReason, Answer, Event, Lane, Problem, Timestamp};
+use crate::domain::job::MEMBERS;
+use crate::domain::private::{HIDDEN, shown_id};
+use crate::domain::{AccountReason, Answer, Event, Field, Lane, Problem, Timestamp};
 
 /// Where `run`, which shows warnings only, finds the good news that it shows too.
 pub const NEWS_TARGET: &str = "plu_onboard::news";
@@ -122,26 +124,21 @@ impl JobFinished<'_> {
         let key = self.event.idempotency_key.map(|key| key.to_string());
         let errors: Vec<String> = self.event.errors.iter().map(loggable).collect();
         info!(
-            job = loggable_id(&self.event.job_id), event = %id, key, outcome = event_type.short(), attempts, recovered,
+            job = shown_id(&self.event.job_id), event = %id, key, outcome = event_type.short(), attempts, recovered,
             lane = self.lane.name(), errors = errors.join(","), "job finished"
         );
     }
 }
 
-/// Stands in a log line for an id of the upstream's that looks like a person's.
-const HIDDEN: &str = "(hidden)";
-
-/// An upstream's own id. One that looks like an email address, a phone number or a name is kept out of the log: the key says
-/// which job it is.
-fn loggable_id(id: &str) -> &str {
-    let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/#~".contains(&byte);
-    if id.len() <= 128 && id.bytes().all(is_fit) { id } else { HIDDEN }
-}
-
-/// A problem's field and code.
+/// A problem's field and code. Whoever made a message may have named its members after people.
 fn loggable(problem: &Problem) -> String {
     let code = loggable_code(problem);
-    problem.field.as_ref().map_or_else(|| code.to_owned(), |field| format!("{field}:{code}"))
+    let is_known = |field: &str| Field::from_name(field).is_some() || MEMBERS.contains(&field);
+    match problem.field.as_deref() {
+        None => code.to_owned(),
+        Some(field) if is_known(field) => format!("{field}:{code}"),
+        Some(_) => format!("{HIDDEN}:{code}"),
+    }
 }
 
 /// The code of a problem, if it looks like one: the API's own text must never get into a log through a field
@@ -170,7 +167,7 @@ impl RetryScheduled<'_> {
     pub fn emit(self, metrics: &Metrics) {
         metrics.retries.with_label_values(&[self.reason]).inc();
         info!(
-            job = self.job.map(loggable_id), key = %self.key, reason = self.reason, delay_ms = ms(self.delay), attempts = self.attempts,
+            job = self.job.map(shown_id), key = %self.key, reason = self.reason, delay_ms = ms(self.delay), attempts = self.attempts,
             "will be tried again"
         );
     }
@@ -357,6 +354,8 @@ pub enum Reloaded {
         is_key_new: bool,
         /// Most requests per second; `None`: no limit.
         rate: Option<NonZeroU32>,
+        /// Whether that lifts a halt.
+        was_halted: bool,
     },
     /// They can't be used; everything stays as it was.
     Refused {
@@ -369,7 +368,7 @@ impl Reloaded {
     /// Log line and metric.
     pub fn emit(self, metrics: &Metrics) {
         match self {
-            Self::Applied { is_key_new, rate } => {
+            Self::Applied { is_key_new, rate, was_halted } => {
                 metrics.reloads.with_label_values(&["applied"]).inc();
                 let key = if is_key_new { "another one" } else { "as before" };
                 let rate = rate.map_or_else(|| "no limit".to_owned(), |rate| format!("{rate}/s"));
@@ -377,6 +376,9 @@ impl Reloaded {
                     target: NEWS_TARGET,
                     key, rate, "read the settings and the API key again: key and pace hold from now on, and what is paused is tried at once"
                 );
+                if was_halted {
+                    warn!("that lifts the halt: bulk goes on, and the next outcomes are judged anew");
+                }
             }
             Self::Refused { reason } => {
                 metrics.reloads.with_label_values(&["refused"]).inc();
@@ -738,14 +740,19 @@ mod tests {
             ("jané", HIDDEN),
         ] {
             let identity = crate::domain::job::Identity { job_id: Some(id.to_owned()), ..Default::default() };
-            let problems = vec![Problem::of(Field::Email, "INVALID_EMAIL", "no"), Problem::whole("14155550199", "no")];
+            let problems = vec![
+                Problem::of(Field::Email, "INVALID_EMAIL", "no"),
+                Problem { field: Some("batchId".to_owned()), ..Problem::whole("INVALID_ID", "no") },
+                Problem { field: Some("Jane Doe".to_owned()), ..Problem::whole("UNKNOWN_FIELD", "no") },
+                Problem::whole("14155550199", "no"),
+            ];
             let key = crate::domain::IdempotencyKey::of_canonical(b"x");
             let event = Event::of_invalid(problems, &identity, key, Timestamp::from_unix_ms(0));
             let metrics = Metrics::new().unwrap();
             let line = line(|| JobFinished { event: &event, lane: Lane::Bulk }.emit(&metrics));
             assert_eq!(
                 (line["job"].as_str(), line["errors"].as_str()),
-                (Some(shown), Some("email:INVALID_EMAIL,OTHER"))
+                (Some(shown), Some("email:INVALID_EMAIL,batchId:INVALID_ID,(hidden):UNKNOWN_FIELD,OTHER"))
             );
         }
     }

@@ -193,3 +193,15 @@ fn a_machine_that_reads_the_log_can_read_the_error_that_ended_the_program_too() 
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'), "{arguments}: {line}");
     }
 }
+
+#[test]
+fn where_log_lines_are_for_machines_every_line_is() {
+    let place = Place::with("people.csv", customers(0..5) + "Jane,Doe\n");
+    let run = "run people.csv --sandbox --out out --log-format json --listen 127.0.0.1:0";
+    let finished = place.program(run).ends_with(3);
+    for line in finished.stderr.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+        assert!(line["message"].is_string() && line["level"].is_string(), "{line}");
+    }
+    finished.said(&["status page: http://127.0.0.1:", "of 6 done"]);
+}

@@ -303,6 +303,24 @@ async fn the_date_of_an_answer_tells_how_far_the_partners_clock_is_from_ours() {
 }
 
 #[tokio::test]
+async fn the_date_of_a_page_corrects_the_times_in_it_unless_a_cache_gave_it() {
+    let body = r#"{"data":{"users":[{"serviceId":"acme-user-1","email":"jane@example.com","createdAt":"2026-02-19T20:49:29Z"}],"pagination":{"total":1}}}"#;
+    let written = Timestamp::parse("2026-02-19T20:49:29Z").unwrap();
+    for (more, corrected_s) in [("", 500), ("age: 0\r\n", 500), ("age: 500\r\n", 0)] {
+        let now = std::time::UNIX_EPOCH + Clock::System.now().since(Timestamp::from_unix_ms(0));
+        let date = httpdate::fmt_http_date(now - Duration::from_secs(500));
+        let headers = format!("date: {date}\r\n{more}");
+        let (url, _requests) =
+            server(move |stream, _| stream.write_all(reply("200 OK", &headers, body).as_bytes()).unwrap());
+        // No creation has told of the difference before.
+        let page = client(url).page(0).await.unwrap();
+        let seconds = page.users[0].1.created_at.unwrap().since(written).as_secs();
+        // To ten seconds, however slow the machine is.
+        assert_eq!((seconds + 5) / 10, corrected_s / 10, "{more}");
+    }
+}
+
+#[tokio::test]
 async fn a_creation_carries_the_trace_that_its_job_came_with() {
     let (url, requests) = server(|stream, _| stream.write_all(reply("201 Created", "", CREATED).as_bytes()).unwrap());
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";

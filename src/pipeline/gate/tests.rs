@@ -1,3 +1,5 @@
+use tokio::time::timeout;
+
 use super::*;
 use crate::domain::answer::NoConnection;
 
@@ -79,6 +81,9 @@ async fn a_workers_first_request_leaves_alone_for_as_long_as_its_answer_may_take
     drop(gate.pass(BULK).await);
     let (first, waited) = waits(&gate).await;
     assert_eq!(waited, Duration::ZERO);
+    // However long it waits for the pace, as beside others that are being counted.
+    assert!(timeout(FIRST_ALONE * 2, gate.pass(BULK)).await.is_err());
+    first.leaves();
     let (others, paused) = tokio::join!(
         async {
             let mut waited = Vec::new();
@@ -96,6 +101,7 @@ async fn a_workers_first_request_leaves_alone_for_as_long_as_its_answer_may_take
 
     let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT).beginning();
     let slow = gate.pass(BULK).await;
+    slow.leaves();
     assert_eq!(waits(&gate).await.1, FIRST_ALONE);
     assert_eq!(waits(&gate).await.1, Duration::ZERO);
     assert_eq!(slow.refused(AccountReason::KeyRefused), Some(GateChanged::Paused(AccountReason::KeyRefused)));
@@ -116,9 +122,17 @@ async fn a_probe_that_is_dropped_is_sent_by_the_next_in_line() {
 async fn a_probe_without_an_answer_waits_like_a_refused_one() {
     let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
     let _ = gate.pass(BULK).await.refused(AccountReason::KeyRefused);
-    let _ = gate.pass(BULK).await.unanswered();
+    assert_eq!(gate.pass(BULK).await.unanswered(), None);
     assert_eq!(gate.state(), GateState::Paused(AccountReason::KeyRefused));
-    assert_eq!(waits(&gate).await.1, Duration::from_secs(4));
+    let (probe, waited) = waits(&gate).await;
+    assert_eq!(waited, Duration::from_secs(4));
+    // Whoever changes the key because of what was said before would change nothing.
+    let no_answer = AccountReason::Unreachable(NoConnection::NoAnswer);
+    assert_eq!(probe.unanswered(), Some(GateChanged::Paused(no_answer)));
+    assert_eq!(gate.state(), GateState::Paused(no_answer));
+    assert_eq!(gate.pass(BULK).await.unanswered(), None);
+    let key_refused = AccountReason::KeyRefused;
+    assert_eq!(gate.pass(BULK).await.refused(key_refused), Some(GateChanged::Paused(key_refused)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -306,6 +320,6 @@ async fn a_halt_holds_bulk_and_nobody_else_until_somebody_says_to_go_on() {
     assert!(signup.is_valid());
     assert!(gate.pass(Request::Read).await.is_valid());
     assert!(tokio::time::timeout(Duration::from_secs(3_600), gate.pass(BULK)).await.is_err());
-    gate.go_on();
+    assert!(gate.go_on() && !gate.go_on(), "once");
     assert_eq!(waits(&gate).await.1, Duration::ZERO);
 }
