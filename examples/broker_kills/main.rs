@@ -206,6 +206,8 @@ impl Worker {
         let log = File::options().create(true).append(true).open(log).context("the worker's log")?;
         let child = Command::new(std::env::current_exe().context("the path of this program")?)
             .args(["worker", "--queue", &broker.url(), "--api-url", api_url, "--rate", "0"])
+            // Settings of this shell must not make it another experiment.
+            .env_clear()
             .env("PLU_API_KEY", "sk_staging_sandbox")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

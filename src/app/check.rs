@@ -39,7 +39,7 @@ pub async fn check(arguments: &CheckArgs, settings: Settings) -> Result<Finished
     let stop = signals::stop_on_signal(|| {})?;
     let thread = tokio::task::spawn_blocking(move || {
         let scan = csv::scan(&file, &options)?;
-        let plan = read(&file, &scan, &options, all, &progress, &stop)?;
+        let plan = read(&file, &scan, &options, settings.queue.message_bytes_max, all, &progress, &stop)?;
         Ok::<_, AppError>(plan.map(|plan| plan.text(&intake::file_name(&file), &scan, &settings)))
     });
     let text = thread.await.map_err(|error| AppError::CannotGoOn(format!("reading ended abnormally: {error}")))??;
@@ -56,6 +56,7 @@ fn read(
     file: &std::path::Path,
     scan: &Scan,
     options: &csv::ReadOptions,
+    message_bytes_max: usize,
     all: bool,
     progress: &Progress,
     stop: &CancellationToken,
@@ -74,7 +75,8 @@ fn read(
     // Already now, so that not even kill -9 leaves anything of the customers behind; the open file goes on.
     folder.close().map_err(|error| AppError::CannotGoOn(format!("the temporary folder can't be removed: {error}")))?;
     let mut importer = Importer::begin(connection, &path, &batch, Kind::Run, None)?;
-    let intake = Intake { file: batch.file.clone(), batch_id: batch.batch_id.clone(), header: &scan.header };
+    let intake =
+        Intake { file: batch.file.clone(), batch_id: batch.batch_id.clone(), header: &scan.header, message_bytes_max };
     let job = RowsJob { file, scan, options, intake: &intake, lane: Lane::Bulk, after_record: 0, progress, stop };
     let mut plan = Plan { lines_max: if all { usize::MAX } else { LINES_MAX }, ..Plan::default() };
     progress.start(scan.rows_about(), READ_STYLE);

@@ -53,7 +53,12 @@ fn rows_of(
         file: intake::file_name(file),
     };
     let mut importer = Importer::begin(connection, queue, &batch, Kind::Import, None)?;
-    let intake = Intake { file: batch.file.clone(), batch_id: batch.batch_id.clone(), header: &scan.header };
+    let intake = Intake {
+        file: batch.file.clone(),
+        batch_id: batch.batch_id.clone(),
+        header: &scan.header,
+        message_bytes_max: settings.queue.message_bytes_max,
+    };
     let progress = Progress::new(settings.log.format);
     let job = RowsJob {
         file,

@@ -199,6 +199,7 @@ impl ImportTask<'_> {
         let out = self.arguments.out.out.clone();
         let (scan, options, stop) = (self.scan.clone(), self.options, self.stop.clone());
         let (lane, after) = (self.settings.import.lane, self.record);
+        let message_bytes_max = self.settings.queue.message_bytes_max;
         tokio::task::spawn_blocking(move || {
             let batch = Batch {
                 batch_id: intake::batch_id(&file, &scan.fingerprint),
@@ -206,7 +207,12 @@ impl ImportTask<'_> {
                 file: intake::file_name(&file),
             };
             let mut index = index(&batch)?;
-            let intake = Intake { file: batch.file.clone(), batch_id: batch.batch_id.clone(), header: &scan.header };
+            let intake = Intake {
+                file: batch.file.clone(),
+                batch_id: batch.batch_id.clone(),
+                header: &scan.header,
+                message_bytes_max,
+            };
             // Shown is what is confirmed, not what is read.
             let unseen = Progress::new(LogFormat::Text);
             let job = RowsJob {

@@ -27,6 +27,8 @@ pub struct Intake<'f> {
     pub batch_id: String,
     /// Which cell is which.
     pub header: &'f Header,
+    /// Longest message that a worker takes for a job.
+    pub message_bytes_max: usize,
 }
 
 impl Intake<'_> {
@@ -45,6 +47,10 @@ impl Intake<'_> {
         let own_key = row.idempotency_key(self.header);
         let (job, warnings) = Job::from_parts(identity, own_key, self.validate(row))?;
         let body = message(&job, own_key);
+        if body.len() > self.message_bytes_max {
+            let problems = vec![too_large(body.len(), self.message_bytes_max)];
+            return Err(Box::new(InvalidJob { identity: job.identity, key: Some(job.key), problems }));
+        }
         Ok(GoodRow { job, body, warnings })
     }
 
@@ -86,6 +92,13 @@ fn message(job: &Job, own_key: Option<&str>) -> String {
         user: serde_json::from_slice(&job.body).unwrap_or_else(|_| unreachable!("the canonical form is JSON")),
     };
     serde_json::to_string(&message).unwrap_or_else(|_| unreachable!("a job message always serialises"))
+}
+
+fn too_large(bytes: usize, bytes_max: usize) -> Problem {
+    let text = format!(
+        "as a message the row has {bytes} bytes and may have {bytes_max} (queue.message_bytes_max): shorten its metadata columns"
+    );
+    Problem::whole("MESSAGE_TOO_LARGE", text)
 }
 
 /// The problem of a row whose email an earlier row has, with other data.

@@ -227,8 +227,12 @@ fn import_rows(run: &Run, progress: &Progress, stop: &CancellationToken) -> Resu
     }
     progress.start(run.scan.rows_about(), READ_STYLE);
     let mut importer = Importer::begin(connection, &run.queue, &run.batch, Kind::Run, known.as_ref())?;
-    let intake =
-        Intake { file: run.batch.file.clone(), batch_id: run.batch.batch_id.clone(), header: &run.scan.header };
+    let intake = Intake {
+        file: run.batch.file.clone(),
+        batch_id: run.batch.batch_id.clone(),
+        header: &run.scan.header,
+        message_bytes_max: run.settings.queue.message_bytes_max,
+    };
     let job = RowsJob {
         file: &run.file,
         scan: &run.scan,

@@ -64,6 +64,8 @@ impl<'de> Visitor<'de> for UserVisitor {
         while let Some(Name(name)) = members.next_key()? {
             let value = members.next_value()?;
             match Field::from_name(&name) {
+                // Which of them is meant nobody knows.
+                Some(field) if *user.get(field) != RawValue::Absent => user.set(field, RawValue::Unfit("given twice")),
                 Some(field) => user.set(field, value),
                 None if user.unknown.iter().any(|known| *known == name) => {}
                 None => user.unknown.push(name.into_owned()),

@@ -388,6 +388,20 @@ impl Reloaded {
     }
 }
 
+/// Something on the broker is missing or different, while the connection works.
+#[derive(Debug)]
+pub struct TopologyAmiss<'a> {
+    /// What, and what to do about it.
+    pub reason: &'a str,
+}
+
+impl TopologyAmiss<'_> {
+    /// Log line.
+    pub fn emit(self) {
+        warn!(reason = self.reason, "something that is needed on the broker is missing or different");
+    }
+}
+
 /// The connection to a broker changed.
 #[derive(Debug, Clone, Copy)]
 pub enum BrokerLink<'a> {

@@ -18,7 +18,7 @@ pub mod trace;
 pub use events::{
     ApiAnswered, BrokerLink, BulkHeld, CacheLost, ClocksDiffer, Decided, EventsFileSetAside, FleetCounted, GateChanged,
     ImportHeldUp, IntoLabel, JobFinished, JobSetAside, ListRefused, MixSeen, NEWS_TARGET, PaceLowered, PageRead,
-    QueueEmpty, Reloaded, RetryPutOff, RetryScheduled, SweepFinished, SweepGoesOn, Throttled,
+    QueueEmpty, Reloaded, RetryPutOff, RetryScheduled, SweepFinished, SweepGoesOn, Throttled, TopologyAmiss,
 };
 pub use facts::{BrokerConnection, BrokerTrouble, ErrorSeen, Facts};
 pub use job_watch::{JobWatch, PutBack, Stage};

@@ -62,6 +62,19 @@ fn the_cost_is_what_the_settings_say_times_who_is_new() {
 }
 
 #[test]
+fn a_row_whose_message_no_worker_would_take_is_rejected_before_it_is_on_a_queue() {
+    let text = customers(0..2);
+    let mut lines = text.lines();
+    let title = format!("{},metadata.note", lines.next().unwrap());
+    let (short, long) = (lines.next().unwrap(), lines.next().unwrap());
+    let place = Place::with("people.csv", format!("{title}\n{short},x\n{long},{}\n", "x".repeat(4_000)));
+    let limited = |command: &str| place.program(command).set("queue.message_bytes_max", "4096");
+    limited("check people.csv").ends_with(3).said(&["1 x MESSAGE_TOO_LARGE", "line 3: as a message the row has 4"]);
+    limited("import people.csv --queue local:q.db").ends_with(3).said(&["rejected"]);
+    place.program("check people.csv").ends_with(0);
+}
+
+#[test]
 fn a_disk_that_is_full_is_not_taken_for_a_short_answer() {
     let place = Place::with("people.csv", customers(0..3));
     for command in ["check people.csv", "topology", "config show"] {

@@ -26,7 +26,7 @@ use super::refusal::explain;
 use super::socket::{self, Socket};
 use super::tls::{self, TlsFiles};
 use super::topology::Topology;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, TopologyAmiss};
 
 /// How a broker is reached.
 #[derive(Clone)]
@@ -145,6 +145,31 @@ async fn try_connect(config: &LinkConfig, name: &str) -> Result<Link, String> {
     let (connection, socket) = open(config, name).await?;
     let channel = establish(&connection, &config.topology, config.declares).await?;
     Ok(Link { channel, connection, socket })
+}
+
+/// How often it is looked whether everything is there still.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Mends what somebody has deleted, or says once that it is missing, for as long as it is polled: an exchange or a binding that upstreams
+/// use goes without a word to this connection.
+pub(super) async fn tend(connection: &Connection, config: &LinkConfig) -> ! {
+    let mut told = None;
+    loop {
+        sleep(LOOK_EVERY).await;
+        let looking = establish(connection, &config.topology, config.declares);
+        match timeout(config.connect_timeout, looking).await {
+            Ok(Ok(channel)) => {
+                told = None;
+                let _ = channel.close(200, "done".into()).await;
+            }
+            Ok(Err(reason)) if connection.status().connected() && told.as_ref() != Some(&reason) => {
+                TopologyAmiss { reason: &reason }.emit();
+                told = Some(reason);
+            }
+            // The connection's own trouble is told elsewhere.
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
 }
 
 /// The password in a file, without white space around it.

@@ -14,7 +14,7 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::watch;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -32,6 +32,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Refusals in a row after which the connection is made anew. Assumed: what was deleted and made again meanwhile may be
 /// seen only by a new one.
 const RENEW_EVERY: u32 = 3;
+
+/// It is told that messages are taken again once none has been refused for so long.
+const QUIET_FOR: Duration = Duration::from_secs(10);
 
 /// How a publisher works.
 #[derive(Debug, Clone)]
@@ -68,6 +71,10 @@ struct State {
     changes: u64,
     /// Routes on which messages are refused.
     refused_routes: usize,
+    /// When messages were refused last, and why, until it is told that none is any more.
+    refused: Option<(Instant, String)>,
+    /// A connection broke under a message: until one is taken, nobody knows whether the next one is any better.
+    is_unproven: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -190,7 +197,7 @@ impl Publisher {
                 Some(turn) => turn,
                 None => match self.shared.refused.line_up(exchange, routing_key).await {
                     LinedUp::First(first) => {
-                        self.shared.tell_refusing(&why.described(message));
+                        self.shared.tell_refusing(why.described(message));
                         first
                     }
                     LinedUp::Next(next) => {
@@ -223,10 +230,16 @@ impl Publisher {
                 return Err(QueueError("the publisher has ended".to_owned()));
             };
             match self.attempt(&channel, message).await {
-                Ok(Confirmation::Ack(None) | Confirmation::NotRequested) => return Ok(Verdict::Taken),
+                Ok(Confirmation::Ack(None) | Confirmation::NotRequested) => {
+                    self.shared.prove();
+                    return Ok(Verdict::Taken);
+                }
                 Ok(Confirmation::Ack(Some(_))) => return Ok(Verdict::Refused { life, why: Refusal::NoQueue }),
                 Ok(Confirmation::Nack(_)) => return Ok(Verdict::Refused { life, why: Refusal::Full }),
-                Err(reason) => self.shared.over(life, Some(reason)),
+                Err(reason) => {
+                    self.shared.state.send_modify(|state| state.is_unproven = true);
+                    self.shared.over(life, Some(reason));
+                }
             }
             // Until the keeper has taken the broken channel away.
             let gone = |state: &State| state.live.as_ref().is_none_or(|live| live.life > life);
@@ -262,7 +275,7 @@ impl Publisher {
 impl State {
     /// Whether messages are taken.
     const fn is_open(&self) -> bool {
-        self.live.is_some() && !self.is_blocked && self.refused_routes == 0
+        self.live.is_some() && !self.is_blocked && self.refused_routes == 0 && !self.is_unproven
     }
 }
 
@@ -294,20 +307,50 @@ impl Shared {
         });
     }
 
-    fn tell_refusing(&self, reason: &str) {
-        self.state.send_modify(|state| state.refused_routes = self.refused.count());
-        let refusing = BrokerLink::Refusing { name: &self.name, reason };
-        refusing.emit(BrokerConnection::Publisher, &self.metrics);
+    /// A message was taken: the connection is as good as it seems.
+    fn prove(&self) {
+        if self.state.borrow().is_unproven {
+            self.state.send_modify(|state| state.is_unproven = false);
+        }
+    }
+
+    /// The first message of a route was refused. Told once for each reason, until it is over.
+    fn tell_refusing(&self, reason: String) {
+        let mut is_news = false;
+        self.state.send_modify(|state| {
+            state.refused_routes = self.refused.count();
+            is_news = state.refused.as_ref().is_none_or(|(_, told)| *told != reason);
+            state.refused = Some((Instant::now(), reason.clone()));
+        });
+        if is_news {
+            let refusing = BrokerLink::Refusing { name: &self.name, reason: &reason };
+            refusing.emit(BrokerConnection::Publisher, &self.metrics);
+        }
     }
 
     fn taken(&self, turn: Turn) {
-        if !self.refused.taken(turn) {
-            return;
+        if self.refused.taken(turn) {
+            let left = self.refused.count();
+            self.state.send_modify(|state| {
+                state.refused_routes = left;
+                state.refused = state.refused.take().map(|(_, reason)| (Instant::now(), reason));
+            });
         }
-        let left = self.refused.count();
-        self.state.send_modify(|state| state.refused_routes = left);
-        if left == 0 {
-            BrokerLink::Accepting { name: &self.name }.emit(BrokerConnection::Publisher, &self.metrics);
+    }
+
+    /// Until no message has been refused for a while: a queue that is full takes one whenever its reader does.
+    async fn is_quiet(&self) {
+        let mut state = self.state.subscribe();
+        loop {
+            let at = match state.wait_for(|state| state.refused_routes == 0 && state.refused.is_some()).await {
+                Ok(state) => state.refused.as_ref().map(|(at, _)| *at + QUIET_FOR),
+                Err(_) => None,
+            };
+            match at {
+                Some(at) if at <= Instant::now() => return,
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
         }
     }
 
@@ -343,7 +386,6 @@ async fn keep(
         let began = Instant::now();
         let confirming = link.channel.confirm_select(ConfirmSelectOptions::default());
         let reason = if matches!(timeout(config.connect_timeout, confirming).await, Ok(Ok(()))) {
-            herald.works();
             shared.state.send_modify(|state| state.live = Some(Live { channel: link.channel.clone(), life }));
             tokio::select! {
                 biased;
@@ -352,7 +394,7 @@ async fn keep(
                     shared.state.send_modify(|state| state.live = None);
                     return;
                 }
-                reason = live(&link, life, &mut over, &shared) => reason,
+                reason = live(&link, life, &mut over, &shared, &mut herald) => reason,
             }
         } else {
             Some("no confirms".to_owned())
@@ -380,12 +422,23 @@ async fn live(
     life: u64,
     over: &mut watch::Receiver<(u64, Option<String>)>,
     shared: &Shared,
+    herald: &mut Herald,
 ) -> Option<String> {
     let mut notices = link.notices();
+    let mut state = shared.state.subscribe();
+    let mut is_told = false;
     loop {
         tokio::select! {
             biased;
             over = over.wait_for(|(over, _)| *over >= life) => return over.ok().and_then(|over| over.1.clone()),
+            _ = state.wait_for(|state| !state.is_unproven), if !is_told => {
+                herald.works();
+                is_told = true;
+            }
+            () = shared.is_quiet() => {
+                shared.state.send_modify(|state| state.refused = None);
+                BrokerLink::Accepting { name: &shared.name }.emit(BrokerConnection::Publisher, &shared.metrics);
+            }
             notice = notices.next() => {
                 let name = &shared.name;
                 let change = match &notice {

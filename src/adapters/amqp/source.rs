@@ -202,6 +202,7 @@ impl Session {
                 Err(error) => End::Broken(explain(&error)),
             },
             reason = counting => End::Broken(reason),
+            never = link::tend(&link.connection, &config.link) => never,
         }
     }
 

@@ -252,6 +252,14 @@ fn json_values_of_the_wrong_kind_are_named() {
 }
 
 #[test]
+fn a_field_that_is_given_twice_is_refused_because_nobody_knows_which_is_meant() {
+    let text = r#"{"email": "a@example.com", "city": null, "email": "b@example.com", "city": "Springfield"}"#;
+    let problems = codes(&serde_json::from_str(text).unwrap());
+    assert!(problems.iter().any(|problem| problem == "email WRONG_TYPE"), "{problems:?}");
+    assert!(!problems.iter().any(|problem| problem.starts_with("city ")), "{problems:?}");
+}
+
+#[test]
 fn messages_and_debug_output_never_quote_a_value() {
     let secret = "zzsecretzz";
     for field in Field::ALL {

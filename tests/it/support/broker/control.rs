@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use lapin::BasicProperties;
 use lapin::options::{
-    BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions,
-    QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+    BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
+    ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, ExchangeKind};
 
 use super::{Broker, script};
 
@@ -59,6 +59,15 @@ impl Broker {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         self.with_channel(async |channel| {
             Ok(channel.queue_declare(queue.into(), options, FieldTable::default()).await.is_ok())
+        })
+    }
+
+    /// Whether an exchange is there.
+    pub(crate) fn has_exchange(&self, exchange: &str) -> bool {
+        let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+        let kind = ExchangeKind::Direct;
+        self.with_channel(async |channel| {
+            Ok(channel.exchange_declare(exchange.into(), kind, options, FieldTable::default()).await.is_ok())
         })
     }
 
