@@ -15,14 +15,14 @@ COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs \
-    && cargo build --release --locked --features "$FEATURES" \
+    && cargo build --profile dist --locked --features "$FEATURES" \
     && rm -r src
 # default.toml is built into the program.
 COPY config config
 COPY src src
 # Cargo goes by the time of a file, and the copied ones are older than the empty program.
 RUN find src config -type f -exec touch {} + \
-    && cargo build --release --locked --features "$FEATURES" \
+    && cargo build --profile dist --locked --features "$FEATURES" \
     && mkdir -m 0700 /data
 
 # glibc, libgcc and root certificates, and no shell or package manager.
@@ -32,7 +32,7 @@ LABEL org.opencontainers.image.title="plu-onboard" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0" \
       org.opencontainers.image.documentation="OPERATIONS.md" \
       org.opencontainers.image.base.name="gcr.io/distroless/cc-debian12:nonroot"
-COPY --from=builder /build/target/release/plu-onboard /usr/local/bin/plu-onboard
+COPY --from=builder /build/target/dist/plu-onboard /usr/local/bin/plu-onboard
 COPY --from=builder --chown=65532:65532 /data /data
 COPY config /etc/plu-onboard
 USER 65532:65532

@@ -11,7 +11,7 @@ use crate::support::{CustomerFile, Partner, Place, Results, customers};
 /// Kinds that come about together in life, with how the partner is.
 const FAULTS: [&str; 6] = [
     "lost=10%,key-reuse=409",
-    "error-after=10%,html-502=5%,created-at=missing",
+    "error-after=10%,html-502=2%,created-at=missing",
     "cut=10%,truncated=5%,list-order=shuffled",
     "401=20..25,402=60..64,404=90..93",
     "429=30..40,429-bare=70..72,drop=5%",
