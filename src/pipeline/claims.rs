@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::people::Person;
 
 /// Creations that are remembered at least in part: each has one place, which the next one with the same place takes.
-const RECENT: usize = 8_192;
+const RECENT: usize = 4_096;
 
 /// Most people of whom a job waits that is remembered.
 const WAITING_MAX: usize = 4_096;
@@ -35,7 +35,8 @@ pub(super) struct Claims(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    recent: Box<[Option<Claim>]>,
+    /// By hash of the person; nobody's at first.
+    recent: Box<[Claim]>,
     /// Of people of whom a job waits.
     kept: HashMap<Person, Option<Claim>>,
     /// Whose place is given up first.
@@ -44,7 +45,7 @@ struct State {
 
 impl Default for Claims {
     fn default() -> Self {
-        let recent = vec![None; RECENT].into_boxed_slice();
+        let recent = vec![Claim { person: Person::NOBODY, user: 0, job: 0 }; RECENT].into_boxed_slice();
         Self(Mutex::new(State { recent, kept: HashMap::new(), order: VecDeque::new() }))
     }
 }
@@ -61,7 +62,7 @@ impl Claims {
         {
             state.kept.remove(&oldest);
         }
-        let recent = state.recent[place(person)].filter(|claim| claim.person == person);
+        let recent = state.recent(person);
         state.kept.insert(person, recent);
         state.order.push_back(person);
     }
@@ -70,7 +71,7 @@ impl Claims {
     pub(super) fn claim(&self, person: Person, service_id: &str, job: &Uuid) {
         let claim = Claim { person, user: short_hash(service_id), job: short_hash(job) };
         let mut state = self.lock();
-        state.recent[place(person)] = Some(claim);
+        state.recent[place(person)] = claim;
         if let Some(kept) = state.kept.get_mut(&person) {
             *kept = Some(claim);
         }
@@ -79,13 +80,18 @@ impl Claims {
     /// Whether the user is another job's.
     pub(super) fn is_anothers(&self, person: Person, service_id: &str, job: &Uuid) -> bool {
         let state = self.lock();
-        let recent = state.recent[place(person)].filter(|claim| claim.person == person);
-        let known = recent.or(state.kept.get(&person).copied().flatten());
+        let known = state.recent(person).or(state.kept.get(&person).copied().flatten());
         known.is_some_and(|claim| claim.user == short_hash(service_id) && claim.job != short_hash(job))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn recent(&self, person: Person) -> Option<Claim> {
+        Some(self.recent[place(person)]).filter(|claim| claim.person == person)
     }
 }
 

@@ -15,6 +15,9 @@ use tokio::sync::Notify;
 pub(super) struct Person(u64);
 
 impl Person {
+    /// Stands where nobody is.
+    pub(super) const NOBODY: Self = Self(0);
+
     pub(super) fn of(email: &str) -> Self {
         let mut hasher = DefaultHasher::new();
         email.to_lowercase().hash(&mut hasher);
