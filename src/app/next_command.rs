@@ -1,5 +1,6 @@
 //! The command that a person goes on with, as it can be pasted into a shell.
 
+use super::worker::REHEARSAL;
 use crate::config::{Origin, QueueUrl, Settings};
 
 /// Asks for the queue's URL without showing it.
@@ -24,7 +25,9 @@ pub(super) fn worker_on_the_same_broker(settings: &Settings) -> String {
     let config = settings.file().map(|file| ["--config".to_owned(), file.display().to_string()]);
     let queue = matches!(settings.origin("queue.url"), Origin::Flag(_))
         .then(|| ["--queue".to_owned(), settings.queue.url.to_string()]);
-    let options = config.into_iter().chain(queue).flatten();
+    // Whoever goes on with a rehearsal goes on with a rehearsal.
+    let sandbox = settings.amqp.prefix.ends_with(REHEARSAL).then(|| "--sandbox".to_owned());
+    let options = config.into_iter().chain(queue).flatten().chain(sandbox);
     on_the_same_broker(settings, ["plu-onboard", "worker"].map(str::to_owned).into_iter().chain(options))
 }
 
@@ -77,6 +80,11 @@ mod tests {
         for (settings, told) in [
             (settings(&[url], None), "with (PLU_ONBOARD__QUEUE__URL set as now):\n  plu-onboard worker".to_owned()),
             (settings(&[], Some("amqp://h/cards")), "with:\n  plu-onboard worker --queue amqp://h/cards".to_owned()),
+            (
+                settings(&[("PLU_ONBOARD__AMQP__PREFIX", "plu.sandbox")], Some("amqp://h")),
+                "with (PLU_ONBOARD__AMQP__PREFIX set as now):\n  plu-onboard worker --queue amqp://h --sandbox"
+                    .to_owned(),
+            ),
             (
                 settings(&[prefix], Some(url.1)),
                 format!(

@@ -89,7 +89,10 @@ pub async fn run(arguments: &RunArgs, settings: Settings) -> Result<Finished, Ap
             return Ok(Finished::Well);
         }
         // The files stay as they are: somebody may be correcting rejected.csv where it lies.
-        progress.say(&format!("{} is finished already: nothing to do.", run.file.display()));
+        progress.say(&format!(
+            "{} is finished already: nothing to do. To read it anew, as with another --encoding, give another --out.",
+            run.file.display()
+        ));
         return Ok(finish(&run, &summary));
     }
     let worked = onboard(&run, &progress, arguments, known.id, stop).await;

@@ -26,7 +26,7 @@ use crate::adapters::local_queue::source::{LocalSource, WhenEmpty};
 use crate::adapters::local_queue::store::Store;
 use crate::cli::WorkerArgs;
 use crate::clock::Clock;
-use crate::config::{QueueUrl, Settings};
+use crate::config::{QueueUrl, STAGING_HOST, Settings, is_loopback};
 use crate::domain::Lane;
 use crate::pipeline::Context;
 use crate::pipeline::halt::WhenHalted;
@@ -63,19 +63,31 @@ pub async fn worker(arguments: &WorkerArgs, settings: Settings) -> Result<Finish
 }
 
 /// What the names on a broker end with under which `--sandbox` works.
-const REHEARSAL: &str = "sandbox";
+pub(super) const REHEARSAL: &str = "sandbox";
 
 /// An embedded queue remembers which API it is for; on a broker only the names can tell a rehearsal from the real thing.
 fn refuse_real_jobs(arguments: &WorkerArgs, settings: &Settings) -> Result<(), AppError> {
     let prefix = &settings.amqp.prefix;
-    if !arguments.service.sandbox || prefix.ends_with(REHEARSAL) {
-        return Ok(());
+    match (arguments.service.sandbox, prefix.ends_with(REHEARSAL)) {
+        (false, true) if !is_for_rehearsals(&settings.api.url) => {
+            return Err(AppError::Usage(format!(
+                "amqp.prefix ({prefix}) says that these jobs are a rehearsal's, and this worker would send them to {}: give --sandbox, or                  the amqp.prefix of the real jobs",
+                settings.api.url.host_str().unwrap_or_default(),
+            )));
+        }
+        (true, false) => {}
+        _ => return Ok(()),
     }
     Err(AppError::Usage(format!(
         "with --sandbox this worker would take the jobs of {prefix} from RabbitMQ and tell of users whom nobody created: \
          give the rehearsal, and whoever publishes its jobs, an amqp.prefix that ends with {REHEARSAL}, such as \
          PLU_ONBOARD__AMQP__PREFIX={prefix}.{REHEARSAL}",
     )))
+}
+
+/// Whether nobody is charged there: the partner's staging, and whatever runs on this machine.
+fn is_for_rehearsals(api: &Url) -> bool {
+    api.host_str() == Some(STAGING_HOST) || is_loopback(api)
 }
 
 fn refuse_a_folder(arguments: &WorkerArgs, settings: &Settings) -> Result<(), AppError> {

@@ -17,6 +17,9 @@ pub const STAGING_HOST: &str = "services-staging.getplu.com";
 /// Where `sk_live_` keys belong. Source: the vendor's pages.
 pub const PRODUCTION_HOST: &str = "services.getplu.com";
 
+/// What deploy/make-secrets.py writes where the key is to be put.
+const PLACEHOLDER: &str = "put-the-key-here";
+
 /// Longest key, in bytes; a longer file isn't a key file.
 const KEY_BYTES_MAX: u64 = 4_096;
 
@@ -102,7 +105,7 @@ impl ApiKey {
 
     fn parse(text: &str, origin: Origin) -> Result<Self, ApiKeyError> {
         let text = text.trim();
-        if text.is_empty() {
+        if text.is_empty() || text == PLACEHOLDER {
             return Err(ApiKeyError::Empty(origin));
         }
         match text.chars().position(|char| !char.is_ascii_graphic()) {
@@ -134,7 +137,8 @@ pub fn check_key_fits(url: &Url, key: &ApiKey) -> Result<(), ApiKeyError> {
     Ok(())
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether it is this machine.
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(addr)) => addr.is_loopback(),
@@ -212,6 +216,7 @@ mod tests {
     fn what_can_not_be_a_key_is_refused_without_quoting_it() {
         for (text, expected) in [
             ("  \n", "environment PLU_API_KEY: there is no API key in it"),
+            ("put-the-key-here\n", "there is no API key in it"),
             ("sk_live_s3cret\nsk_live_s3cret", "position 15"),
             ("sk_live s3cret", "position 8"),
             ("sk_live_s3cret\u{7}", "position 15"),

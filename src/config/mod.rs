@@ -40,7 +40,9 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-pub use self::api_key::{API_KEY_VARIABLE, ApiKey, ApiKeyError, PRODUCTION_HOST, STAGING_HOST, check_key_fits};
+pub use self::api_key::{
+    API_KEY_VARIABLE, ApiKey, ApiKeyError, PRODUCTION_HOST, STAGING_HOST, check_key_fits, is_loopback,
+};
 pub use self::error::{SettingsError, SettingsProblem};
 use self::layers::{Environment, Leaf};
 pub use self::layers::{Origin, Overrides, environment};

@@ -205,3 +205,14 @@ fn where_log_lines_are_for_machines_every_line_is() {
     }
     finished.said(&["status page: http://127.0.0.1:", "of 6 done"]);
 }
+
+#[test]
+fn a_rehearsal_and_the_real_thing_never_take_each_others_jobs_from_a_broker() {
+    let place = Place::new();
+    let worker = |more: &str| place.program(&format!("worker --queue amqp://127.0.0.1:1 {more}"));
+    worker("--sandbox").ends_with(2).said(&["tell of users whom nobody created", "ends with sandbox"]);
+    let real = worker("--api-url https://services.getplu.com/api").set("amqp.prefix", "plu.sandbox");
+    real.env("PLU_API_KEY", "sk_live_x")
+        .ends_with(2)
+        .said(&["would send them to services.getplu.com", "give --sandbox"]);
+}

@@ -4,7 +4,7 @@
 //! its `message_id`.
 //!
 //! Where the broker takes a message for no queue, or refuses it because its queue is full, that is a fault to wait out like a
-//! broker that is away: see [`super::refused_routes`].
+//! broker that is away: see `refused_routes`.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -139,7 +139,7 @@ impl<'r> Check<'r, '_> {
                 "is false: only a person who has accepted the terms of service can be created".to_owned(),
             ),
             RawValue::Text(given) if !text::clean(given).is_empty() => {
-                wrong_type("true or false", "a text that is neither")
+                wrong_type("true or false (in a file also yes, no, y, n, 1, 0)", "another text")
             }
             RawValue::Unfit(kind) => wrong_type("true or false", kind),
             RawValue::Absent | RawValue::Text(_) => (
