@@ -207,7 +207,9 @@ fn nobody_is_created_while_each_connection_breaks_at_the_first_outcome() {
     // Somebody forgot the events.
     may_write(r"^amq\.default$");
     let url = broker.url().replace("guest:guest", "plu:plu");
-    let mut worker = worker(&url, &place, &partner).set("amqp.topology", "verify").start();
+    // Room for more than the few that are on their way when the first outcome is refused.
+    let verifying = worker(&url, &place, &partner).set("amqp.topology", "verify").set("worker.window", "256");
+    let mut worker = verifying.start();
     let address = worker.serves();
     worker.says_times("connected to the broker", 2);
     broker.publish("plu.onboarding", "bulk", &jobs(0..JOBS));
