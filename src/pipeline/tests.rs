@@ -245,6 +245,28 @@ async fn an_existing_email_after_a_lost_answer_is_the_jobs_own_unless_the_user_i
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_user_whom_another_job_created_meanwhile_is_not_claimed() {
+    // The first job's request got lost on its way there; its corrected copy came while it waited for its key to expire.
+    let user = FoundUser {
+        service_id: "acme-user-1".to_owned(),
+        created_at: Some(T0.plus(Duration::from_secs(60))),
+        name: None,
+    };
+    let listed = Page { users: vec![("jane@example.com".to_owned(), user)], unusable: 0, total: 1 };
+    let partner = Partner::answering([lost(), Answer::KeyAlreadyUsed, created(), Answer::AlreadyThere])
+        .listing([Ok(Page::default()), Ok(listed)]);
+    let bench = Bench::new(&partner).with_jobs(&["jane@example.com"]);
+    let corrected = job("jane@example.com").replace("123 Main", "124 Main");
+    let (ended, ()) = tokio::join!(bench.work(), async {
+        sleep(Duration::from_secs(60)).await;
+        bench.queue.push(Lane::Bulk, corrected);
+    });
+    assert_eq!(ended, Ended::Drained);
+    let outcomes: Vec<_> = bench.queue.events().iter().map(|event| (event.event_type, event.recovered)).collect();
+    assert_eq!(outcomes, [(EventType::Created, false), (EventType::Existing, false)]);
+}
+
 fn failing_list() -> Vec<Result<Page, ListError>> {
     (0..5).map(|_| Err(ListError::Failed("simulated"))).collect()
 }
@@ -366,6 +388,33 @@ async fn an_answer_about_the_account_pauses_everybody_and_is_charged_to_nobody()
         let seconds: Vec<u64> = sent.iter().map(|(at, _)| (*at - sent[0].0).as_secs()).collect();
         assert_eq!(seconds, [0, 0, 0, 0, 0, 10, 30, 30, 30, 30, 30], "{reason}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_waits_to_be_counted_finds_out_with_one_request_that_the_key_is_revoked() {
+    let partner = Partner(Arc::new(Script {
+        answers: Mutex::new(vec![Answer::Account(AccountReason::KeyRefused); 60].into()),
+        latency: Duration::from_millis(1_500),
+        ..Script::default()
+    }));
+    let emails = many(40);
+    let emails: Vec<&str> = emails.iter().map(String::as_str).collect();
+    let mut bench = Bench::new(&partner).with_jobs(&emails);
+    bench.rate = NonZeroU32::new(100);
+    let context = bench.context();
+    context.pace.share_with_others();
+    let counting = async {
+        // Until a while after the first request may have left.
+        for _ in 0..10 {
+            sleep(Duration::from_secs(1)).await;
+            context.pace.counted(Instant::now(), NonZeroU32::new(3).unwrap());
+        }
+    };
+    let working = work(Arc::clone(&context), bench.queue.source(Lane::Signup), bench.queue.source(Lane::Bulk));
+    tokio::select! { biased; () = counting => {}, _ = working => unreachable!("the key stays revoked") }
+    let sent = partner.sent();
+    assert_eq!(sent.len(), 1);
+    assert!(sent[0].0 - bench.began > Duration::from_secs(2), "it was held up for longer than it is alone");
 }
 
 fn page() -> Answer {
