@@ -4,8 +4,8 @@
 //! `cargo bench --bench worker` runs all; `cargo bench --bench worker -- broker memory` runs parts: `broker`,
 //! `latency`, `embedded`, `idle`, `memory`, `scale`. `ROUNDS=9` changes the number of rounds (5).
 //!
-//! The program starts itself again for each part that must be a process of its own: the stand-in, the minimal loop
-//! and the bare client.
+//! The program starts itself again for each part that must be a process of its own: the stand-in, the minimal loop,
+//! the bare client, and lapin and reqwest alone.
 
 #![expect(clippy::print_stdout, reason = "tables are what it makes")]
 #![expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
@@ -31,8 +31,18 @@ fn main() {
         ["bare", api, in_flight, requests] => {
             runtime().block_on(minimal::post(api, number(in_flight), number(requests)));
         }
+        ["lapin", amqp, window] => one_thread().block_on(minimal::pass_on(amqp, number(window))),
+        ["reqwest", api, in_flight, requests] => {
+            one_thread().block_on(minimal::post(api, number(in_flight), number(requests)));
+            println!("{}", process::cpu_s(std::process::id()));
+        }
         _ => parts::run(&words),
     }
+}
+
+/// Cheaper than several threads that wake each other.
+fn one_thread() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a thread")
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> T {

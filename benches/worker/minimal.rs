@@ -1,5 +1,5 @@
 //! What a programmer writes in an afternoon with the same two libraries: no validation, no key, no retry, no metrics.
-//! Consume, POST, publish with a confirm, acknowledge; many at once. And the POST alone.
+//! Consume, POST, publish with a confirm, acknowledge; many at once. And either half of it alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,10 +9,11 @@ use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
 };
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Connection, ConnectionProperties};
-use tokio::sync::Semaphore;
+use lapin::{BasicProperties, Connection, ConnectionProperties, PublisherConfirm};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::jobs::message;
+use crate::stand_in::answer;
 
 pub(crate) async fn consume(amqp: &str, api: &str, window: u16) {
     let consuming = Connection::connect(amqp, ConnectionProperties::default()).await.expect("a broker");
@@ -51,6 +52,56 @@ pub(crate) async fn consume(amqp: &str, api: &str, window: u16) {
                 .expect("a confirm");
             delivery.acker.ack(BasicAckOptions::default()).await.expect("an acknowledgement");
         });
+    }
+}
+
+/// Deliveries that one acknowledgement stands for, at most.
+const ACKNOWLEDGED_TOGETHER: usize = 64;
+
+/// The half of lapin alone: what comes is answered with an event at once, confirms are awaited in their order, and many
+/// deliveries are acknowledged with one frame.
+pub(crate) async fn pass_on(amqp: &str, window: u16) {
+    let consuming = Connection::connect(amqp, ConnectionProperties::default()).await.expect("a broker");
+    let publishing = Connection::connect(amqp, ConnectionProperties::default()).await.expect("a broker");
+    let channel = consuming.create_channel().await.expect("a channel");
+    let results = publishing.create_channel().await.expect("a channel");
+    results.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
+    channel.basic_qos(window, BasicQosOptions::default()).await.expect("a prefetch");
+    let mut deliveries = channel
+        .basic_consume(
+            "plu.onboarding.jobs.bulk".into(),
+            "lapin".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .expect("a consumer");
+    let (published, mut confirmed) = mpsc::channel(window.into());
+    tokio::spawn(async move {
+        let mut settled = 0;
+        while let Some((tag, confirm)) = confirmed.recv().await {
+            let confirm: PublisherConfirm = confirm;
+            confirm.await.expect("a confirm");
+            settled += 1;
+            if settled == ACKNOWLEDGED_TOGETHER || confirmed.is_empty() {
+                channel.basic_ack(tag, BasicAckOptions { multiple: true }).await.expect("an acknowledgement");
+                settled = 0;
+            }
+        }
+    });
+    let answer = answer(0);
+    while let Some(Ok(delivery)) = deliveries.next().await {
+        let confirm = results
+            .basic_publish(
+                "plu.onboarding.events".into(),
+                "user.created".into(),
+                BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() },
+                answer.as_bytes(),
+                BasicProperties::default().with_delivery_mode(2),
+            )
+            .await
+            .expect("a channel");
+        published.send((delivery.delivery_tag, confirm)).await.expect("somebody who awaits it");
     }
 }
 

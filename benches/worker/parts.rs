@@ -142,6 +142,8 @@ fn stand_in(latency_ms: u64) -> (Process, String) {
 enum Loop {
     Worker(usize),
     Minimal(usize),
+    /// Answers jobs itself.
+    LapinAlone(usize),
 }
 
 impl Loop {
@@ -149,6 +151,7 @@ impl Loop {
         match self {
             Self::Worker(in_flight) => format!("plu-onboard, {in_flight} in flight"),
             Self::Minimal(in_flight) => format!("minimal loop, {in_flight} in flight"),
+            Self::LapinAlone(in_flight) => format!("lapin alone, {in_flight} in flight"),
         }
     }
 
@@ -156,12 +159,15 @@ impl Loop {
         match self {
             Self::Worker(in_flight) => field.worker(api, in_flight, 0),
             Self::Minimal(in_flight) => Process::again(&["minimal", &field.broker.url(), api, &in_flight.to_string()]),
+            Self::LapinAlone(in_flight) => Process::again(&["lapin", &field.broker.url(), &in_flight.to_string()]),
         }
     }
 }
 
 fn throughput() {
-    let contestants = [Loop::Worker(64), Loop::Worker(256), Loop::Minimal(64), Loop::Minimal(256)];
+    let contestants =
+        [Loop::Worker(64), Loop::Worker(256), Loop::Minimal(64), Loop::Minimal(256), Loop::LapinAlone(256)];
+    let mut bare_costs = Vec::new();
     let mut rates = vec![Vec::new(); contestants.len()];
     let mut costs = rates.clone();
     let mut memory = rates.clone();
@@ -177,6 +183,9 @@ fn throughput() {
             costs[n].push(cost);
             memory[n].push(process.memory_mib().0);
         }
+        let (_api, url) = stand_in(0);
+        let cpu_s: f64 = Process::again(&["reqwest", &url, "64", &JOBS.to_string()]).line().parse().expect("a number");
+        bare_costs.push(cpu_s * 1_000.0 / JOBS as f64);
     }
     title(
         "20,000 jobs from RabbitMQ, API at 0 ms",
@@ -194,6 +203,25 @@ fn throughput() {
             format!("{:.2}", cost / base.1),
         ]);
     }
+    let bare = median(&mut bare_costs);
+    let cost = format!("{bare:.4}");
+    row(&[
+        "reqwest alone, 64 in flight".to_owned(),
+        String::new(),
+        cost,
+        String::new(),
+        String::new(),
+        format!("{:.2}", bare / base.1),
+    ]);
+    let both = bare + median(&mut costs[4]);
+    row(&[
+        "lapin alone and reqwest alone".to_owned(),
+        String::new(),
+        format!("{both:.4}"),
+        String::new(),
+        String::new(),
+        format!("{:.2}", both / base.1),
+    ]);
 }
 
 fn slow_api() {

@@ -5,6 +5,15 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+/// User and system time of a process so far.
+pub(crate) fn cpu_s(id: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("a running process");
+    // After the name in parentheses; utime and stime are fields 14 and 15 of proc(5), in hundredths of a second.
+    let fields: Vec<&str> = stat[stat.rfind(')').expect("a name")..].split_whitespace().collect();
+    let ticks = |field: usize| fields[field].parse::<f64>().expect("a number");
+    (ticks(12) + ticks(13)) / 100.0
+}
+
 /// A child that is killed when it is dropped.
 pub(crate) struct Process(Child);
 
@@ -40,11 +49,7 @@ impl Process {
 
     /// User and system time so far.
     pub(crate) fn cpu_s(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).expect("a running process");
-        // After the name in parentheses; utime and stime are fields 14 and 15 of proc(5), in hundredths of a second.
-        let fields: Vec<&str> = stat[stat.rfind(')').expect("a name")..].split_whitespace().collect();
-        let ticks = |field: usize| fields[field].parse::<f64>().expect("a number");
-        (ticks(12) + ticks(13)) / 100.0
+        cpu_s(self.0.id())
     }
 
     /// Highest and present resident memory, in MiB.

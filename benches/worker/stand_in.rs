@@ -11,6 +11,13 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
+/// To the n-th request.
+pub(crate) fn answer(n: u64) -> String {
+    format!(
+        r#"{{"status":"success","message":"User created successfully","data":{{"serviceId":"acme-user-{n:015}","verificationUrl":"https://withpersona.com/verify?inquiry-id=inq_{n:024}"}}}}"#
+    )
+}
+
 pub(crate) async fn serve(latency_ms: u64) {
     let requests = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&requests);
@@ -20,10 +27,7 @@ pub(crate) async fn serve(latency_ms: u64) {
             if latency_ms > 0 {
                 sleep(Duration::from_millis(latency_ms)).await;
             }
-            let answer = format!(
-                r#"{{"status":"success","message":"User created successfully","data":{{"serviceId":"acme-user-{n:015}","verificationUrl":"https://withpersona.com/verify?inquiry-id=inq_{n:024}"}}}}"#
-            );
-            (StatusCode::CREATED, [(header::CONTENT_TYPE, "application/json")], answer)
+            (StatusCode::CREATED, [(header::CONTENT_TYPE, "application/json")], answer(n))
         }
     };
     let router = Router::new()

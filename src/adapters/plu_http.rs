@@ -10,8 +10,8 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{AGE, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder, Response, redirect};
+use reqwest::header::{AGE, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Method, Request, Response, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
@@ -30,6 +30,15 @@ use crate::telemetry::{ApiAnswered, IntoLabel, Metrics, PageRead};
 
 /// Idle connections are closed after this, before a load balancer's usual minute does it under a request.
 const POOL_IDLE: Duration = Duration::from_secs(50);
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Most headers of a request, those that the client adds included.
+const HEADERS_MAX: usize = 8;
 
 /// How the partner is reached.
 #[derive(Debug, Clone)]
@@ -121,34 +130,37 @@ impl PluHttp {
         Ok(std::mem::replace(&mut *current, new.clone()) != new)
     }
 
-    async fn fetch(&self, request: RequestBuilder) -> Result<Fetched, Lost> {
-        let bearer = self.bearer.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let response = request.header(AUTHORIZATION, bearer).send().await.map_err(|error| Lost::from(&error))?;
+    /// The headers of every request, with room for the others: a map that grows is built anew.
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(HEADERS_MAX);
+        headers.insert(AUTHORIZATION, self.bearer.read().unwrap_or_else(PoisonError::into_inner).clone());
+        headers
+    }
+
+    async fn fetch(&self, request: Request) -> Result<Fetched, Lost> {
+        let mut response = self.client.execute(request).await.map_err(|error| Lost::from(&error))?;
         failpoint::pass("before_answer_is_read");
-        let status = response.status().as_u16();
-        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let (retry_after, content_type) = (header(RETRY_AFTER), header(CONTENT_TYPE));
-        // A cache on the way repeats the date of when it got the answer.
-        let is_cached = header(AGE).is_some_and(|age| age.trim() != "0");
-        let date = header(DATE).filter(|_| !is_cached).and_then(|text| Timestamp::parse_http(&text));
+        let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
         let body = read_body(response, self.body_bytes_max).await.map_err(|error| Lost::from(&error))?;
-        Ok(Fetched { status, retry_after, content_type, date, body })
+        // A cache on the way repeats the date of when it got the answer.
+        let is_cached = text(&headers, AGE).is_some_and(|age| age.trim() != "0");
+        let date = text(&headers, DATE).filter(|_| !is_cached).and_then(Timestamp::parse_http);
+        Ok(Fetched { status, headers, date, body })
     }
 }
 
 impl PartnerApi for PluHttp {
     async fn create(&self, key: &IdempotencyKey, body: &Bytes) -> Answer {
-        let request = self
-            .client
-            .post(self.create_url.clone())
-            .header(CONTENT_TYPE, "application/json")
-            .header("idempotency-key", key.to_string())
-            .body(body.clone());
         let trace = self.metrics.spans.for_request();
-        let request = match &trace {
-            Some(trace) => request.header("traceparent", trace.to_string()),
-            None => request,
-        };
+        let mut headers = self.headers();
+        headers.insert(CONTENT_TYPE, JSON);
+        headers.insert(IDEMPOTENCY_KEY, visible(key.to_string()));
+        if let Some(trace) = &trace {
+            headers.insert(TRACEPARENT, visible(trace.to_string()));
+        }
+        let mut request = Request::new(Method::POST, self.create_url.clone());
+        *request.headers_mut() = headers;
+        *request.body_mut() = Some(body.clone().into());
         let (start, started_at) = (Instant::now(), self.clock.now());
         failpoint::pass("before_send");
         let fetched = self.fetch(request).await;
@@ -187,7 +199,9 @@ impl UserList for PluHttp {
         let mut url = self.list_url.clone();
         url.query_pairs_mut().append_pair("skip", &skip.to_string()).append_pair("limit", &self.page_size.to_string());
         let (start, asked_at) = (Instant::now(), self.clock.now());
-        let fetched = self.fetch(self.client.get(url)).await;
+        let mut request = Request::new(Method::GET, url);
+        *request.headers_mut() = self.headers();
+        let fetched = self.fetch(request).await;
         failpoint::pass("during_look_up");
         let answered_at = self.clock.now();
         let (page, status) = match fetched {
@@ -223,18 +237,28 @@ fn bearer(key: &SecretString) -> Result<HeaderValue, String> {
 
 struct Fetched {
     status: u16,
-    retry_after: Option<String>,
-    content_type: Option<String>,
+    headers: HeaderMap,
+    /// When it was answered, by the partner's clock.
     date: Option<Timestamp>,
     body: Vec<u8>,
 }
 
 impl Fetched {
     fn reply(&self) -> Reply<'_> {
-        let Self { status, retry_after, content_type, date, body } = self;
-        let (retry_after, content_type) = (retry_after.as_deref(), content_type.as_deref());
+        let Self { status, headers, date, body } = self;
+        let (retry_after, content_type) = (text(headers, RETRY_AFTER), text(headers, CONTENT_TYPE));
         Reply { status: *status, retry_after, content_type, date: *date, body }
     }
+}
+
+/// The text of a header.
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The value of a header that holds nothing but visible ASCII.
+fn visible(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or_else(|_| unreachable!("visible ASCII fits into a header"))
 }
 
 /// Reads a body up to the limit. What lies beyond is not read: such an answer is unreadable anyway.

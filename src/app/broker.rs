@@ -16,7 +16,7 @@ use crate::telemetry::Metrics;
 /// Longest frame that is agreed on with the broker at first. lapin keeps room for 64 of them on each connection: with
 /// RabbitMQ's own 128 KiB that would be 8 MiB a connection, for jobs of half a kibibyte. Longer messages take several frames;
 /// for longer headers the consuming connection is made anew with frames of 128 KiB.
-const FRAME_BYTES_MAX: u32 = 16 * 1_024;
+const FRAME_BYTES_MAX: u32 = 12 * 1_024;
 
 /// The link to a broker. Nothing is connected yet.
 ///

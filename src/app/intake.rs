@@ -1,12 +1,13 @@
 //! From the rows of a file to jobs, or to problems.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use serde_json::value::RawValue as RawJson;
 
 use crate::adapters::csv::{EncodingOrigin, Header, Row, Scan};
 use crate::domain::job::{Identity, InvalidJob, JobMessage};
-use crate::domain::{Field, IdempotencyKey, Job, Problem, RawValue, Source, User, Warning, validate};
+use crate::domain::{Field, IdempotencyKey, Job, Problem, RawUser, RawValue, Source, User, Warning, validate};
 
 /// A row that may be put on the queue.
 pub struct GoodRow {
@@ -42,10 +43,11 @@ impl Intake<'_> {
             batch_id: Some(self.batch_id.clone()),
             metadata: row.metadata(self.header).and_then(|json| RawJson::from_string(json).ok()),
             source: Some(Source { file: self.file.clone(), line: row.line }),
-            email: self.email(row),
+            email: None,
         };
         let own_key = row.idempotency_key(self.header);
-        let (job, warnings) = Job::from_parts(identity, own_key, self.validate(row))?;
+        let user = row.to_raw_user(self.header);
+        let (job, warnings) = Job::from_parts(identity, own_key, self.validate(row, &user), || self.email(row, &user))?;
         let body = message(&job, own_key);
         if body.len() > self.message_bytes_max {
             let problems = vec![too_large(body.len(), self.message_bytes_max)];
@@ -56,17 +58,17 @@ impl Intake<'_> {
 
     /// The email as it stands in the row: the event of a refused row carries it too. A row with a wrong number of
     /// cells has none, because nobody knows which cell is which.
-    fn email(&self, row: &Row) -> Option<String> {
+    fn email(&self, row: &Row, user: &RawUser<'_>) -> Option<String> {
         if row.column_problem(self.header).is_some() {
             return None;
         }
-        match row.to_raw_user(self.header).get(Field::Email) {
+        match user.get(Field::Email) {
             RawValue::Text(text) if !text.trim().is_empty() => Some(text.trim().to_owned()),
             _ => None,
         }
     }
 
-    fn validate(&self, row: &Row) -> Result<(User, Vec<Warning>), Vec<Problem>> {
+    fn validate<'r>(&self, row: &Row, user: &'r RawUser<'_>) -> Result<(User<'r>, Vec<Warning>), Vec<Problem>> {
         if let Some(problem) = row.column_problem(self.header) {
             return Err(vec![problem]);
         }
@@ -77,17 +79,17 @@ impl Intake<'_> {
         if !unreadable.is_empty() {
             return Err(unreadable);
         }
-        validate(&row.to_raw_user(self.header))
+        validate(user)
     }
 }
 
 fn message(job: &Job, own_key: Option<&str>) -> String {
     let identity = &job.identity;
     let message = JobMessage {
-        job_id: identity.job_id.clone(),
-        batch_id: identity.batch_id.clone(),
-        idempotency_key: own_key.map(str::to_owned),
-        metadata: identity.metadata.clone(),
+        job_id: identity.job_id.as_deref().map(Cow::Borrowed),
+        batch_id: identity.batch_id.as_deref().map(Cow::Borrowed),
+        idempotency_key: own_key.map(Cow::Borrowed),
+        metadata: identity.metadata.as_deref(),
         source: identity.source.clone(),
         user: serde_json::from_slice(&job.body).unwrap_or_else(|_| unreachable!("the canonical form is JSON")),
     };

@@ -217,7 +217,7 @@ async fn import_all(
 }
 
 fn import_rows(run: &Run, progress: &Progress, stop: &CancellationToken) -> Result<Option<KnownBatch>, AppError> {
-    let mut connection = run.open(Purpose::Import)?;
+    let mut connection = run.open(Purpose::RunImport)?;
     let known = run.known(&mut connection)?;
     if let Some(known) = known.as_ref().filter(|known| known.is_complete) {
         return Ok(Some(known.clone()));
@@ -280,7 +280,7 @@ impl Visitor for RejectAsEvent<'_> {
         let Intake { file, batch_id, .. } = self.intake;
         let stand_in = intake::stand_in(batch_id, row.line);
         let identity = rows::named(&invalid.identity, batch_id, row, file);
-        let event = Event::of_invalid(invalid.problems.clone(), &identity, stand_in, now);
+        let event = Event::of_invalid(invalid.problems.clone(), identity, stand_in, now);
         let place = Place { record: row.record, line: row.line };
         Ok(importer.reject(place, stand_in, &event, self.lane, now)?)
     }

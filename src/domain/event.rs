@@ -1,5 +1,6 @@
 //! The event that tells a job's outcome, exactly as it is published.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -100,7 +101,7 @@ impl Outcome {
 #[serde(rename_all = "camelCase")]
 pub struct Event {
     /// [`SPEC_VERSION`].
-    pub spec_version: String,
+    pub spec_version: Cow<'static, str>,
     /// UUIDv5 of key and type: a repeat can be recognised.
     pub id: Uuid,
     /// What happened.
@@ -154,36 +155,37 @@ fn is_false(value: &bool) -> bool {
 
 impl Event {
     /// The event of a job that has a key.
-    pub fn of(outcome: Outcome, identity: &Identity, key: IdempotencyKey, attempts: u32, time: Timestamp) -> Self {
+    pub fn of(outcome: Outcome, identity: Identity, key: IdempotencyKey, attempts: u32, time: Timestamp) -> Self {
         Self::build(outcome, identity, key, Some(key), attempts, time)
     }
 
     /// The event of a job that is invalid and therefore has no key. `stand_in` identifies it.
-    pub fn of_invalid(problems: Vec<Problem>, identity: &Identity, stand_in: IdempotencyKey, time: Timestamp) -> Self {
+    pub fn of_invalid(problems: Vec<Problem>, identity: Identity, stand_in: IdempotencyKey, time: Timestamp) -> Self {
         Self::build(Outcome::Rejected(problems), identity, stand_in, None, 0, time)
     }
 
     fn build(
         outcome: Outcome,
-        identity: &Identity,
+        identity: Identity,
         id_base: IdempotencyKey,
         key: Option<IdempotencyKey>,
         attempts: u32,
         time: Timestamp,
     ) -> Self {
         let event_type = outcome.event_type();
+        let Identity { job_id, batch_id, metadata, source, email } = identity;
         let mut event = Self {
-            spec_version: SPEC_VERSION.to_owned(),
+            spec_version: Cow::Borrowed(SPEC_VERSION),
             id: Uuid::new_v5(id_base.uuid(), event_type.name().as_bytes()),
             event_type,
             time,
-            job_id: identity.job_id.clone().unwrap_or_else(|| id_base.to_string()),
-            batch_id: identity.batch_id.clone(),
+            job_id: job_id.unwrap_or_else(|| id_base.to_string()),
+            batch_id,
             idempotency_key: key,
-            email: identity.email.clone(),
+            email,
             attempts,
-            metadata: identity.metadata.clone(),
-            source: identity.source.clone(),
+            metadata,
+            source,
             service_id: None,
             verification_url: None,
             link_expires_at: None,
@@ -246,7 +248,7 @@ mod tests {
             email: Some("jane@example.com".to_owned()),
         };
         let key = IdempotencyKey::parse("550e8400-e29b-41d4-a716-446655440000").unwrap();
-        Event::of(outcome, &identity, key, 2, Timestamp::from_unix_ms(0))
+        Event::of(outcome, identity, key, 2, Timestamp::from_unix_ms(0))
     }
 
     #[test]

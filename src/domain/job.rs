@@ -51,16 +51,17 @@ pub struct Source {
 pub struct JobMessage<'a> {
     /// The upstream's own reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job_id: Option<String>,
+    pub job_id: Option<Cow<'a, str>>,
     /// What the job belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub batch_id: Option<String>,
+    pub batch_id: Option<Cow<'a, str>>,
     /// The upstream's own key; wins over the derived one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idempotency_key: Option<String>,
+    pub idempotency_key: Option<Cow<'a, str>>,
     /// Opaque; comes back in the outcome, byte for byte.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Box<RawJson>>,
+    #[serde(borrow)]
+    pub metadata: Option<&'a RawJson>,
     /// Where the row stood. Written by the importer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
@@ -75,6 +76,8 @@ pub struct Job {
     pub identity: Identity,
     /// Sent as `idempotency-key`.
     pub key: IdempotencyKey,
+    /// The key that its content gives; `key` is another one where the upstream has its own.
+    pub content: IdempotencyKey,
     /// Lower-case, for looking the user up.
     pub email: String,
     /// The request body; the canonical form. Clones are the same bytes.
@@ -130,22 +133,22 @@ impl Job {
         let message: JobMessage<'_> = serde_json::from_slice(body).map_err(|error| no_job(body, &error))?;
         let given = message.user.get();
         let user: Option<RawUser<'_>> = given.starts_with('{').then(|| serde_json::from_str(given).ok()).flatten();
-        let email = user.as_ref().and_then(|user| match user.get(Field::Email) {
+        let identity = Identity {
+            job_id: message.job_id.map(Cow::into_owned),
+            batch_id: message.batch_id.map(Cow::into_owned),
+            metadata: message.metadata.map(ToOwned::to_owned),
+            source: message.source,
+            email: None,
+        };
+        let email_given = || match user.as_ref()?.get(Field::Email) {
             RawValue::Text(email) => Some(email.clone().into_owned()),
             _ => None,
-        });
-        let identity = Identity {
-            job_id: message.job_id,
-            batch_id: message.batch_id,
-            metadata: message.metadata,
-            source: message.source,
-            email,
         };
         let validated = user.as_ref().map_or_else(
             || Err(vec![Problem::whole("MALFORMED_JOB", "user must be an object with the API's fields")]),
             validate,
         );
-        Self::from_parts(identity, message.idempotency_key.as_deref(), validated)
+        Self::from_parts(identity, message.idempotency_key.as_deref(), validated, email_given)
     }
 
     /// Like [`Self::parse`], for a message that anybody may have put on a queue: one that is longer than `bytes_max` isn't
@@ -165,14 +168,16 @@ impl Job {
         Err(Box::new(InvalidJob { identity: Identity::default(), key: None, problems }))
     }
 
-    /// Puts a job together from its envelope and its user, whatever both came from.
+    /// Puts a job together from its envelope and its user, whatever both came from. The identity's email is the user's, or what
+    /// `email_given` says of a user that is refused.
     ///
     /// # Errors
     /// [`InvalidJob`] with the problems of the envelope and of the user.
     pub fn from_parts(
         mut identity: Identity,
         own_key: Option<&str>,
-        validated: Result<(User, Vec<Warning>), Vec<Problem>>,
+        validated: Result<(User<'_>, Vec<Warning>), Vec<Problem>>,
+        email_given: impl FnOnce() -> Option<String>,
     ) -> Result<(Self, Vec<Warning>), Box<InvalidJob>> {
         let mut problems = Vec::new();
         identity.job_id = bounded("jobId", identity.job_id, &mut problems);
@@ -194,21 +199,20 @@ impl Job {
         match validated {
             Ok((user, warnings)) if problems.is_empty() => {
                 identity.email = Some(user.email().to_owned());
-                Ok((Self::new(identity, own_key, &user), warnings))
+                return Ok((Self::new(identity, own_key, user), warnings));
             }
-            Ok(_) => Err(Box::new(InvalidJob { identity, key: own_key, problems })),
-            Err(of_user) => {
-                problems.extend(of_user);
-                Err(Box::new(InvalidJob { identity, key: own_key, problems }))
-            }
+            Ok(_) => {}
+            Err(of_user) => problems.extend(of_user),
         }
+        identity.email = email_given();
+        Err(Box::new(InvalidJob { identity, key: own_key, problems }))
     }
 
     /// A job for a user that was validated already. `own_key` wins over the derived key.
-    fn new(identity: Identity, own_key: Option<IdempotencyKey>, user: &User) -> Self {
+    fn new(identity: Identity, own_key: Option<IdempotencyKey>, user: User<'_>) -> Self {
         let body = user.canonical_json();
-        let key = own_key.unwrap_or_else(|| IdempotencyKey::of_canonical(body.as_bytes()));
-        Self { identity, key, email: user.email().to_owned(), body: body.into() }
+        let content = IdempotencyKey::of_canonical(body.as_bytes());
+        Self { identity, key: own_key.unwrap_or(content), content, email: user.email, body: body.into() }
     }
 }
 

@@ -18,7 +18,7 @@ pub struct IdempotencyKey(Uuid);
 
 impl IdempotencyKey {
     /// `UUIDv5(`[`NAMESPACE`]`, canonical form of the user)`.
-    pub fn derive(user: &User) -> Self {
+    pub fn derive(user: &User<'_>) -> Self {
         Self::of_canonical(user.canonical_json().as_bytes())
     }
 

@@ -145,30 +145,30 @@ pub enum Program {
 /// A validated and normalised user: the request body, field for field.
 ///
 /// **Invariant:** made only by [`super::validate()`], so that whoever holds one may send it. The fields stand
-/// in the order of the canonical form. Its `Debug` prints no value.
+/// in the order of the canonical form. Text that was in its normal form is borrowed. Its `Debug` prints no value.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct User {
-    pub(super) account_purpose: String,
-    pub(super) address: String,
-    pub(super) city: String,
+pub struct User<'a> {
+    pub(super) account_purpose: Cow<'a, str>,
+    pub(super) address: Cow<'a, str>,
+    pub(super) city: Cow<'a, str>,
     pub(super) country_code: String,
     pub(super) email: String,
-    pub(super) first_name: String,
+    pub(super) first_name: Cow<'a, str>,
     pub(super) ip_address: String,
     pub(super) is_terms_of_service_accepted: bool,
-    pub(super) last_name: String,
+    pub(super) last_name: Cow<'a, str>,
     pub(super) phone_number: String,
-    pub(super) postal_code: String,
+    pub(super) postal_code: Cow<'a, str>,
     pub(super) program: Program,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) redirect_url: Option<String>,
-    pub(super) region: String,
+    pub(super) region: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) wallet_address: Option<String>,
 }
 
-impl User {
+impl User<'_> {
     /// The normalised email: trimmed, NFC, lower case.
     pub fn email(&self) -> &str {
         &self.email
@@ -187,7 +187,7 @@ impl User {
     }
 }
 
-impl fmt::Debug for User {
+impl fmt::Debug for User<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("User([redacted])")
     }

@@ -259,7 +259,7 @@ mod tests {
 
     fn event(outcome: Outcome, attempts: u32) -> Event {
         let key = IdempotencyKey::of_canonical(b"somebody");
-        Event::of(outcome, &Identity::default(), key, attempts, Timestamp::from_unix_ms(0))
+        Event::of(outcome, Identity::default(), key, attempts, Timestamp::from_unix_ms(0))
     }
 
     fn created() -> Event {

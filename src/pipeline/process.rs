@@ -361,9 +361,10 @@ where
     if let Outcome::Created { service_id, .. } = &outcome {
         context.claims.claim(person, service_id, job.key.uuid());
     }
-    let event = Event::of(outcome, &job.identity, job.key, history.attempts, context.clock.now())
-        .with_link_ttl(context.link_ttl);
-    context.singled_out.forget(*job.key.uuid());
+    let Job { identity, key, .. } = job;
+    let event =
+        Event::of(outcome, identity, key, history.attempts, context.clock.now()).with_link_ttl(context.link_ttl);
+    context.singled_out.forget(*key.uuid());
     let is_repeat = event.recovered && event.attempts == 1 && !was_sent;
     match context.halt.record(lane, &event, is_repeat) {
         Some(Notice::Halted(mix)) => {
@@ -492,5 +493,5 @@ fn rejected<A>(invalid: InvalidJob, message_id: Option<String>, body: &[u8], con
     identity.job_id = identity.job_id.or(message_id);
     // The body identifies a message that has no canonical form.
     let stand_in = key.unwrap_or_else(|| IdempotencyKey::of_canonical(body));
-    Event::of_invalid(problems, &identity, stand_in, context.clock.now())
+    Event::of_invalid(problems, identity, stand_in, context.clock.now())
 }

@@ -220,14 +220,16 @@ where
     H: Settle,
 {
     let context = Arc::clone(context);
-    tasks.spawn(async move {
+    // Boxed before it is spawned: the runtime moves a task a dozen times before and after it runs, and this one has
+    // thousands of bytes.
+    tasks.spawn(Box::pin(async move {
         let (spans, lane) = (&context.metrics.spans, delivery.lane);
         let now = || context.clock.now();
         let job = spans.begin(delivery.handle.trace(), now);
         let settled = job.work(process(&context, delivery)).await;
         spans.end(&job, lane.name(), now);
         settled.map(|()| lane)
-    });
+    }));
 }
 
 async fn finish_all(tasks: &mut Tasks) -> Result<(), QueueError> {

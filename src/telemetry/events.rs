@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
+use tracing::field::display;
 use tracing::{debug, info, warn};
 
 use super::{BrokerConnection, Metrics};
@@ -79,7 +80,7 @@ impl ApiAnswered<'_> {
         if let Some(trouble) = trouble {
             metrics.facts.error(&trouble.to_uppercase(), at);
         }
-        let key = key.map(ToString::to_string);
+        let key = key.map(display);
         debug!(key, endpoint, answer, trouble, status, duration_ms = ms(duration), "the API answered");
     }
 }
@@ -121,7 +122,7 @@ impl JobFinished<'_> {
         for problem in &self.event.errors {
             metrics.facts.error(loggable_code(problem), self.event.time);
         }
-        let key = self.event.idempotency_key.map(|key| key.to_string());
+        let key = self.event.idempotency_key.map(display);
         let errors: Vec<String> = self.event.errors.iter().map(loggable).collect();
         info!(
             job = shown_id(&self.event.job_id), event = %id, key, outcome = event_type.short(), attempts, recovered,
@@ -761,7 +762,7 @@ mod tests {
                 Problem::whole("14155550199", "no"),
             ];
             let key = crate::domain::IdempotencyKey::of_canonical(b"x");
-            let event = Event::of_invalid(problems, &identity, key, Timestamp::from_unix_ms(0));
+            let event = Event::of_invalid(problems, identity, key, Timestamp::from_unix_ms(0));
             let metrics = Metrics::new().unwrap();
             let line = line(|| JobFinished { event: &event, lane: Lane::Bulk }.emit(&metrics));
             assert_eq!(

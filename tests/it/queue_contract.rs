@@ -63,7 +63,7 @@ fn receive<S: JobSource>(runtime: &Runtime, source: &mut S) -> Delivery<S::Handl
 
 fn finish<H: Settle>(runtime: &Runtime, delivery: Delivery<H>, outcome: Outcome) -> String {
     let (job, _) = Job::parse(&delivery.body).unwrap();
-    let event = Event::of(outcome, &job.identity, job.key, 1, Clock::System.now());
+    let event = Event::of(outcome, job.identity.clone(), job.key, 1, Clock::System.now());
     let id = event.id.to_string();
     runtime.block_on(delivery.handle.finish(&event)).unwrap();
     id

@@ -380,13 +380,13 @@ impl Mover {
             Verdict::Retry => {
                 // Nothing says where it came from: where it is in nobody's way.
                 let lane = letter.lane.unwrap_or(Lane::Bulk);
-                let properties = back_to_life(&delivery.properties, &letter);
+                let properties = &|| back_to_life(&delivery.properties, &letter);
                 let exchange = self.names.jobs_exchange();
                 let message = Message { exchange: &exchange, routing_key: lane.name(), body, properties };
                 self.publisher.publish(&message).await?;
             }
             Verdict::Keep | Verdict::Enough => {
-                let properties = copied(&delivery.properties, &letter);
+                let properties = &|| copied(&delivery.properties, &letter);
                 let queue = self.names.dead_queue();
                 self.publisher.publish(&Message { exchange: "", routing_key: &queue, body, properties }).await?;
             }

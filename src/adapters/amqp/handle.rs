@@ -52,7 +52,7 @@ impl AmqpHandle {
         exchange: &str,
         routing_key: &str,
         body: &[u8],
-        properties: BasicProperties,
+        properties: &(dyn Fn() -> BasicProperties + Sync),
     ) -> Result<(), QueueError> {
         self.outlet.publisher.publish(&Message { exchange, routing_key, body, properties }).await
     }
@@ -100,20 +100,22 @@ impl Settle for AmqpHandle {
     async fn finish(self, event: &Event) -> Result<(), QueueError> {
         failpoint::pass("before_finish");
         let type_name = event.event_type.name();
-        let mut properties = BasicProperties::default()
-            .with_delivery_mode(PERSISTENT)
-            .with_content_type("application/json".into())
-            .with_message_id(event.id.to_string().into())
-            .with_correlation_id(short(&event.job_id))
-            .with_type(type_name.into())
-            .with_app_id("plu-onboard".into())
-            .with_timestamp(u64::try_from(event.time.unix_ms() / 1_000).unwrap_or(0));
-        if let Some(trace) = trace::current().or_else(|| self.trace()) {
+        let trace = trace::current().or_else(|| self.trace());
+        let properties = || {
+            let properties = BasicProperties::default()
+                .with_delivery_mode(PERSISTENT)
+                .with_content_type("application/json".into())
+                .with_message_id(event.id.to_string().into())
+                .with_correlation_id(short(&event.job_id))
+                .with_type(type_name.into())
+                .with_app_id("plu-onboard".into())
+                .with_timestamp(u64::try_from(event.time.unix_ms() / 1_000).unwrap_or(0));
+            let Some(trace) = &trace else { return properties };
             let mut carried = FieldTable::default();
             carried.insert(TRACEPARENT.into(), AMQPValue::LongString(trace.to_string().into()));
-            properties = properties.with_headers(carried);
-        }
-        self.publish(&self.outlet.names.events_exchange(), type_name, event.to_json().as_bytes(), properties).await?;
+            properties.with_headers(carried)
+        };
+        self.publish(self.outlet.names.events_exchange(), type_name, event.to_json().as_bytes(), &properties).await?;
         if is_dead(event) {
             self.bury(event).await?;
         }
@@ -134,17 +136,14 @@ impl Settle for AmqpHandle {
             self.acks.give_back(self.tag).await;
             return Ok(());
         }
+        let properties = self.copied(&history, delay);
+        let properties = || properties.clone();
         if delay.is_zero() {
-            self.publish(
-                &self.outlet.names.jobs_exchange(),
-                self.lane.name(),
-                &self.message.0,
-                self.copied(&history, delay),
-            )
-            .await?;
+            let exchange = self.outlet.names.jobs_exchange();
+            self.publish(&exchange, self.lane.name(), &self.message.0, &properties).await?;
         } else {
             let queue = self.outlet.names.delay_queue(self.lane, delay_step(delay));
-            self.publish("", &queue, &self.message.0, self.copied(&history, delay)).await?;
+            self.publish("", &queue, &self.message.0, &properties).await?;
         }
         failpoint::pass("between_copy_and_ack");
         self.acknowledge();
@@ -168,7 +167,7 @@ impl AmqpHandle {
         headers.insert(letter::LANE.into(), AMQPValue::LongString(self.lane.name().into()));
         headers.insert(letter::DEAD_AT.into(), AMQPValue::LongLongInt(event.time.unix_ms()));
         let properties = headers::for_copy(&self.message.1, &headers);
-        self.publish("", &self.outlet.names.dead_queue(), &self.message.0, properties).await
+        self.publish("", &self.outlet.names.dead_queue(), &self.message.0, &|| properties.clone()).await
     }
 }
 

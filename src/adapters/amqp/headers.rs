@@ -64,7 +64,7 @@ pub fn put_due(headers: &mut FieldTable, due: Timestamp) {
 }
 
 /// Longest headers of an upstream's own that are copied, in bytes. Headers travel in one frame, however long, and the
-/// publishing connection agreed on frames of 16 KiB.
+/// publishing connection agreed on frames of 12 KiB: what else a copy carries fits beside them.
 const OWN_BYTES_MAX: usize = 8 * 1_024;
 
 /// Puts a history into headers, over what is there; the upstream's own headers stay, unless they are very long.

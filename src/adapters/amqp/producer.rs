@@ -432,7 +432,7 @@ async fn send(
         exchange: &exchange,
         routing_key: config.lane.name(),
         body: row.row.body.as_bytes(),
-        properties: properties(&row, earlier),
+        properties: &|| properties(&row, earlier),
     };
     let sent = match try_publish(&channel, &message).await {
         Ok(Confirmation::Ack(None) | Confirmation::NotRequested) => Sent::Confirmed,

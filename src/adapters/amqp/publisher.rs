@@ -64,7 +64,7 @@ pub enum Unroutable {
 #[derive(Debug, Clone, Default)]
 struct State {
     /// A channel in confirm mode, if there is one.
-    live: Option<Live>,
+    live: Option<Arc<Live>>,
     /// The broker has an alarm.
     is_blocked: bool,
     /// Counts the changes of `is_blocked`: a wait that spans one says nothing about the broker.
@@ -77,7 +77,7 @@ struct State {
     is_unproven: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Live {
     channel: Channel,
     /// Counts the connections, so that a late failure of an old one doesn't tear down a new one.
@@ -119,12 +119,12 @@ enum Refusal {
 }
 
 /// A message to be published.
-#[derive(Debug)]
 pub(super) struct Message<'m> {
     pub(super) exchange: &'m str,
     pub(super) routing_key: &'m str,
     pub(super) body: &'m [u8],
-    pub(super) properties: BasicProperties,
+    /// Makes them: lapin takes them away with each try, and mostly there is one.
+    pub(super) properties: &'m (dyn Fn() -> BasicProperties + Sync),
 }
 
 impl Publisher {
@@ -174,19 +174,28 @@ impl Publisher {
     /// # Errors
     /// [`QueueError`] with [`Unroutable::Fail`], where no queue takes it, and where the publisher was closed.
     pub(super) async fn publish(&self, message: &Message<'_>) -> Result<(), QueueError> {
+        let turn = self.shared.refused.wait(message.exchange, message.routing_key).await;
+        match self.verdict(message).await? {
+            Verdict::Taken => {
+                self.shared.taken(turn);
+                Ok(())
+            }
+            // Boxed: it seldom happens, and every job in hand would carry room for it.
+            Verdict::Refused { life, why } => Box::pin(self.insist(message, turn, life, why)).await,
+        }
+    }
+
+    /// Goes on with a message that was refused, until it is taken.
+    async fn insist(
+        &self,
+        message: &Message<'_>,
+        mut turn: Option<Turn>,
+        mut life: u64,
+        mut why: Refusal,
+    ) -> Result<(), QueueError> {
         let Message { exchange, routing_key, .. } = message;
-        let mut turn = self.shared.refused.wait(exchange, routing_key).await;
         let mut was_returned = false;
         loop {
-            let (life, why) = match self.verdict(message).await? {
-                Verdict::Taken => {
-                    if let Some(turn) = turn {
-                        self.shared.taken(turn);
-                    }
-                    return Ok(());
-                }
-                Verdict::Refused { life, why } => (life, why),
-            };
             if why == Refusal::NoQueue {
                 self.shared.metrics.returned();
                 if self.unroutable == Unroutable::Fail && std::mem::replace(&mut was_returned, true) {
@@ -194,42 +203,60 @@ impl Publisher {
                 }
             }
             let first = match turn.take() {
-                Some(turn) => turn,
+                Some(turn) => Some(turn),
                 None => match self.shared.refused.line_up(exchange, routing_key).await {
                     LinedUp::First(first) => {
                         self.shared.tell_refusing(why.described(message));
-                        first
+                        Some(first)
                     }
                     LinedUp::Next(next) => {
                         turn = Some(next);
-                        continue;
+                        None
                     }
-                    LinedUp::Over => continue,
+                    LinedUp::Over => None,
                 },
             };
-            let (refusals, pause) = first.refused();
-            if why == Refusal::NoQueue || refusals.is_multiple_of(RENEW_EVERY) {
-                // A deleted queue comes back with the next connection, where it may be declared.
-                self.shared.over(life, None);
+            if let Some(first) = first {
+                let (refusals, pause) = first.refused();
+                if why == Refusal::NoQueue || refusals.is_multiple_of(RENEW_EVERY) {
+                    // A deleted queue comes back with the next connection, where it may be declared.
+                    self.shared.over(life, None);
+                }
+                sleep(pause).await;
+                turn = Some(first);
             }
-            sleep(pause).await;
-            turn = Some(first);
+            match self.verdict(message).await? {
+                Verdict::Taken => {
+                    self.shared.taken(turn);
+                    return Ok(());
+                }
+                Verdict::Refused { life: refused_in, why: refused_for } => (life, why) = (refused_in, refused_for),
+            }
+        }
+    }
+
+    /// The connection, as soon as there is one; `None`: there will never be one again.
+    async fn live(&self) -> Option<Arc<Live>> {
+        let live = self.state.borrow().live.clone();
+        if live.is_some() {
+            return live;
+        }
+        let mut state = self.state.clone();
+        tokio::select! {
+            biased;
+            Ok(state) = state.wait_for(|state| state.live.is_some()) => state.live.clone(),
+            () = self.closing.cancelled() => None,
         }
     }
 
     /// Publishes until the broker has said something about it.
     async fn verdict(&self, message: &Message<'_>) -> Result<Verdict, QueueError> {
-        let mut state = self.state.clone();
         loop {
-            let live = tokio::select! {
-                biased;
-                Ok(state) = state.wait_for(|state| state.live.is_some()) => state.live.clone(),
-                () = self.closing.cancelled() => None,
-            };
-            let Some(Live { channel, life }) = live else {
+            let Some(live) = self.live().await else {
                 return Err(QueueError("the publisher has ended".to_owned()));
             };
-            match self.attempt(&channel, message).await {
+            let life = live.life;
+            match self.attempt(&live.channel, message).await {
                 Ok(Confirmation::Ack(None) | Confirmation::NotRequested) => {
                     self.shared.prove();
                     return Ok(Verdict::Taken);
@@ -243,27 +270,27 @@ impl Publisher {
             }
             // Until the keeper has taken the broken channel away.
             let gone = |state: &State| state.live.as_ref().is_none_or(|live| live.life > life);
-            let _ = state.wait_for(gone).await;
+            let _ = self.state.clone().wait_for(gone).await;
         }
     }
 
     /// One try. The time in which the broker has an alarm doesn't count: a new connection would be blocked as well, and
     /// whatever was written on this one would be written twice.
     async fn attempt(&self, channel: &Channel, message: &Message<'_>) -> Result<Confirmation, String> {
-        let mut state = self.state.clone();
         let mut publishing = pin!(try_publish(channel, message));
-        let alarms = |state: &watch::Receiver<State>| {
-            let state = state.borrow();
+        let alarms = || {
+            let state = self.state.borrow();
             (state.is_blocked, state.changes)
         };
         loop {
-            let before = alarms(&state);
+            let before = alarms();
             if let Ok(done) = timeout(self.confirm_timeout, &mut publishing).await {
                 return done.map_err(|error| explain(&error));
             }
-            if alarms(&state) == before && !before.0 {
+            if alarms() == before && !before.0 {
                 return Err(format!("no confirm within {} s", self.confirm_timeout.as_secs()));
             }
+            let mut state = self.state.clone();
             tokio::select! {
                 done = &mut publishing => return done.map_err(|error| explain(&error)),
                 _ = state.wait_for(|state| !state.is_blocked) => {}
@@ -328,8 +355,9 @@ impl Shared {
         }
     }
 
-    fn taken(&self, turn: Turn) {
-        if self.refused.taken(turn) {
+    /// A message was taken; one that was refused before had a turn.
+    fn taken(&self, turn: Option<Turn>) {
+        if turn.is_some_and(|turn| self.refused.taken(turn)) {
             let left = self.refused.count();
             self.state.send_modify(|state| {
                 state.refused_routes = left;
@@ -386,7 +414,7 @@ async fn keep(
         let began = Instant::now();
         let confirming = link.channel.confirm_select(ConfirmSelectOptions::default());
         let reason = if matches!(timeout(config.connect_timeout, confirming).await, Ok(Ok(()))) {
-            shared.state.send_modify(|state| state.live = Some(Live { channel: link.channel.clone(), life }));
+            shared.state.send_modify(|state| state.live = Some(Arc::new(Live { channel: link.channel.clone(), life })));
             tokio::select! {
                 biased;
                 () = closing.cancelled() => {
@@ -466,7 +494,7 @@ pub(super) async fn try_publish(channel: &Channel, message: &Message<'_>) -> lap
             short(message.routing_key),
             options,
             message.body,
-            message.properties.clone(),
+            (message.properties)(),
         )
         .await?
         .await

@@ -26,12 +26,14 @@ const DELIVERY_LIMIT: i32 = 100;
 #[derive(Debug, Clone)]
 pub struct Names {
     prefix: String,
+    /// Made once: every outcome goes there.
+    events_exchange: String,
 }
 
 impl Names {
     /// Names that begin with `prefix`, such as `plu.onboarding`.
     pub fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned() }
+        Self { prefix: prefix.to_owned(), events_exchange: format!("{prefix}.events") }
     }
 
     /// The direct exchange that upstreams publish jobs to; the routing key is the lane's name.
@@ -55,8 +57,8 @@ impl Names {
     }
 
     /// The topic exchange of events; the routing key is the event's type.
-    pub fn events_exchange(&self) -> String {
-        format!("{}.events", self.prefix)
+    pub fn events_exchange(&self) -> &str {
+        &self.events_exchange
     }
 
     /// Exchange and queue of events that nobody is bound to.
@@ -123,7 +125,7 @@ impl Topology {
             Exchange { name: names.jobs_exchange(), kind: ExchangeKind::Direct, arguments: Vec::new() },
             Exchange { name: names.unrouted(), kind: ExchangeKind::Fanout, arguments: Vec::new() },
             Exchange {
-                name: names.events_exchange(),
+                name: names.events_exchange().to_owned(),
                 kind: ExchangeKind::Topic,
                 arguments: vec![("alternate-exchange", Argument::Text(names.unrouted()))],
             },

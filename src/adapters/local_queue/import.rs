@@ -217,11 +217,24 @@ impl Importer {
         if is_complete {
             self.in_transaction(|this| {
                 this.connection.execute("UPDATE batches SET complete = 1 WHERE id = ?1", [this.batch])?;
-                this.connection.execute("DELETE FROM emails WHERE batch = ?1", [this.batch])?;
-                Ok(())
+                this.forget_emails()
             })?;
         }
         self.commit()
+    }
+
+    /// Without a condition where it can be: SQLite then drops the pages instead of going through the rows.
+    fn forget_emails(&self) -> rusqlite::Result<()> {
+        let others: bool = self.connection.query_row(
+            "SELECT EXISTS (SELECT 1 FROM emails WHERE batch < ?1) OR EXISTS (SELECT 1 FROM emails WHERE batch > ?1)",
+            [self.batch],
+            |row| row.get(0),
+        )?;
+        match others {
+            true => self.connection.execute("DELETE FROM emails WHERE batch = ?1", [self.batch])?,
+            false => self.connection.execute("DELETE FROM emails", [])?,
+        };
+        Ok(())
     }
 
     fn in_transaction<T>(
@@ -229,8 +242,15 @@ impl Importer {
         write: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
     ) -> Result<T, LocalQueueError> {
         let begun = if self.uncommitted == 0 { self.connection.execute_batch("BEGIN IMMEDIATE") } else { Ok(()) };
-        let written =
-            begun.and_then(|()| write(self)).map_err(|error| LocalQueueError::from_sqlite(&self.path, &error))?;
+        let written = match begun.and_then(|()| write(self)) {
+            Ok(written) => written,
+            Err(error) => {
+                // The row may be half in. Where SQLite has taken everything back itself, there is nothing left to do.
+                let _ = self.connection.execute_batch("ROLLBACK");
+                self.uncommitted = 0;
+                return Err(LocalQueueError::from_sqlite(&self.path, &error));
+            }
+        };
         self.uncommitted += 1;
         if self.uncommitted == ROWS_PER_COMMIT {
             self.commit()?;
@@ -259,16 +279,6 @@ impl Importer {
         lane: Lane,
         now: Timestamp,
     ) -> rusqlite::Result<Enqueued> {
-        let content = IdempotencyKey::of_canonical(&job.body);
-        let earlier = self.row_with_email(&job.email)?;
-        if let Some((line, seq)) = earlier {
-            let (key, earlier_content) = self.identity_of(seq)?;
-            if key != job.key || earlier_content != content {
-                return Ok(Enqueued::EmailConflict { line });
-            }
-            self.note_row(place, seq, true)?;
-            return Ok(Enqueued::Repeat { line });
-        }
         let inserted = self
             .connection
             .prepare_cached(
@@ -277,45 +287,66 @@ impl Importer {
             )?
             .execute(params![
                 job.key.uuid().as_bytes(),
-                (content != job.key).then(|| content.uuid().as_bytes().to_vec()),
+                (job.content != job.key).then(|| job.content.uuid().as_bytes()),
                 lane_code(lane),
                 WAITING,
                 now.unix_ms(),
                 (self.kind != Kind::Index).then_some(body),
-            ])?;
-        let seq = if inserted == 1 {
-            self.connection.last_insert_rowid()
-        } else {
-            let seq = self
-                .connection
-                .prepare_cached("SELECT seq FROM jobs WHERE key = ?1")?
-                .query_row([job.key.uuid().as_bytes()], |row| row.get(0))?;
-            if self.identity_of(seq)?.1 != content {
+            ])?
+            == 1;
+        let seq = if inserted { self.connection.last_insert_rowid() } else { self.job_with_key(job.key)? };
+        // Written before it is looked up: nearly every row has an email of its own, and each is a walk through an index.
+        let email = email_hash(&job.email);
+        let is_first = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO emails (batch, email, line, seq) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![self.batch, email, place.line, seq])?
+            == 1;
+        let enqueued = match (inserted, is_first) {
+            (true, true) => Enqueued::New,
+            (true, false) => {
+                self.connection.prepare_cached("DELETE FROM jobs WHERE seq = ?1")?.execute([seq])?;
+                return Ok(Enqueued::EmailConflict { line: self.row_with_email(&email)?.0 });
+            }
+            (false, true) if self.content_of(seq)? != job.content => {
+                self.connection
+                    .prepare_cached("DELETE FROM emails WHERE batch = ?1 AND email = ?2")?
+                    .execute(params![self.batch, email])?;
                 return Ok(Enqueued::KeyConflict);
             }
-            seq
+            (false, true) => Enqueued::Known,
+            (false, false) => {
+                let (line, earlier) = self.row_with_email(&email)?;
+                if earlier != seq || self.content_of(seq)? != job.content {
+                    return Ok(Enqueued::EmailConflict { line });
+                }
+                Enqueued::Repeat { line }
+            }
         };
-        self.connection
-            .prepare_cached("INSERT INTO emails (batch, email, line, seq) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![self.batch, email_hash(&job.email), place.line, seq])?;
-        self.note_row(place, seq, false)?;
-        Ok(if inserted == 1 { Enqueued::New } else { Enqueued::Known })
+        self.note_row(place, seq, matches!(enqueued, Enqueued::Repeat { .. }))?;
+        Ok(enqueued)
     }
 
-    fn row_with_email(&self, email: &str) -> rusqlite::Result<Option<(u64, i64)>> {
+    fn job_with_key(&self, key: IdempotencyKey) -> rusqlite::Result<i64> {
+        self.connection
+            .prepare_cached("SELECT seq FROM jobs WHERE key = ?1")?
+            .query_row([key.uuid().as_bytes()], |row| row.get(0))
+    }
+
+    /// The first row with this email: its line, and the job that it became.
+    fn row_with_email(&self, email: &[u8; 16]) -> rusqlite::Result<(u64, i64)> {
         self.connection
             .prepare_cached("SELECT line, seq FROM emails WHERE batch = ?1 AND email = ?2")?
-            .query_row(params![self.batch, email_hash(email)], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()
+            .query_row(params![self.batch, email], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 
-    /// Key and content key of a job.
-    fn identity_of(&self, seq: i64) -> rusqlite::Result<(IdempotencyKey, IdempotencyKey)> {
+    /// The key that a job's content gives.
+    fn content_of(&self, seq: i64) -> rusqlite::Result<IdempotencyKey> {
         self.connection
-            .prepare_cached("SELECT key, coalesce(content, key) FROM jobs WHERE seq = ?1")?
-            .query_row([seq], |row| {
-                Ok((IdempotencyKey::from_bytes(row.get(0)?), IdempotencyKey::from_bytes(row.get(1)?)))
-            })
+            .prepare_cached("SELECT coalesce(content, key) FROM jobs WHERE seq = ?1")?
+            .query_row([seq], |row| Ok(IdempotencyKey::from_bytes(row.get(0)?)))
     }
 
     fn note_row(&mut self, place: Place, seq: i64, is_repeat: bool) -> rusqlite::Result<()> {

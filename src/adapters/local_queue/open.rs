@@ -23,6 +23,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// SQLite's page size here, in bytes.
 const PAGE_BYTES: u64 = 4_096;
 
+/// The write-ahead log of a run's import is written back to the file when it has so many pages (64 MiB), instead of SQLite's
+/// 1,000. Rows change pages all over two indexes, and the longer the log, the more of a page's changes are written back as one.
+/// Not beside a worker: the writing back would fall to its next commit, and its jobs would wait for it.
+const IMPORT_LOG_PAGES: i64 = 16_384;
+
 /// What went wrong with the queue's file. Every text says what, where and how to mend it.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalQueueError {
@@ -126,8 +131,10 @@ pub enum IfMissing {
 /// What a connection is for; decides how much memory it may take for pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Putting rows in: keys and emails go to random places of their indexes.
+    /// Putting rows in, perhaps beside a worker: keys and emails go to random places of their indexes.
     Import,
+    /// The same for a run, which has its queue to itself.
+    RunImport,
     /// Everything else walks through the file in order.
     Work,
     /// A queue that nobody will open again: nothing is synced, and there is no file beside it.
@@ -138,7 +145,7 @@ impl Purpose {
     /// SQLite's page cache, in KiB. Bounds the memory: it doesn't grow with the file.
     const fn cache_kib(self) -> i64 {
         match self {
-            Self::Import | Self::Scratch => 8 * 1_024,
+            Self::Import | Self::RunImport | Self::Scratch => 8 * 1_024,
             Self::Work => 1_024,
         }
     }
@@ -281,6 +288,9 @@ fn configure(connection: &Connection, purpose: Purpose, size_mib_max: u64) -> ru
         connection.pragma_update(None, "synchronous", "full")?;
     }
     connection.pragma_update(None, "cache_size", -purpose.cache_kib())?;
+    if purpose == Purpose::RunImport {
+        connection.pragma_update(None, "wal_autocheckpoint", IMPORT_LOG_PAGES)?;
+    }
     connection.pragma_update(None, "temp_store", "memory")?;
     let pages_max = i64::try_from(size_mib_max.saturating_mul(1024 * 1024 / PAGE_BYTES)).unwrap_or(i64::MAX);
     connection.pragma_update(None, "max_page_count", pages_max)?;

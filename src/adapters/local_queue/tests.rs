@@ -89,7 +89,7 @@ fn message(email: &str, city: &str) -> String {
 
 fn event(delivery: &Delivery<LocalHandle>, outcome: Outcome) -> Event {
     let (job, _) = Job::parse(&delivery.body).unwrap();
-    Event::of(outcome, &job.identity, job.key, 1, Timestamp::from_unix_ms(9))
+    Event::of(outcome, job.identity.clone(), job.key, 1, Timestamp::from_unix_ms(9))
 }
 
 fn created() -> Outcome {
@@ -274,18 +274,26 @@ async fn a_queue_whose_jobs_were_sent_is_for_that_api_only() {
 fn an_own_key_that_stands_for_another_request_is_a_conflict() {
     let queue = Queue::new();
     let mut importer = queue.importer();
-    let mut enqueue = |record, email| {
+    let mut enqueue = |record, email, own_key: Option<&str>| {
         let mut body: serde_json::Value = serde_json::from_str(&message(email, "Rome")).unwrap();
-        body["idempotencyKey"] = json!("550e8400-e29b-41d4-a716-446655440000");
+        body["idempotencyKey"] = json!(own_key);
         let body = body.to_string();
         let (job, _) = Job::parse(body.as_bytes()).unwrap();
         importer
             .enqueue(Place { record, line: record + 1 }, &job, &body, Lane::Bulk, Timestamp::from_unix_ms(0))
             .unwrap()
     };
-    assert_eq!(enqueue(1, "a@example.com"), Enqueued::New);
-    assert_eq!(enqueue(2, "b@example.com"), Enqueued::KeyConflict);
-    assert_eq!(enqueue(3, "a@example.com"), Enqueued::Repeat { line: 2 });
+    let (one, other) = (Some("550e8400-e29b-41d4-a716-446655440000"), Some("650e8400-e29b-41d4-a716-446655440000"));
+    assert_eq!(enqueue(1, "a@example.com", one), Enqueued::New);
+    assert_eq!(enqueue(2, "b@example.com", one), Enqueued::KeyConflict);
+    assert_eq!(enqueue(3, "a@example.com", one), Enqueued::Repeat { line: 2 });
+    // A row that isn't put in takes neither its email nor its key from a later one.
+    assert_eq!(enqueue(4, "a@example.com", other), Enqueued::EmailConflict { line: 2 });
+    assert_eq!(enqueue(5, "b@example.com", other), Enqueued::New);
+    assert_eq!(enqueue(6, "b@example.com", one), Enqueued::EmailConflict { line: 6 });
+    assert_eq!(enqueue(7, "b@example.com", None), Enqueued::EmailConflict { line: 6 });
+    drop(importer);
+    assert_eq!(queue.jobs().waiting, 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,7 +30,8 @@ pub(super) fn country_code(text: &str) -> Result<String, Refusal> {
 /// One address, lower case: Plu holds emails unique, and two that differ in case are one mailbox nearly
 /// everywhere. Keeping the case would let one person be created twice.
 pub(super) fn email(text: &str) -> Result<String, Refusal> {
-    let lower: String = text.to_lowercase().nfc().collect();
+    let lower = text.to_lowercase();
+    let lower = if lower.is_ascii() { lower } else { lower.nfc().collect() };
     let options = Options::default().with_required_tld().without_display_text().without_domain_literal();
     match EmailAddress::parse_with_options(&lower, options) {
         Ok(address) if lower.chars().count() <= 254 && !lower.contains(' ') && is_mail_domain(address.domain()) => {

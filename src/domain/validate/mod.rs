@@ -32,7 +32,7 @@ use super::{Field, Problem, RawUser, RawValue, User, Warning};
 /// # Errors
 /// Every problem of the user, in the order of the canonical form, each with field, code and a message that
 /// says how to mend it.
-pub fn validate(raw: &RawUser<'_>) -> Result<(User, Vec<Warning>), Vec<Problem>> {
+pub fn validate<'r>(raw: &'r RawUser<'_>) -> Result<(User<'r>, Vec<Warning>), Vec<Problem>> {
     let mut check = Check { raw, problems: Vec::new(), warnings: Vec::new() };
     for name in &raw.unknown {
         check.problems.push(unknown_field(name));
@@ -126,8 +126,12 @@ impl<'r> Check<'r, '_> {
         }
     }
 
-    fn text(&mut self, field: Field, chars_max: usize) -> Option<String> {
-        self.normal(field, |cleaned| text::at_most(cleaned, chars_max).map(|()| cleaned.to_owned()))
+    fn text(&mut self, field: Field, chars_max: usize) -> Option<Cow<'r, str>> {
+        let cleaned = self.cleaned(field)?;
+        match text::without_control(&cleaned).and_then(|()| text::at_most(&cleaned, chars_max)) {
+            Ok(()) => Some(cleaned),
+            Err(refusal) => self.refuse(field, refusal),
+        }
     }
 
     fn terms(&mut self) -> Option<bool> {
