@@ -9,28 +9,41 @@ use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
 };
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Connection, ConnectionProperties, PublisherConfirm};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, PublisherConfirm};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::jobs::message;
 use crate::stand_in::answer;
 
-pub(crate) async fn consume(amqp: &str, api: &str, window: u16) {
+/// Both ends of a loop, each on a connection of its own.
+struct Ends {
+    channel: Channel,
+    deliveries: Consumer,
+    results: Channel,
+    _connections: [Connection; 2],
+}
+
+async fn connect(amqp: &str, window: u16) -> Ends {
     let consuming = Connection::connect(amqp, ConnectionProperties::default()).await.expect("a broker");
     let publishing = Connection::connect(amqp, ConnectionProperties::default()).await.expect("a broker");
     let channel = consuming.create_channel().await.expect("a channel");
     let results = publishing.create_channel().await.expect("a channel");
     results.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
     channel.basic_qos(window, BasicQosOptions::default()).await.expect("a prefetch");
-    let mut deliveries = channel
+    let deliveries = channel
         .basic_consume(
             "plu.onboarding.jobs.bulk".into(),
-            "minimal".into(),
+            "".into(),
             BasicConsumeOptions::default(),
             FieldTable::default(),
         )
         .await
         .expect("a consumer");
+    Ends { channel, deliveries, results, _connections: [consuming, publishing] }
+}
+
+pub(crate) async fn consume(amqp: &str, api: &str, window: u16) {
+    let Ends { channel: _channel, mut deliveries, results, _connections } = connect(amqp, window).await;
     let client = reqwest::Client::new();
     let url: Arc<str> = format!("{api}/v2/partner/card/users").into();
     while let Some(Ok(delivery)) = deliveries.next().await {
@@ -61,21 +74,7 @@ const ACKNOWLEDGED_TOGETHER: usize = 64;
 /// The half of lapin alone: what comes is answered with an event at once, confirms are awaited in their order, and many
 /// deliveries are acknowledged with one frame.
 pub(crate) async fn pass_on(amqp: &str, window: u16) {
-    let consuming = Connection::connect(amqp, ConnectionProperties::default()).await.expect("a broker");
-    let publishing = Connection::connect(amqp, ConnectionProperties::default()).await.expect("a broker");
-    let channel = consuming.create_channel().await.expect("a channel");
-    let results = publishing.create_channel().await.expect("a channel");
-    results.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
-    channel.basic_qos(window, BasicQosOptions::default()).await.expect("a prefetch");
-    let mut deliveries = channel
-        .basic_consume(
-            "plu.onboarding.jobs.bulk".into(),
-            "lapin".into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        )
-        .await
-        .expect("a consumer");
+    let Ends { channel, mut deliveries, results, _connections } = connect(amqp, window).await;
     let (published, mut confirmed) = mpsc::channel(window.into());
     tokio::spawn(async move {
         let mut settled = 0;
