@@ -324,6 +324,26 @@ async fn every_row_is_accounted_for() {
 }
 
 #[test]
+fn a_row_that_cannot_be_written_whole_leaves_no_job_behind() {
+    let queue = Queue::new();
+    let mut importer = queue.importer();
+    let mut enqueue = |record, email| {
+        let body = message(email, "Rome");
+        let (job, _) = Job::parse(body.as_bytes()).unwrap();
+        let place = Place { record, line: record + 1 };
+        importer.enqueue(place, &job, &body, Lane::Bulk, Timestamp::from_unix_ms(0))
+    };
+    // Something goes wrong after the job itself was written.
+    let broken = "CREATE TRIGGER broken BEFORE INSERT ON emails BEGIN SELECT RAISE(ABORT, 'broken'); END";
+    queue.connection().execute_batch(broken).unwrap();
+    assert!(enqueue(1, "a@example.com").is_err());
+    queue.connection().execute_batch("DROP TRIGGER broken").unwrap();
+    assert_eq!(enqueue(2, "b@example.com").unwrap(), Enqueued::New);
+    drop(importer);
+    assert_eq!(queue.jobs().waiting, 1);
+}
+
+#[test]
 fn a_full_disk_is_an_error_that_says_so_and_what_was_committed_stays() {
     let queue = Queue::new();
     let small = open(&queue.path, IfMissing::Fail, Purpose::Import, 1).unwrap();
