@@ -2,6 +2,8 @@
 //! share.
 
 use std::path::Path;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
 
 use tokio_util::sync::CancellationToken;
 
@@ -17,8 +19,7 @@ use crate::domain::{Lane, Problem, Source, Warning};
 /// Rows between two updates of the progress.
 const ROWS_PER_TICK: u64 = 500;
 
-/// Rows that are read and validated before they are put on the queue together. It is locked for the writing alone,
-/// which is the smaller part, so that a worker gets its turns while a large file comes in.
+/// Rows that are read and validated before they are put on the queue together.
 const ROWS_PER_WRITE: usize = 1_000;
 
 /// The same in bytes of their cells: bounds the memory.
@@ -87,6 +88,9 @@ pub struct Counts {
 
 /// Reads every row. `None`: told to stop before the end; what was read is on the queue.
 ///
+/// Rows are read and validated on a thread of their own, while those before them are written; where a transaction ends, only
+/// afterwards, so that another process gets its turn on the queue.
+///
 /// # Errors
 /// Where the file can't be read on, or the queue not be written.
 pub fn enqueue(
@@ -94,28 +98,67 @@ pub fn enqueue(
     importer: &mut Importer,
     visitor: &mut dyn Visitor,
 ) -> Result<Option<Counts>, AppError> {
-    let mut reader = RowReader::open(job.file, job.scan, job.options)?;
-    let mut row = Row::default();
+    let reader = RowReader::open(job.file, job.scan, job.options)?;
     let mut counts = Counts::default();
-    let (mut ready, mut ready_bytes) = (Vec::with_capacity(ROWS_PER_WRITE), 0);
-    let mut is_stopped = false;
-    while !is_stopped && reader.read(&mut row)? {
-        if row.record % ROWS_PER_TICK == 0 {
-            job.progress.bar.set_position(row.record);
-            is_stopped = job.stop.is_cancelled();
+    // Each word asks for one write's worth of rows, which bounds how many there are.
+    let (ask, asked) = mpsc::channel();
+    let (sender, arriving) = mpsc::channel();
+    thread::scope(|scope| {
+        let reading = scope.spawn(|| read(job, reader, asked, sender));
+        // Both ends of this side are gone when it ends, however it ends, and the reading ends with them.
+        let (ask, arriving) = (ask, arriving);
+        let ask_for_more = || {
+            // Nobody reads on after the last row.
+            let _ = ask.send(());
+        };
+        ask_for_more();
+        for rows in arriving {
+            let commits = importer.should_commit_after(rows.len())?;
+            if !commits {
+                ask_for_more();
+            }
+            write(job, importer, visitor, rows, &mut counts)?;
+            if commits {
+                importer.commit()?;
+                ask_for_more();
+            }
         }
-        if row.record <= job.after_record {
-            continue;
+        importer.commit()?;
+        let is_whole = reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(is_whole.then_some(counts))
+    })
+}
+
+/// Reads and validates rows for as long as somebody takes them. Whether it came to the end of the file.
+fn read(
+    job: &RowsJob<'_>,
+    mut reader: RowReader,
+    asked: Receiver<()>,
+    sender: Sender<Vec<ReadRow>>,
+) -> Result<bool, AppError> {
+    let mut row = Row::default();
+    let (mut is_stopped, mut is_over) = (false, false);
+    for () in asked {
+        let (mut rows, mut bytes) = (Vec::with_capacity(ROWS_PER_WRITE), 0);
+        while rows.len() < ROWS_PER_WRITE && bytes < BYTES_PER_WRITE && !is_stopped {
+            is_over = !reader.read(&mut row)?;
+            if is_over {
+                break;
+            }
+            if row.record % ROWS_PER_TICK == 0 {
+                job.progress.bar.set_position(row.record);
+                is_stopped = job.stop.is_cancelled();
+            }
+            if row.record > job.after_record {
+                bytes += row.cells.as_slice().len();
+                rows.push((row.clone(), job.intake.read(&row)));
+            }
         }
-        ready_bytes += row.cells.as_slice().len();
-        ready.push((row.clone(), job.intake.read(&row)));
-        if ready.len() == ROWS_PER_WRITE || ready_bytes >= BYTES_PER_WRITE {
-            write(job, importer, visitor, &mut ready, &mut counts)?;
-            ready_bytes = 0;
+        if sender.send(rows).is_err() || is_over || is_stopped {
+            break;
         }
     }
-    write(job, importer, visitor, &mut ready, &mut counts)?;
-    Ok((!is_stopped).then_some(counts))
+    Ok(is_over)
 }
 
 /// A row and what was made of it.
@@ -125,14 +168,14 @@ fn write(
     job: &RowsJob<'_>,
     importer: &mut Importer,
     visitor: &mut dyn Visitor,
-    ready: &mut Vec<ReadRow>,
+    rows: Vec<ReadRow>,
     counts: &mut Counts,
 ) -> Result<(), AppError> {
-    for (row, read) in ready.drain(..) {
+    for (row, read) in rows {
         counts.rows += 1;
         one_row(job, importer, visitor, &row, read, counts)?;
     }
-    Ok(importer.commit()?)
+    Ok(())
 }
 
 fn one_row(

@@ -217,7 +217,7 @@ async fn import_all(
 }
 
 fn import_rows(run: &Run, progress: &Progress, stop: &CancellationToken) -> Result<Option<KnownBatch>, AppError> {
-    let mut connection = run.open(Purpose::RunImport)?;
+    let mut connection = run.open(Purpose::Import)?;
     let known = run.known(&mut connection)?;
     if let Some(known) = known.as_ref().filter(|known| known.is_complete) {
         return Ok(Some(known.clone()));

@@ -1,5 +1,5 @@
 //! One worker a queue: an operating-system lock beside the queue's file, which ends with its holder however
-//! that dies.
+//! that dies. The locked file names the holder, and is empty when one has ended well.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -12,7 +12,7 @@ use crate::domain::Timestamp;
 /// The right to work on a queue. Dropping it gives it back.
 #[derive(Debug)]
 pub struct WorkerLock {
-    _file: File,
+    file: File,
 }
 
 impl WorkerLock {
@@ -47,7 +47,19 @@ impl WorkerLock {
         }
         let holder = format!("process {} since {now}\n", std::process::id());
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(holder.as_bytes())).map_err(io)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    /// Whether somebody seems to work on the queue. Asked without taking the lock for as long as an instant, in which a
+    /// worker would be turned away: so it says yes, too, after a worker was killed, until the next one ends well.
+    pub fn seems_held(queue: &Path) -> bool {
+        std::fs::metadata(lock_path(queue)).is_ok_and(|file| file.len() > 0)
+    }
+}
+
+impl Drop for WorkerLock {
+    fn drop(&mut self) {
+        let _ = self.file.set_len(0);
     }
 }
 
@@ -70,7 +82,9 @@ mod tests {
         let message = WorkerLock::acquire(&queue, now).unwrap_err().to_string();
         let holder = format!("process {} since 1970-01-01T00:00:00.000Z", std::process::id());
         assert!(message.contains(&holder), "{message}");
+        assert!(WorkerLock::seems_held(&queue));
         drop(first);
+        assert!(!WorkerLock::seems_held(&queue));
         WorkerLock::acquire(&queue, now).unwrap();
     }
 }

@@ -17,16 +17,16 @@ const SCHEMA: &str = include_str!("schema.sql");
 /// Why a file is refused that isn't a database.
 const NO_DATABASE: &str = "it does not begin like an SQLite file";
 
-/// How long a statement waits for another process's transaction. Theirs last milliseconds.
+/// How long a statement waits for another process's transaction. A worker's last milliseconds, an import's less than a
+/// second.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often it is tried meanwhile. Less than the time in which an import leaves the queue free between two transactions
+/// (some ten milliseconds); SQLite's own handler ends up trying each 100 ms and would miss most of them.
+const BUSY_RETRY: Duration = Duration::from_millis(4);
 
 /// SQLite's page size here, in bytes.
 const PAGE_BYTES: u64 = 4_096;
-
-/// The write-ahead log of a run's import is written back to the file when it has so many pages (64 MiB), instead of SQLite's
-/// 1,000. Rows change pages all over two indexes, and the longer the log, the more of a page's changes are written back as one.
-/// Not beside a worker: the writing back would fall to its next commit, and its jobs would wait for it.
-const IMPORT_LOG_PAGES: i64 = 16_384;
 
 /// What went wrong with the queue's file. Every text says what, where and how to mend it.
 #[derive(Debug, thiserror::Error)]
@@ -131,10 +131,8 @@ pub enum IfMissing {
 /// What a connection is for; decides how much memory it may take for pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Putting rows in, perhaps beside a worker: keys and emails go to random places of their indexes.
+    /// Putting rows in: keys and emails go to random places of their indexes.
     Import,
-    /// The same for a run, which has its queue to itself.
-    RunImport,
     /// Everything else walks through the file in order.
     Work,
     /// A queue that nobody will open again: nothing is synced, and there is no file beside it.
@@ -145,7 +143,7 @@ impl Purpose {
     /// SQLite's page cache, in KiB. Bounds the memory: it doesn't grow with the file.
     const fn cache_kib(self) -> i64 {
         match self {
-            Self::Import | Self::RunImport | Self::Scratch => 8 * 1_024,
+            Self::Import | Self::Scratch => 8 * 1_024,
             Self::Work => 1_024,
         }
     }
@@ -183,7 +181,7 @@ pub fn open(
     let mut connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
             .map_err(sqlite)?;
-    configure(&connection, purpose, size_mib_max).map_err(sqlite)?;
+    configure(&mut connection, purpose, size_mib_max).map_err(sqlite)?;
     create_schema(&mut connection).map_err(sqlite)?;
     Ok(connection)
 }
@@ -256,10 +254,10 @@ fn inspect(path: &Path) -> Result<(), LocalQueueError> {
     if metadata.len() == 0 {
         return Err(foreign(NO_DATABASE));
     }
-    let connection =
+    let mut connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
             .map_err(sqlite)?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
+    connection.busy_handler(Some(wait_for_turn)).map_err(sqlite)?;
     let application = connection.pragma_query_value(None, "application_id", |row| row.get(0));
     let application: i32 = application.map_err(|error| match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => foreign(NO_DATABASE),
@@ -277,8 +275,8 @@ fn inspect(path: &Path) -> Result<(), LocalQueueError> {
     }
 }
 
-fn configure(connection: &Connection, purpose: Purpose, size_mib_max: u64) -> rusqlite::Result<()> {
-    connection.busy_timeout(BUSY_TIMEOUT)?;
+fn configure(connection: &mut Connection, purpose: Purpose, size_mib_max: u64) -> rusqlite::Result<()> {
+    connection.busy_handler(Some(wait_for_turn))?;
     if purpose == Purpose::Scratch {
         connection.pragma_update(None, "journal_mode", "memory")?;
         connection.pragma_update(None, "synchronous", "off")?;
@@ -288,9 +286,6 @@ fn configure(connection: &Connection, purpose: Purpose, size_mib_max: u64) -> ru
         connection.pragma_update(None, "synchronous", "full")?;
     }
     connection.pragma_update(None, "cache_size", -purpose.cache_kib())?;
-    if purpose == Purpose::RunImport {
-        connection.pragma_update(None, "wal_autocheckpoint", IMPORT_LOG_PAGES)?;
-    }
     connection.pragma_update(None, "temp_store", "memory")?;
     let pages_max = i64::try_from(size_mib_max.saturating_mul(1024 * 1024 / PAGE_BYTES)).unwrap_or(i64::MAX);
     connection.pragma_update(None, "max_page_count", pages_max)?;
@@ -298,11 +293,27 @@ fn configure(connection: &Connection, purpose: Purpose, size_mib_max: u64) -> ru
     Ok(())
 }
 
+/// What SQLite calls while another process writes; `tries` were in vain. Whether to try again.
+fn wait_for_turn(tries: i32) -> bool {
+    let has_time = BUSY_RETRY.saturating_mul(tries.unsigned_abs()) < BUSY_TIMEOUT;
+    if has_time {
+        #[expect(clippy::disallowed_methods, reason = "SQLite tells nobody when a file becomes free")]
+        std::thread::sleep(BUSY_RETRY);
+    }
+    has_time
+}
+
 fn create_schema(connection: &mut Connection) -> rusqlite::Result<()> {
+    let version = |connection: &Connection| -> rusqlite::Result<i32> {
+        connection.pragma_query_value(None, "user_version", |row| row.get(0))
+    };
+    // Reading waits for nobody.
+    if version(connection)? != 0 {
+        return Ok(());
+    }
     // Two processes may get here at once; the second finds the first one's work.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let version: i32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version == 0 {
+    if version(&transaction)? == 0 {
         transaction.execute_batch(SCHEMA)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;

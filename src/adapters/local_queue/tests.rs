@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::export::Exporter;
 use super::import::{Batch, Enqueued, Importer, Kind, Place, batches};
+use super::lock::WorkerLock;
 use super::open::{IfMissing, Purpose, claim_target, open};
 use super::report::{self, Tally};
 use super::source::{LocalHandle, LocalSource, WhenEmpty};
@@ -240,6 +241,41 @@ fn imports_recognise_each_others_jobs_and_stay_away_from_a_run() {
     assert!(Importer::begin(run.connection(), &run.path, &BATCH, Kind::Import, None).is_err());
 }
 
+#[test]
+fn an_import_commits_seldom_while_nobody_works_on_the_queue_and_often_for_a_worker() {
+    let queue = Queue::new();
+    let mut importer = Importer::begin(queue.connection(), &queue.path, &BATCH, Kind::Import, None).unwrap();
+    assert!(!importer.should_commit_after(1_000).unwrap());
+    assert!(importer.should_commit_after(20_000).unwrap(), "a transaction holds others up");
+    let worker = WorkerLock::acquire(&queue.path, Timestamp::from_unix_ms(0)).unwrap();
+    assert!(importer.should_commit_after(1).unwrap());
+    drop(worker);
+    assert!(!importer.should_commit_after(1_000).unwrap());
+}
+
+#[test]
+fn who_wants_to_write_waits_for_an_imports_transaction() {
+    let queue = Queue::new();
+    let mut importer = Importer::begin(queue.connection(), &queue.path, &BATCH, Kind::Import, None).unwrap();
+    let body = message("a@example.com", "Rome");
+    let (job, _) = Job::parse(body.as_bytes()).unwrap();
+    importer.enqueue(Place { record: 1, line: 2 }, &job, &body, Lane::Bulk, Timestamp::from_unix_ms(0)).unwrap();
+    // Opening waits for nobody.
+    let other = queue.connection();
+    std::thread::scope(|scope| {
+        let (begins, begun) = std::sync::mpsc::channel();
+        let path = &queue.path;
+        let writing = scope.spawn(move || {
+            begins.send(()).unwrap();
+            claim_target(&other, path, "https://api.example/")
+        });
+        begun.recv().unwrap();
+        assert!(!writing.is_finished());
+        importer.commit().unwrap();
+        writing.join().unwrap().unwrap();
+    });
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_job_that_was_not_sent_after_all_comes_back_as_never_sent() {
     let queue = Queue::new();
@@ -357,12 +393,16 @@ fn a_full_disk_is_an_error_that_says_so_and_what_was_committed_stays() {
             failure = Some(error.to_string());
             break;
         }
+        if record % 100 == 0 {
+            importer.commit().unwrap();
+        }
     }
     drop(importer);
     let failure = failure.expect("the queue grew over its limit");
     assert!(failure.contains("the disk is full") && failure.contains("nobody is lost"), "{failure}");
     let known = batches(&queue.connection(), &queue.path).unwrap().remove(0);
     assert_eq!(known.last_record, queue.jobs().waiting);
+    assert!(known.last_record > 0 && known.last_record.is_multiple_of(100), "{}", known.last_record);
     assert!(!known.is_complete);
 }
 
