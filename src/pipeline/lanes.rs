@@ -3,13 +3,13 @@
 //! [`Picker`] decides, `Line` is where requests wait for their turn. Both lanes in one line, first come, first
 //! served within a lane.
 //!
-//! **Invariant:** however many bulk jobs wait, whoever signs up has the head of the line and at most one bulk job
-//! ahead, beside those who signed up earlier.
+//! **Invariant:** however many bulk jobs wait, whoever signs up has nobody ahead but those who signed up earlier and,
+//! where it is owed its share, one bulk job. A bulk job at the head of the line gives way for as long as it waits there.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::domain::Lane;
 
@@ -55,17 +55,38 @@ impl Picker {
 #[derive(Debug)]
 pub(super) struct Line {
     state: Mutex<State>,
+    overtaken: Notify,
 }
 
 #[derive(Debug)]
 struct State {
     picker: Picker,
-    is_taken: bool,
+    at_head: Option<AtHead>,
     signup: VecDeque<oneshot::Sender<()>>,
     bulk: VecDeque<oneshot::Sender<()>>,
 }
 
+/// Who is at the head.
+#[derive(Debug, Clone, Copy)]
+struct AtHead {
+    lane: Lane,
+    /// Before this turn was taken: it is given back where the head gives way.
+    picker: Picker,
+}
+
 impl State {
+    /// This lane is at the head from now on.
+    fn takes_head(&mut self, lane: Lane) {
+        self.at_head = Some(AtHead { lane, picker: self.picker });
+        self.picker.took(lane);
+    }
+
+    /// Whether the head is a bulk job, has not been owed its turn, and somebody signs up.
+    fn is_overtaken(&self) -> bool {
+        let gives_way = |head: AtHead| head.lane == Lane::Bulk && head.picker.first() == Lane::Signup;
+        self.at_head.is_some_and(gives_way) && self.signup.iter().any(|waiting| !waiting.is_closed())
+    }
+
     fn lane(&mut self, lane: Lane) -> &mut VecDeque<oneshot::Sender<()>> {
         match lane {
             Lane::Signup => &mut self.signup,
@@ -91,8 +112,8 @@ impl State {
 impl Line {
     pub(super) const fn new(bulk_share_percent: u32) -> Self {
         let picker = Picker::new(bulk_share_percent);
-        let state = State { picker, is_taken: false, signup: VecDeque::new(), bulk: VecDeque::new() };
-        Self { state: Mutex::new(state) }
+        let state = State { picker, at_head: None, signup: VecDeque::new(), bulk: VecDeque::new() };
+        Self { state: Mutex::new(state), overtaken: Notify::const_new() }
     }
 
     pub(super) fn set_bulk_share(&self, percent: u32) {
@@ -101,23 +122,24 @@ impl Line {
 
     /// Waits until this is the head of the line. Cancel-safe.
     pub(super) async fn head(&self, lane: Lane) -> Head<'_> {
-        let Some(mut waiting) = self.enter(lane) else { return Head { line: self } };
-        // The sender is dropped only with the line.
-        let _ = (&mut waiting.called).await;
-        waiting.is_over = true;
-        Head { line: self }
+        match self.enter(lane) {
+            Some(waiting) => waiting.called().await,
+            None => Head { line: self },
+        }
     }
 
     /// `None`: the line was empty, and its head is taken now.
     fn enter(&self, lane: Lane) -> Option<Waiting<'_>> {
         let mut state = self.lock();
-        if !state.is_taken {
-            state.is_taken = true;
-            state.picker.took(lane);
+        if state.at_head.is_none() {
+            state.takes_head(lane);
             return None;
         }
         let (call, called) = oneshot::channel();
         state.lane(lane).push_back(call);
+        if state.is_overtaken() {
+            self.overtaken.notify_waiters();
+        }
         Some(Waiting { line: self, called, is_over: false })
     }
 
@@ -125,11 +147,11 @@ impl Line {
         let mut state = self.lock();
         while let Some((lane, waiting)) = state.next() {
             if waiting.send(()).is_ok() {
-                state.picker.took(lane);
+                state.takes_head(lane);
                 return;
             }
         }
-        state.is_taken = false;
+        state.at_head = None;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -143,6 +165,16 @@ struct Waiting<'l> {
     line: &'l Line,
     called: oneshot::Receiver<()>,
     is_over: bool,
+}
+
+impl<'l> Waiting<'l> {
+    /// Cancel-safe.
+    async fn called(mut self) -> Head<'l> {
+        // The sender is dropped only with the line.
+        let _ = (&mut self.called).await;
+        self.is_over = true;
+        Head { line: self.line }
+    }
 }
 
 impl Drop for Waiting<'_> {
@@ -161,6 +193,36 @@ pub(super) struct Head<'l> {
     line: &'l Line,
 }
 
+impl<'l> Head<'l> {
+    /// Waits until somebody signs up for whom this one should give way. Never for a signup. Cancel-safe.
+    pub(super) async fn overtaken(&self) {
+        loop {
+            // Before it is looked: whoever comes in between is heard.
+            let overtaken = self.line.overtaken.notified();
+            if self.line.lock().is_overtaken() {
+                return;
+            }
+            overtaken.await;
+        }
+    }
+
+    /// Lets them go ahead, and waits for the head again as the first of its lane. Cancel-safe.
+    pub(super) async fn give_way(self) -> Head<'l> {
+        let waiting = {
+            let mut state = self.line.lock();
+            let (call, called) = oneshot::channel();
+            if let Some(AtHead { lane, picker }) = state.at_head {
+                state.picker = picker;
+                state.lane(lane).push_front(call);
+            }
+            Waiting { line: self.line, called, is_over: false }
+        };
+        // Calls the next, who may be this one.
+        drop(self);
+        waiting.called().await
+    }
+}
+
 impl Drop for Head<'_> {
     fn drop(&mut self) {
         self.line.leave();
@@ -172,6 +234,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use futures_util::FutureExt;
     use tokio::time::timeout;
 
     use super::*;
@@ -227,6 +290,35 @@ mod tests {
             drop(head);
         });
         assert!(signup.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_bulk_job_that_waits_at_the_head_gives_way_and_is_the_next_of_its_lane() {
+        let line = Line::new(10);
+        let head = line.head(Lane::Bulk).await;
+        assert!(head.overtaken().now_or_never().is_none(), "nobody signs up");
+        let mut behind = Box::pin(line.head(Lane::Bulk));
+        assert!(behind.as_mut().now_or_never().is_none());
+        let mut signup = Box::pin(line.head(Lane::Signup));
+        assert!(signup.as_mut().now_or_never().is_none());
+        head.overtaken().now_or_never().expect("somebody signs up");
+        let mut again = Box::pin(head.give_way());
+        assert!(again.as_mut().now_or_never().is_none());
+        let signup = signup.now_or_never().expect("the signup is at the head");
+        assert!(behind.as_mut().now_or_never().is_none());
+        drop(signup);
+        drop(again.now_or_never().expect("the bulk job is at the head again"));
+        assert!(behind.now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_bulk_job_that_is_owed_its_share_gives_way_to_nobody() {
+        let line = Line::new(50);
+        drop(line.head(Lane::Signup).await);
+        let head = line.head(Lane::Bulk).await;
+        let mut signup = Box::pin(line.head(Lane::Signup));
+        assert!(signup.as_mut().now_or_never().is_none());
+        assert!(head.overtaken().now_or_never().is_none());
     }
 
     #[tokio::test(start_paused = true)]

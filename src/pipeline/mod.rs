@@ -40,7 +40,7 @@ use self::claims::Claims;
 use self::gate::{Gate, Pass, ProbeSchedule};
 use self::halt::{Halt, HaltPolicy};
 use self::look_up::LookUp;
-use self::pace::{Held, Pace};
+use self::pace::{Held, Next, Pace};
 use self::people::People;
 use self::retry_budget::{RetryBudget, RetryBudgetPolicy};
 use self::singled_out::SingledOut;
@@ -147,9 +147,19 @@ impl<A: PartnerApi + UserList> Context<A> {
 
     /// Waits for what a creation needs beside an open gate: the head of the line, one of the slots for requests on
     /// their way, and the pace. Only the head of the line waits for a slot and for the pace, so that nothing but
-    /// requests on their way takes up slots, and whoever signs up is next. Cancel-safe.
+    /// requests on their way takes up slots, and whoever signs up is next: a bulk job that waits there gives way. Cancel-safe.
     async fn turn(&self, lane: Lane, pass: &Pass<'_>) -> Result<Turn<'_>, QueueError> {
-        let next = self.pace.head(lane).await;
+        let mut next = self.pace.head(lane).await;
+        loop {
+            if let Some(turn) = next.unless_overtaken(self.turn_at_head(lane, pass, &next)).await {
+                return turn;
+            }
+            next = next.give_way().await;
+        }
+    }
+
+    /// The same at the head of the line. Cancel-safe: nothing is begun before the last wait is over.
+    async fn turn_at_head(&self, lane: Lane, pass: &Pass<'_>, next: &Next<'_>) -> Result<Turn<'_>, QueueError> {
         // The gate may have closed while this job waited in line: then it costs the others no turn.
         if !pass.is_valid() {
             return Ok(Turn::TooLate);

@@ -268,12 +268,15 @@ impl Pace {
 
     /// Waits until one request may leave. First come, first served within a lane; cancel-safe.
     pub async fn turn(&self, lane: Lane) {
-        self.head(lane).await.turn().await;
+        let mut next = self.head(lane).await;
+        while next.unless_overtaken(next.turn()).await.is_none() {
+            next = next.give_way().await;
+        }
     }
 
     /// Waits for the head of the line, without a turn yet. Cancel-safe.
     pub(super) async fn head(&self, lane: Lane) -> Next<'_> {
-        Next { pace: self, _head: self.line.head(lane).await }
+        Next { pace: self, head: self.line.head(lane).await }
     }
 
     fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
@@ -295,10 +298,24 @@ impl Pace {
 #[must_use]
 pub(super) struct Next<'p> {
     pace: &'p Pace,
-    _head: Head<'p>,
+    head: Head<'p>,
 }
 
 impl Next<'_> {
+    /// Waits for something at the head of the line. `None`: somebody signs up meanwhile; this one should [give way](Self::give_way).
+    pub(super) async fn unless_overtaken<T>(&self, what: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            it = what => Some(it),
+            () = self.head.overtaken() => None,
+        }
+    }
+
+    /// Lets whoever signs up go ahead, and is next again after them. Cancel-safe.
+    pub(super) async fn give_way(self) -> Self {
+        Next { pace: self.pace, head: self.head.give_way().await }
+    }
+
     /// Waits until the request may leave. Cancel-safe.
     pub(super) async fn turn(&self) {
         loop {

@@ -39,7 +39,8 @@ const HOLD_MAX: Duration = Duration::from_secs(600);
 /// How soon it comes again. Not zero: then a broker would take it for one that may have been sent.
 const HOLD_AGAIN: Duration = Duration::from_secs(1);
 
-/// A job in hand.
+/// A job in hand. Boxed, so that its way from function to function costs no copy and no room in its task: a window holds
+/// several times as many jobs as can be on their way.
 struct InHand<'m, H> {
     lane: Lane,
     job: Job,
@@ -52,6 +53,13 @@ struct InHand<'m, H> {
     /// The look-up in the middle of which it went back to the queue.
     interrupted: Option<Interruption>,
     until: Instant,
+    watch: JobWatch<'m>,
+}
+
+/// A job that is over, with its event.
+struct Over<'m, H> {
+    handle: H,
+    event: Event,
     watch: JobWatch<'m>,
 }
 
@@ -83,21 +91,11 @@ where
     A: PartnerApi + UserList,
     H: Settle,
 {
-    let Delivery { lane, body, message_id, history, handle } = delivery;
-    let watch = JobWatch::taken(&context.metrics, lane, &history, context.clock.now());
-    let mut job = match Job::parse_bounded(&body, context.policy.message_bytes_max) {
-        Ok((job, _)) => job,
-        Err(invalid) => {
-            let event = rejected(*invalid, message_id, &body, context);
-            return settle(context, handle, event, watch).await;
-        }
+    let mut hand = match take_in_hand(context, delivery) {
+        Ok(hand) => hand,
+        Err(over) => return settle(context, over).await,
     };
-    job.identity.job_id = job.identity.job_id.or(message_id);
-    let until = Instant::now() + HOLD_MAX;
-    let was_sent = history.first_sent_at.is_some();
-    let person = Person::of(&job.email);
-    let (refusals, interrupted) = (Refusals::default(), context.look_up.resume(*job.key.uuid()));
-    let mut hand = InHand { lane, job, person, handle, history, was_sent, refusals, interrupted, until, watch };
+    let (person, history, was_sent, until) = (hand.person, hand.history, hand.was_sent, hand.until);
     // Held to the end.
     let _place = match wait_for(context, until, context.people.enter(person)).await {
         ControlFlow::Continue(place) => place,
@@ -112,13 +110,19 @@ where
         let (history, delay, reason) = match next(context, &mut hand).await? {
             Next::Finish(outcome) => {
                 seat.use_up();
-                return finish(context, hand, outcome).await;
+                return match conclude(context, *hand, outcome) {
+                    Some(over) => settle(context, over).await,
+                    None => Ok(()),
+                };
             }
             Next::Again => continue,
-            Next::TakenBack => return taken_back(hand),
+            Next::TakenBack => {
+                taken_back(*hand);
+                return Ok(());
+            }
             Next::PutBack { history, delay, reason } => (history, delay, reason),
             Next::Wait { reason, delay } => {
-                let InHand { history, job, handle, .. } = &hand;
+                let InHand { history, job, handle, .. } = &*hand;
                 let is_short = delay <= context.policy.wait_in_hand_max || context.halt.is_canary_on_its_way();
                 let told = if is_short { delay } else { handle.nearest_delay(delay) };
                 let id = job.identity.job_id.as_deref();
@@ -135,6 +139,32 @@ where
         }
         return put_back(context, hand, history, delay, reason).await;
     }
+}
+
+/// Reads the message. An error is the outcome of one that is no job.
+fn take_in_hand<A, H>(context: &Context<A>, delivery: Delivery<H>) -> Result<Box<InHand<'_, H>>, Box<Over<'_, H>>> {
+    let Delivery { lane, body, message_id, history, handle } = delivery;
+    let watch = JobWatch::taken(&context.metrics, lane, &history, context.clock.now());
+    let mut job = match Job::parse_bounded(&body, context.policy.message_bytes_max) {
+        Ok((job, _)) => job,
+        Err(invalid) => {
+            let event = rejected(*invalid, message_id, &body, context);
+            return Err(Box::new(Over { handle, event, watch }));
+        }
+    };
+    job.identity.job_id = job.identity.job_id.or(message_id);
+    Ok(Box::new(InHand {
+        lane,
+        person: Person::of(&job.email),
+        handle,
+        history,
+        was_sent: history.first_sent_at.is_some(),
+        refusals: Refusals::default(),
+        interrupted: context.look_up.resume(*job.key.uuid()),
+        until: Instant::now() + HOLD_MAX,
+        watch,
+        job,
+    }))
 }
 
 /// One turn: a request or a look-up, and what follows from it.
@@ -281,7 +311,8 @@ where
 {
     let start = Instant::now();
     hand.watch.enters(Some(Stage::Api));
-    let answer = context.api.create(&hand.job.key, &hand.job.body).await;
+    // Boxed: only jobs on their way need the room.
+    let answer = Box::pin(context.api.create(&hand.job.key, &hand.job.body)).await;
     hand.watch.enters(None);
     drop(slot);
     let (duration, now) = (start.elapsed(), context.clock.now());
@@ -347,15 +378,16 @@ where
     ControlFlow::Continue(after_look_up(reason, found, before, history, now, limits))
 }
 
-/// The job is over: its event is recorded, and the mix of outcomes looked at.
-async fn finish<A, H>(context: &Context<A>, hand: InHand<'_, H>, outcome: Outcome) -> Result<(), QueueError>
+/// The job is over: its event is made, and the mix of outcomes looked at. `None`: it is somebody else's now.
+fn conclude<'m, A, H>(context: &Context<A>, hand: InHand<'m, H>, outcome: Outcome) -> Option<Box<Over<'m, H>>>
 where
     H: Settle,
 {
     let is_fresh = matches!(outcome, Outcome::Created { recovered: false, .. });
     if !is_fresh && !hand.handle.is_ours() {
         // Another delivery of it comes to the same, or knows better. Only a link is to be had but once.
-        return taken_back(hand);
+        taken_back(hand);
+        return None;
     }
     let InHand { lane, job, person, handle, history, was_sent, watch, .. } = hand;
     if let Outcome::Created { service_id, .. } = &outcome {
@@ -377,14 +409,15 @@ where
         Some(Notice::CanaryWell(mix)) => MixSeen::CanaryWell { mix: mix.to_string() }.emit(&context.metrics),
         None => {}
     }
-    settle(context, handle, event, watch).await
+    Some(Box::new(Over { handle, event, watch }))
 }
 
 /// Records the event and takes the job off the queue.
-async fn settle<A, H>(context: &Context<A>, handle: H, event: Event, mut watch: JobWatch<'_>) -> Result<(), QueueError>
+async fn settle<A, H>(context: &Context<A>, over: Box<Over<'_, H>>) -> Result<(), QueueError>
 where
     H: Settle,
 {
+    let Over { handle, event, mut watch } = *over;
     watch.enters(Some(Stage::Confirm));
     // Boxed, as below: a queue's way of settling is large, and most of a job's time it isn't needed.
     Box::pin(handle.finish(&event)).await?;
@@ -396,7 +429,7 @@ where
 
 async fn put_back<A, H>(
     context: &Context<A>,
-    hand: InHand<'_, H>,
+    hand: Box<InHand<'_, H>>,
     history: History,
     delay: Duration,
     reason: PutBack,
@@ -405,20 +438,21 @@ where
     H: Settle,
 {
     if !hand.handle.is_ours() {
-        return taken_back(hand);
+        taken_back(*hand);
+        return Ok(());
     }
     if history.first_sent_at.is_some() {
         context.claims.waits(hand.person);
     }
-    Box::pin(hand.handle.put_back(history, delay)).await?;
-    hand.watch.put_back(reason);
+    let InHand { handle, watch, .. } = *hand;
+    Box::pin(handle.put_back(history, delay)).await?;
+    watch.put_back(reason);
     Ok(())
 }
 
 /// Lets go of a job that the broker has taken back: dropping its handle settles nothing.
-fn taken_back<H>(hand: InHand<'_, H>) -> Result<(), QueueError> {
+fn taken_back<H>(hand: InHand<'_, H>) {
     hand.watch.put_back(PutBack::TakenBack);
-    Ok(())
 }
 
 /// Why a job that gets no turn goes back: at once where the worker stops, later where it took too long.
