@@ -4,6 +4,8 @@
 //! gone afterwards; so what is said here about repeats and conflicts is what a run will do.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
 
 use tokio_util::sync::CancellationToken;
 
@@ -12,7 +14,7 @@ use super::intake::{self, Intake};
 use super::progress::{Progress, READ_STYLE};
 use super::results;
 use super::rows::{self, Counts, RowsJob, Visitor};
-use super::stdout::print;
+use super::stdout::{print, print_file};
 use super::summary::grouped;
 use super::{Finished, read_options, signals, start_logging};
 use crate::adapters::csv::{self, Row, Scan};
@@ -23,7 +25,7 @@ use crate::config::Settings;
 use crate::domain::job::InvalidJob;
 use crate::domain::{Lane, Problem, Warning};
 
-/// Lines that are printed about single rows unless all are asked for.
+/// Lines that are printed about single rows unless all are asked for. Each kind of them gets its share.
 const LINES_MAX: usize = 50;
 
 /// Checks.
@@ -46,7 +48,7 @@ pub async fn check(arguments: &CheckArgs, settings: Settings) -> Result<Finished
     match text {
         None => Err(AppError::CannotGoOn("stopped before the end of the file".to_owned())),
         Some((text, finished)) => {
-            print(&text);
+            text.print();
             Ok(finished)
         }
     }
@@ -78,33 +80,104 @@ fn read(
     let intake =
         Intake { file: batch.file.clone(), batch_id: batch.batch_id.clone(), header: &scan.header, message_bytes_max };
     let job = RowsJob { file, scan, options, intake: &intake, lane: Lane::Bulk, after_record: 0, progress, stop };
-    let mut plan = Plan { lines_max: if all { usize::MAX } else { LINES_MAX }, ..Plan::default() };
+    let listing = if all { Listing::all()? } else { Listing::Sample(BTreeMap::new(), 0) };
+    let mut plan = Plan { counts: Counts::default(), problems: BTreeMap::new(), warnings: BTreeMap::new(), listing };
     progress.start(scan.rows_about(), READ_STYLE);
     let counts = rows::enqueue(&job, &mut importer, &mut plan);
     progress.clear();
     Ok(counts?.map(|counts| Plan { counts, ..plan }))
 }
 
+/// What is said about single rows.
+enum Listing {
+    /// The first lines of each kind, each with its number among all lines, and how many lines there were.
+    Sample(BTreeMap<String, Vec<(u64, String)>>, u64),
+    /// Every line, on the disk: there may be more than rows.
+    All(BufWriter<File>),
+}
+
+impl Listing {
+    fn all() -> Result<Self, AppError> {
+        tempfile::tempfile().map(|file| Self::All(BufWriter::new(file))).map_err(|error| no_temporary_file(&error))
+    }
+
+    fn add(&mut self, kind: &str, row: &Row, what: &str) -> Result<(), AppError> {
+        match self {
+            Self::All(file) => {
+                writeln!(file, "  line {}: {what}", row.line).map_err(|error| no_temporary_file(&error))?;
+            }
+            Self::Sample(kinds, said) => {
+                *said += 1;
+                if !kinds.contains_key(kind) {
+                    kinds.insert(kind.to_owned(), Vec::new());
+                }
+                if let Some(lines) = kinds.get_mut(kind).filter(|lines| lines.len() < LINES_MAX) {
+                    lines.push((*said, format!("  line {}: {what}\n", row.line)));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn no_temporary_file(error: &std::io::Error) -> AppError {
+    AppError::CannotGoOn(format!("what there is to say about rows can't be kept in a temporary file: {error}"))
+}
+
+/// The lines that are shown, in the order of the rows: one of each kind in turn, until there are enough.
+fn fair_share(kinds: BTreeMap<String, Vec<(u64, String)>>) -> Vec<String> {
+    let mut kinds: Vec<_> = kinds.into_values().map(Vec::into_iter).collect();
+    // No kind is left out, even if there are more of them.
+    let most = LINES_MAX.max(kinds.len());
+    let mut lines = Vec::new();
+    while !kinds.is_empty() {
+        kinds.retain_mut(|kind| {
+            let next = kind.next().filter(|_| lines.len() < most);
+            let goes_on = next.is_some();
+            lines.extend(next);
+            goes_on
+        });
+    }
+    lines.sort_unstable();
+    lines.into_iter().map(|(_, line)| line).collect()
+}
+
 /// What the file holds.
-#[derive(Debug, Default)]
 struct Plan {
     counts: Counts,
     problems: BTreeMap<String, u64>,
-    lines: Vec<String>,
-    lines_max: usize,
-    unlisted: u64,
+    warnings: BTreeMap<String, u64>,
+    listing: Listing,
+}
+
+/// What is printed.
+struct PlanText {
+    summary: String,
+    listing: Listing,
+    forecast: String,
+}
+
+impl PlanText {
+    fn print(self) {
+        print(&self.summary);
+        match self.listing {
+            Listing::Sample(kinds, said) if said > 0 => {
+                let lines = fair_share(kinds);
+                let more = said - lines.len() as u64;
+                print(&format!("Rows:\n{}", lines.concat()));
+                if more > 0 {
+                    print(&format!("  ... and {} more lines; --all shows every one\n", grouped(more)));
+                }
+            }
+            Listing::Sample(..) => {}
+            Listing::All(file) => print_file("Rows:\n", file),
+        }
+        print(&self.forecast);
+    }
 }
 
 impl Plan {
-    fn list(&mut self, row: &Row, what: &str) {
-        if self.lines.len() < self.lines_max {
-            self.lines.push(format!("  line {}: {what}", row.line));
-        } else {
-            self.unlisted += 1;
-        }
-    }
-
-    fn text(&self, file: &str, scan: &Scan, settings: &Settings) -> (String, Finished) {
+    fn text(self, file: &str, scan: &Scan, settings: &Settings) -> (PlanText, Finished) {
         let Counts { rows, new, repeated, rejected, warned, .. } = self.counts;
         let mut lines = vec![
             format!(
@@ -127,42 +200,44 @@ impl Plan {
         for (column, title) in scan.header.ignored() {
             lines.push(format!("  column {column} {title:?} is not sent; it comes back in the result files"));
         }
-        if !self.problems.is_empty() {
-            lines.push("Problems by field:".to_owned());
-            lines.extend(self.problems.iter().map(|(cluster, count)| format!("  {:>7} x {cluster}", grouped(*count))));
+        for (title, kinds) in [("Problems by field:", &self.problems), ("Worth a look, by field:", &self.warnings)] {
+            if !kinds.is_empty() {
+                lines.push(title.to_owned());
+                lines.extend(kinds.iter().map(|(kind, count)| format!("  {:>7} x {kind}", grouped(*count))));
+            }
         }
-        if !self.lines.is_empty() {
-            lines.push("Rows:".to_owned());
-            lines.extend(self.lines.iter().cloned());
-        }
-        if self.unlisted > 0 {
-            lines.push(format!("  ... and {} more lines; --all shows every one", grouped(self.unlisted)));
-        }
-        lines.push(forecast(new, settings));
-        let finished = if rejected > 0 { Finished::WithRejects } else { Finished::Well };
-        (lines.join("\n") + "\n", finished)
+        let text = PlanText {
+            summary: lines.join("\n") + "\n",
+            listing: self.listing,
+            forecast: forecast(new, settings) + "\n",
+        };
+        (text, if rejected > 0 { Finished::WithRejects } else { Finished::Well })
     }
 }
 
 impl Visitor for Plan {
     fn rejected(&mut self, _importer: &mut Importer, row: &Row, invalid: &InvalidJob) -> Result<(), AppError> {
         for problem in &invalid.problems {
-            results::count(&mut self.problems, problem);
+            let kind = results::count(&mut self.problems, problem);
             let Problem { field, message, .. } = problem;
             match field {
-                Some(field) => self.list(row, &format!("{field}: {message}")),
-                None => self.list(row, message),
+                Some(field) => self.listing.add(&kind, row, &format!("{field}: {message}"))?,
+                None => self.listing.add(&kind, row, message)?,
             }
         }
         Ok(())
     }
 
-    fn repeated(&mut self, row: &Row, line: u64) {
-        self.list(row, &format!("the same as line {line}: sent once"));
+    fn repeated(&mut self, row: &Row, line: u64) -> Result<(), AppError> {
+        self.listing.add("repeated", row, &format!("the same as line {line}: sent once"))
     }
 
-    fn warned(&mut self, row: &Row, warning: &Warning) {
-        self.list(row, &format!("{}: {} (sent as it is)", warning.field.name(), warning.message));
+    fn warned(&mut self, row: &Row, warning: &Warning) -> Result<(), AppError> {
+        let Warning { field, code, message } = warning;
+        let kind = format!("{} {code}", field.name());
+        self.listing.add(&kind, row, &format!("{}: {message} (sent as it is)", field.name()))?;
+        *self.warnings.entry(kind).or_default() += 1;
+        Ok(())
     }
 }
 
@@ -209,6 +284,19 @@ fn duration(jobs: u64, settings: &Settings) -> String {
 mod tests {
     use super::*;
     use crate::config::Overrides;
+
+    #[test]
+    fn each_kind_of_line_gets_its_share_in_the_order_of_the_rows() {
+        let lines =
+            |numbers: std::ops::Range<u64>| numbers.map(|number| (number, number.to_string())).collect::<Vec<_>>();
+        let kinds = [("a", lines(0..50)), ("b", lines(60..62)), ("c", lines(100..150))];
+        let shown = fair_share(kinds.map(|(kind, lines)| (kind.to_owned(), lines)).into());
+        let expected: Vec<String> =
+            (0..24).chain(60..62).chain(100..124).map(|number: u64| number.to_string()).collect();
+        assert_eq!(shown, expected);
+        let kinds = (0..70).map(|number| (number.to_string(), lines(number..number + 1))).collect();
+        assert_eq!(fair_share(kinds).len(), 70, "no kind is left out");
+    }
 
     #[test]
     fn the_time_goes_by_everything_that_slows_the_work_down() {

@@ -115,7 +115,13 @@ pub fn write(run: &Run<'_>, connection: &Connection, folder: &Path, now: Timesta
 /// Where it can't be made.
 pub fn create_private_folder(folder: &Path) -> Result<(), AppError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+        let is_file = folder.is_file();
         let folder = folder.display();
+        if is_file {
+            return AppError::CannotGoOn(format!(
+                "{folder} is a file, not a folder for results: give another --out DIR"
+            ));
+        }
         AppError::CannotGoOn(format!("no folder for results can be made at {folder}: {error}: give another --out DIR"))
     })
 }
@@ -220,9 +226,9 @@ pub fn errors(problems: &[Problem]) -> [String; 3] {
 /// Most kinds of problems that are counted apart.
 const KINDS_MAX: usize = 100;
 
-/// Counts a problem under its field and code. Bounded, and without anything that might be personal: an upstream may
+/// Counts a problem under its field and code, and says under what. Bounded, and without anything that might be personal: an upstream may
 /// name its fields after people.
-pub fn count(problems: &mut BTreeMap<String, u64>, problem: &Problem) {
+pub fn count(problems: &mut BTreeMap<String, u64>, problem: &Problem) -> String {
     let code = if looks_like_a_code(&problem.code) { &problem.code } else { "OTHER" };
     let kind = match problem.field.as_deref() {
         None => code.to_owned(),
@@ -232,7 +238,8 @@ pub fn count(problems: &mut BTreeMap<String, u64>, problem: &Problem) {
         Some(_) => format!("(unknown field) {code}"),
     };
     let kind = if problems.len() < KINDS_MAX || problems.contains_key(&kind) { kind } else { "OTHER".to_owned() };
-    *problems.entry(kind).or_default() += 1;
+    *problems.entry(kind.clone()).or_default() += 1;
+    kind
 }
 
 /// The summary of this run if it was finished; `None`: there is none yet, or it is another run's.

@@ -62,10 +62,20 @@ pub trait Visitor {
     }
 
     /// A row that asks for the same as the row on this line.
-    fn repeated(&mut self, _row: &Row, _line: u64) {}
+    ///
+    /// # Errors
+    /// Where it can't be told; ends the reading.
+    fn repeated(&mut self, _row: &Row, _line: u64) -> Result<(), AppError> {
+        Ok(())
+    }
 
     /// Something a person should look at.
-    fn warned(&mut self, _row: &Row, _warning: &Warning) {}
+    ///
+    /// # Errors
+    /// Where it can't be told; ends the reading.
+    fn warned(&mut self, _row: &Row, _warning: &Warning) -> Result<(), AppError> {
+        Ok(())
+    }
 }
 
 /// What became of the rows.
@@ -226,14 +236,14 @@ fn put_in(
         Enqueued::Known => counts.known += 1,
         Enqueued::Repeat { line } => {
             counts.repeated += 1;
-            visitor.repeated(row, line);
+            visitor.repeated(row, line)?;
         }
         Enqueued::EmailConflict { line } => return Ok(PutIn::Not(email_conflict(line))),
         Enqueued::KeyConflict => return Ok(PutIn::Not(key_conflict())),
     }
     counts.warned += u64::from(!good.warnings.is_empty());
     for warning in &good.warnings {
-        visitor.warned(row, warning);
+        visitor.warned(row, warning)?;
     }
     Ok(put_in)
 }

@@ -1,6 +1,7 @@
 //! The command line's answer.
 
-use std::io::{self, ErrorKind, Write as _};
+use std::fs::File;
+use std::io::{self, BufWriter, ErrorKind, Seek as _, Write as _};
 use std::sync::OnceLock;
 
 use super::error::AppError;
@@ -11,7 +12,29 @@ static FAILED: OnceLock<io::Error> = OnceLock::new();
 /// Writes to standard output. Not `print!`, which panics where nobody reads any more, as behind `head`, and on a full disk.
 pub(super) fn print(text: &str) {
     let mut out = io::stdout();
-    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+    note_failure(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+}
+
+/// Writes what was kept in a file, under a title; nothing where there is nothing.
+pub(super) fn print_file(title: &str, mut kept: BufWriter<File>) {
+    let mut copy = || -> io::Result<()> {
+        kept.flush()?;
+        let mut file = kept.get_ref();
+        if file.stream_position()? > 0 {
+            file.rewind()?;
+            let mut out = io::stdout();
+            out.write_all(title.as_bytes())?;
+            io::copy(&mut file, &mut out)?;
+            out.flush()?;
+        }
+        Ok(())
+    };
+    note_failure(copy());
+}
+
+/// Nobody reading any more is no failure.
+fn note_failure(written: io::Result<()>) {
+    if let Err(error) = written
         && error.kind() != ErrorKind::BrokenPipe
     {
         let _ = FAILED.set(error);

@@ -14,8 +14,8 @@ use super::{CsvError, Delimiter, Header, ReadOptions, reader};
 
 /// Read at once. More than enough for the byte order mark and the magic numbers.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// The first record is a header where it has at least so many known titles. Below that it may be a customer's row,
-/// and no message may quote it.
+/// The first record is a header where it has at least so many known titles, or nothing else. Else it may be a customer's
+/// row, and no message may quote it.
 const RECOGNISED_MIN: usize = 3;
 /// How a ZIP archive begins, and so every .xlsx and .ods.
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
@@ -150,9 +150,13 @@ fn header(path: &Path, encoding: &'static Encoding, options: &ReadOptions) -> Re
         }
     }
     match best {
-        Some((recognised, delimiter, line, titles)) if recognised >= RECOGNISED_MIN => Header::parse(&titles)
-            .map(|header| (delimiter, header))
-            .map_err(|problems| CsvError::Header { file: shown(path), line, problems }),
+        Some((recognised, delimiter, line, titles)) if recognised >= RECOGNISED_MIN.min(titles.len()) => {
+            Header::parse(&titles).map(|header| (delimiter, header)).map_err(|problems| CsvError::Header {
+                file: shown(path),
+                line,
+                problems,
+            })
+        }
         best => Err(CsvError::NoHeader { file: shown(path), line: best.map_or(1, |(_, _, line, _)| line) }),
     }
 }

@@ -167,6 +167,12 @@ fn what_is_no_customer_file_is_refused_with_a_way_out() {
              lastName, email, ...), separated by commas, semicolons, tabs or |",
         ),
         (
+            b"firstName,email\nJane,jane@example.com\n",
+            "customers.csv line 1: there is no column for accountPurpose, address, city, countryCode, ipAddress, \
+             isTermsOfServiceAccepted, lastName, phoneNumber, postalCode, program, region: add it (the columns are \
+             firstName, email)",
+        ),
+        (
             b"firstName;lastName;e-mail;adress\n",
             "customers.csv line 1: column 4 \"adress\" is not known: did you mean address?; there is no column for \
              accountPurpose, city, countryCode, ipAddress, isTermsOfServiceAccepted, phoneNumber, postalCode, program, \

@@ -1,9 +1,10 @@
-//! Where a person lives and is reached: country and email.
+//! Where a person lives and is reached: country, postal code and email.
 
 use email_address::{EmailAddress, Options};
 use unicode_normalization::UnicodeNormalization;
 
 use super::Refusal;
+use crate::domain::{Field, Warning};
 
 /// ISO 3166-1 alpha-2, upper case.
 pub(super) fn country_code(text: &str) -> Result<String, Refusal> {
@@ -25,6 +26,29 @@ pub(super) fn country_code(text: &str) -> Result<String, Refusal> {
             None => "write the two-letter code of ISO 3166-1, such as US, KE or NG".to_owned(),
         },
     ))
+}
+
+/// How many digits the postal codes of a country have, where all have as many and some begin with 0 (Universal Postal Union,
+/// addressing systems by country).
+fn postal_code_digits(country: &str) -> Option<usize> {
+    match country {
+        "AU" | "NO" | "ZA" => Some(4),
+        "DE" | "ES" | "FI" | "FR" | "IT" | "KE" | "KR" | "MX" | "MY" | "PR" | "TR" | "UA" | "US" => Some(5),
+        "CN" | "SG" => Some(6),
+        "JP" => Some(7),
+        "BR" => Some(8),
+        _ => None,
+    }
+}
+
+/// A spreadsheet takes a code of digits for a number and drops the zeros it begins with.
+pub(super) fn shortened_postal_code(code: &str, country: &str) -> Option<Warning> {
+    let is_number = code.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number && code.len() < postal_code_digits(country)?).then_some(Warning {
+        field: Field::PostalCode,
+        code: "SHORTENED_POSTAL_CODE",
+        message: "has fewer digits than the postal codes of its country: did a spreadsheet drop the zeros it begins with?",
+    })
 }
 
 /// One address, lower case: Plu holds emails unique, and two that differ in case are one mailbox nearly

@@ -10,6 +10,7 @@
 //! | `phoneNumber` | E.164; `countryCode` tells how to read a national number | a number that can be dialled |
 //! | `ipAddress` | canonical text; IPv4-mapped IPv6 as IPv4 | IPv4 or IPv6; a warning where no person can come from it |
 //! | `countryCode` | upper case | ISO 3166-1 alpha-2 |
+//! | `postalCode` | as text | length; a warning where the zeros it begins with are missing |
 //! | `program` | lower case, `-` and space as `_` | `custodial` or `non_custodial` |
 //! | `redirectUrl` | WHATWG serialisation; left out when empty | begins with `https://`, a host without empty labels, no credentials |
 //! | `walletAddress` | EIP-55; left out when empty | 0x and 40 hex digits, checksum right where mixed-case |
@@ -61,6 +62,8 @@ pub fn validate<'r>(raw: &'r RawUser<'_>) -> Result<(User<'r>, Vec<Warning>), Ve
         ));
     }
     check.warnings.extend(ip_address.as_deref().and_then(network::unlikely_address));
+    let shortened = |code: &str| contact::shortened_postal_code(code, country_code.as_deref()?);
+    check.warnings.extend(postal_code.as_deref().and_then(shortened));
     let Check { mut problems, warnings, .. } = check;
     let user = (|| {
         Some(User {

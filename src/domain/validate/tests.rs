@@ -236,6 +236,27 @@ fn an_address_that_no_person_can_have_is_a_warning_only() {
 }
 
 #[test]
+fn a_postal_code_that_has_lost_its_zeros_is_a_warning_and_stays_as_it_is() {
+    for (country, code, expected) in [
+        ("US", "2139", 1),
+        ("US", "501", 1),
+        ("US", "02139", 0),
+        ("US", "02139-4307", 0),
+        ("DE", "1067", 1),
+        ("KE", "100", 1),
+        ("ZA", "1", 1),
+        ("JP", "001-0010", 0),
+        ("GB", "1", 0),
+        ("NL", "1012", 0),
+    ] {
+        let given = jane_with(&[(Field::CountryCode, country), (Field::PostalCode, code)]);
+        let (user, warnings) = validate(&given).unwrap();
+        assert_eq!(warnings.len(), expected, "{country} {code}");
+        assert_eq!(user.postal_code, code);
+    }
+}
+
+#[test]
 fn json_values_of_the_wrong_kind_are_named() {
     let object = serde_json::json!({
         "phoneNumber": 14155550132u64, "isTermsOfServiceAccepted": "true", "email": null, "city": ["x"], "region": true,
