@@ -98,8 +98,8 @@ pub struct Counts {
 
 /// Reads every row. `None`: told to stop before the end; what was read is on the queue.
 ///
-/// Rows are read and validated on a thread of their own, while those before them are written; where a transaction ends, only
-/// afterwards, so that another process gets its turn on the queue.
+/// Rows are read and validated on a thread of their own, while those before them are written; where a transaction on a shared
+/// queue ends, only afterwards, so that another process gets its turn on it.
 ///
 /// # Errors
 /// Where the file can't be read on, or the queue not be written.
@@ -124,12 +124,15 @@ pub fn enqueue(
         ask_for_more();
         for rows in arriving {
             let commits = importer.should_commit_after(rows.len())?;
-            if !commits {
+            let gives_way = commits && importer.is_shared();
+            if !gives_way {
                 ask_for_more();
             }
             write(job, importer, visitor, rows, &mut counts)?;
             if commits {
                 importer.commit()?;
+            }
+            if gives_way {
                 ask_for_more();
             }
         }

@@ -178,13 +178,17 @@ impl Importer {
         Ok(Self { connection, path, batch, kind, rows_per_commit, has_company: false, uncommitted: 0, finished })
     }
 
-    /// Whether to commit after `rows` more, and to leave the queue to others for a moment then: when the transaction is long
-    /// enough, or a worker's jobs wait for its end.
+    /// Whether others may want to write to the queue between two transactions.
+    pub fn is_shared(&self) -> bool {
+        self.kind == Kind::Import
+    }
+
+    /// Whether to commit after `rows` more: when the transaction is long enough, or a worker's jobs wait for its end.
     ///
     /// # Errors
     /// [`LocalQueueError`] where the queue can't be used.
     pub fn should_commit_after(&mut self, rows: usize) -> Result<bool, LocalQueueError> {
-        let has_company = self.kind == Kind::Import && WorkerLock::seems_held(&self.path);
+        let has_company = self.is_shared() && WorkerLock::seems_held(&self.path);
         if has_company != self.has_company {
             self.has_company = has_company;
             let pages = if has_company { LOG_PAGES_BESIDE_WORKER } else { LOG_PAGES };
