@@ -1,5 +1,7 @@
 //! The command that a person goes on with, as it can be pasted into a shell.
 
+use std::path::Path;
+
 use super::worker::REHEARSAL;
 use crate::config::{Origin, QueueUrl, Settings};
 
@@ -9,6 +11,18 @@ const ASK: &str = "read -rs PLU_ONBOARD__QUEUE__URL && export PLU_ONBOARD__QUEUE
 /// This command, as it can be typed again. Of a command that may hold a password, see [`resume_on_the_same_broker`].
 pub(super) fn resume_command() -> String {
     typed(words())
+}
+
+/// The same with results in another folder.
+pub(super) fn command_with_out(folder: &str) -> String {
+    let out = ["--out", folder].map(str::to_owned);
+    typed(without("--out", words()).chain(out))
+}
+
+/// The command that lists everything about the rows of this file.
+pub(super) fn check_command(file: &Path) -> String {
+    let program = words().next().unwrap_or_else(|| "plu-onboard".to_owned());
+    typed([program, "check".to_owned(), file.display().to_string(), "--all".to_owned()].into_iter())
 }
 
 /// The same where the queue is on a broker, from "with" on.
@@ -40,15 +54,16 @@ fn on_the_same_broker(settings: &Settings, words: impl Iterator<Item = String>) 
     let paste = is_secret.then(|| "it waits for you to paste the URL of --queue and press Enter".to_owned());
     let notes = set.into_iter().chain(paste).collect::<Vec<_>>().join("; ");
     let notes = if notes.is_empty() { notes } else { format!(" ({notes})") };
-    let command = if is_secret { format!("{ASK}{}", typed(without_queue(words))) } else { typed(words) };
+    let command = if is_secret { format!("{ASK}{}", typed(without("--queue", words))) } else { typed(words) };
     format!("with{notes}:\n  {command}")
 }
 
-fn without_queue(words: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
-    let mut is_url = false;
+/// Without a flag and its value.
+fn without(flag: &'static str, words: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
+    let mut is_value = false;
     words.filter(move |word| {
-        let was_flag = std::mem::replace(&mut is_url, word == "--queue");
-        !was_flag && !is_url && !word.starts_with("--queue=")
+        let was_flag = std::mem::replace(&mut is_value, word == flag);
+        !was_flag && !is_value && !word.strip_prefix(flag).is_some_and(|rest| rest.starts_with('='))
     })
 }
 

@@ -118,9 +118,7 @@ pub fn create_private_folder(folder: &Path) -> Result<(), AppError> {
         let is_file = folder.is_file();
         let folder = folder.display();
         if is_file {
-            return AppError::CannotGoOn(format!(
-                "{folder} is a file, not a folder for results: give another --out DIR"
-            ));
+            return AppError::Usage(format!("{folder} is a file, not a folder for results: give another --out DIR"));
         }
         AppError::CannotGoOn(format!("no folder for results can be made at {folder}: {error}: give another --out DIR"))
     })

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Finished;
 use super::error::AppError;
 use super::intake::{self, Intake};
-use super::next_command::resume_command;
+use super::next_command::{check_command, command_with_out, resume_command};
 use super::partner::{self, Halting};
 use super::progress::{Progress, READ_STYLE, WorkProgress, counts};
 use super::results::{self, Summary};
@@ -191,10 +191,10 @@ impl Run {
             return Err(AppError::Usage(format!(
                 "{file} has changed since the run in {folder} began (it was {was}, it is {is}). \
                  To go on with that run, put the file back as it was. To onboard the changed file, start a run of its own, \
-                 in which nobody is created twice either:\n  {command} --out {folder}-2",
+                 in which nobody is created twice either:\n  {command}",
                 file = self.file.display(),
                 folder = self.folder.display(),
-                command = resume_command(),
+                command = command_with_out(&format!("{}-2", self.folder.display())),
                 was = intake::hex(&known.batch.fingerprint[..4]),
                 is = intake::hex(&self.batch.fingerprint[..4]),
             )));
@@ -263,7 +263,8 @@ fn import_rows(run: &Run, progress: &Progress, stop: &CancellationToken) -> Resu
     };
     importer.finish(counts.is_some())?;
     if let Some(warned) = counts.map(|counts| counts.warned).filter(|warned| *warned > 0) {
-        progress.say(&format!("note: {warned} rows deserve a look; `plu-onboard check` lists them"));
+        progress
+            .say(&format!("note: {warned} rows deserve a look; they are listed by:\n  {}", check_command(&run.file)));
     }
     Ok(if counts.is_some() { run.known(&mut run.open(Purpose::Work)?)? } else { None })
 }

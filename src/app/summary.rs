@@ -52,7 +52,11 @@ pub(super) fn advice(summary: &Summary) -> Vec<String> {
         ));
     }
     if tally.rejected > 0 {
-        lines.push("To mend rejected rows, correct rejected.csv and give it to run again.".to_owned());
+        lines.push(
+            "To mend rejected rows, correct them in a copy of rejected.csv and give that to run. Where a row's errorCode is \
+             WRONG_COLUMN_COUNT, RECORD_TOO_LONG, EMAIL_IN_FILE_TWICE or IDEMPOTENCY_KEY_IN_USE, empty that cell too."
+                .to_owned(),
+        );
     }
     if tally.failed > 0 {
         lines.push("Failed rows can be tried again: give failed.csv to run.".to_owned());

@@ -70,20 +70,21 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 struct AtHead {
     lane: Lane,
-    /// Before this turn was taken: it is given back where the head gives way.
-    picker: Picker,
+    /// What bulk had earned before this turn was taken: it is given back where the head gives way.
+    earned_percent: u32,
 }
 
 impl State {
     /// This lane is at the head from now on.
     fn takes_head(&mut self, lane: Lane) {
-        self.at_head = Some(AtHead { lane, picker: self.picker });
+        self.at_head = Some(AtHead { lane, earned_percent: self.picker.earned_percent });
         self.picker.took(lane);
     }
 
     /// Whether the head is a bulk job, has not been owed its turn, and somebody signs up.
     fn is_overtaken(&self) -> bool {
-        let gives_way = |head: AtHead| head.lane == Lane::Bulk && head.picker.first() == Lane::Signup;
+        let before = |head: AtHead| Picker { earned_percent: head.earned_percent, ..self.picker };
+        let gives_way = |head: AtHead| head.lane == Lane::Bulk && before(head).first() == Lane::Signup;
         self.at_head.is_some_and(gives_way) && self.signup.iter().any(|waiting| !waiting.is_closed())
     }
 
@@ -211,8 +212,8 @@ impl<'l> Head<'l> {
         let waiting = {
             let mut state = self.line.lock();
             let (call, called) = oneshot::channel();
-            if let Some(AtHead { lane, picker }) = state.at_head {
-                state.picker = picker;
+            if let Some(AtHead { lane, earned_percent }) = state.at_head {
+                state.picker.earned_percent = earned_percent;
                 state.lane(lane).push_front(call);
             }
             Waiting { line: self.line, called, is_over: false }
@@ -309,6 +310,23 @@ mod tests {
         drop(signup);
         drop(again.now_or_never().expect("the bulk job is at the head again"));
         assert!(behind.now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_share_that_is_set_while_a_bulk_job_waits_at_the_head_holds_after_it_gave_way() {
+        let line = Line::new(50);
+        drop(line.head(Lane::Signup).await);
+        let head = line.head(Lane::Bulk).await;
+        line.set_bulk_share(0);
+        let mut signups: Vec<_> = (0..5).map(|_| Box::pin(line.head(Lane::Signup))).collect();
+        assert!(signups.iter_mut().all(|signup| signup.as_mut().now_or_never().is_none()));
+        head.overtaken().now_or_never().expect("bulk is owed nothing any more");
+        let mut again = Box::pin(head.give_way());
+        for signup in signups {
+            assert!(again.as_mut().now_or_never().is_none());
+            drop(signup.now_or_never().expect("every signup goes first"));
+        }
+        assert!(again.now_or_never().is_some());
     }
 
     #[tokio::test]

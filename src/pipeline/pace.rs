@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 use super::adapt::{Adapt, AdaptConfig};
 use super::day::Day;
 use super::hours::Hours;
-use super::lanes::{Head, Line, Picker};
+use super::lanes::{Head, Line};
 use super::limiter::{Bound, Bounds, Limiter};
 use super::share::{Part, Share};
 use crate::domain::{Lane, Timestamp};
@@ -213,9 +213,9 @@ impl Pace {
         });
     }
 
-    /// The picker that other stages use in front of the pace.
-    pub(super) fn picker(&self) -> Picker {
-        Picker::new(self.lock().config.bulk_share_percent)
+    /// The share of `bulk`, for pickers in front of the pace.
+    pub(super) fn bulk_share_percent(&self) -> u32 {
+        self.lock().config.bulk_share_percent
     }
 
     /// The partner answered 429 and didn't say how long to wait.

@@ -148,7 +148,7 @@ where
     let (mut signup, mut bulk) = (Some(signup), Some(bulk));
     let mut taking = Taking {
         window: context.policy.window,
-        picker: context.pace.picker(),
+        picker: Picker::new(context.pace.bulk_share_percent()),
         in_hand: 0,
         bulk_in_hand: 0,
         held: None,
@@ -159,6 +159,8 @@ where
     while signup.is_some() || bulk.is_some() {
         let now = context.clock.now();
         taking.look(context.pace.held(now), now);
+        // It can be set while the worker runs.
+        taking.picker.set_bulk_share(context.pace.bulk_share_percent());
         let from_signup = signup.as_mut().filter(|_| taking.has_room());
         let from_bulk = bulk.as_mut().filter(|_| taking.has_room_for_bulk());
         let (lane, delivery) = tokio::select! {

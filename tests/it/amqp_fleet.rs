@@ -69,9 +69,9 @@ fn workers_that_start_stop_and_die_share_one_rate() {
     is_back_in_time("after one was stopped", &mut first, &partner);
 
     let stats = partner.stats().model;
-    // Workers count when requests leave; a busy machine carries some of them late, and bunches them up. Two workers that
-    // don't share would be at twice the rate.
-    assert!(stats.max_requests_in_any_second <= (RATE + RATE / 5).into(), "{stats:?}");
+    // Workers count when requests leave; a busy machine carries some of them late, and bunches them up: a tenth of a second's
+    // worth. Two workers that don't share would be at twice the rate.
+    assert!(stats.max_requests_in_any_second <= (RATE + RATE / 10).into(), "{stats:?}");
     assert!(broker.ready("plu.onboarding.jobs.bulk") > 0, "it ran out of work");
     first.signal("TERM");
     first.ends_with(0);

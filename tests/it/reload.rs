@@ -42,6 +42,24 @@ fn sighup_reads_the_key_again_and_a_run_goes_on_at_once() {
 }
 
 #[test]
+fn sighup_takes_over_a_rate_from_the_settings_file() {
+    let (partner, place) = (partner(), Place::with("people.csv", customers(0..400)));
+    let settings = |rate: u32| place.write("worker.toml", format!("[pace]\nrate = {rate}\n"));
+    settings(2);
+    let mut running =
+        place.program(&format!("run people.csv --out out --config worker.toml --api-url {}", partner.url())).start();
+    running.until("it works", || partner.stats().model.created >= 3);
+    assert!(partner.stats().model.max_requests_in_any_second <= 2);
+    settings(100);
+    running.signal("HUP");
+    running.says("100/s");
+    // At the old rate it would take more than three minutes.
+    running.ends_with(0);
+    let most = partner.stats().model.max_requests_in_any_second;
+    assert!((50..=110).contains(&most), "{most} in a second, at a rate of 100");
+}
+
+#[test]
 fn sighup_probes_at_once_for_a_worker_and_does_not_end_it() {
     let (partner, place) = (partner(), Place::with("people.csv", customers(0..50)));
     partner.set_account(AccountState::Suspended);

@@ -56,7 +56,7 @@ fn the_report_has_the_numbers_of_the_summary_and_nothing_about_anybody() {
         "160 + 0 + 2 + 0 + 0 = 162 of 162: every row is accounted for",
         "INVALID_EMAIL",
         "people sent to the API",
-        "correct rejected.csv and give it to run again",
+        "in a copy of rejected.csv",
         "created.csv",
         "purge the personal data",
     ] {

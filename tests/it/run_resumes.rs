@@ -154,8 +154,9 @@ fn a_file_that_has_changed_is_refused_and_nothing_is_touched() {
     assert_eq!(place.read("out/created.csv"), created);
 
     // What the message advises works: who was there comes out as existing.
-    place.program(&format!("run people.csv --out other --rate 0 --api-url {}", partner.url())).ends_with(0);
-    assert_eq!(place.results("other").tally(), [1, 5, 0, 0, 0]);
+    let (_, advised) = refused.stderr.lines().last().unwrap().split_once(" run ").unwrap();
+    place.program(&format!("run {advised}")).ends_with(0);
+    assert_eq!(place.results("out-2").tally(), [1, 5, 0, 0, 0]);
     place.write("people.csv", customers(0..5));
     run(&place, &partner, 0).ends_with(0).said(&["is finished already"]);
 }

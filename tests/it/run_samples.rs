@@ -119,7 +119,7 @@ fn a_file_with_problems_creates_the_good_rows_and_says_what_is_wrong_with_the_ot
     said.said(&[
         &format!("{created_count} + {existing_count} + {rejected_count} + 0 + 0 = 200 of 200"),
         "2 x WRONG_COLUMN_COUNT",
-        "correct rejected.csv",
+        "in a copy of rejected.csv",
     ]);
 
     let input = rows_by_line("customers-with-problems.csv");

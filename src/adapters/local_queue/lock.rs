@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use super::open::LocalQueueError;
 use crate::domain::Timestamp;
 
+/// How the text in the locked file begins; the process's number follows.
+const HOLDER: &str = "process ";
+
 /// The right to work on a queue. Dropping it gives it back.
 #[derive(Debug)]
 pub struct WorkerLock {
@@ -45,15 +48,19 @@ impl WorkerLock {
             }
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
-        let holder = format!("process {} since {now}\n", std::process::id());
+        let holder = format!("{HOLDER}{} since {now}\n", std::process::id());
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(holder.as_bytes())).map_err(io)?;
         Ok(Self { file })
     }
 
-    /// Whether somebody seems to work on the queue. Asked without taking the lock for as long as an instant, in which a
-    /// worker would be turned away: so it says yes, too, after a worker was killed, until the next one ends well.
+    /// Whether somebody seems to work on the queue: whether the process that the lock names lives. Asked without taking the
+    /// lock for as long as an instant, in which a worker would be turned away. A number that another process was given
+    /// meanwhile makes it say yes, too; a worker that sees other processes' numbers, in a container of its own, may make it say no.
     pub fn seems_held(queue: &Path) -> bool {
-        std::fs::metadata(lock_path(queue)).is_ok_and(|file| file.len() > 0)
+        let holder = std::fs::read_to_string(lock_path(queue)).unwrap_or_default();
+        let Some(id) = holder.strip_prefix(HOLDER).and_then(|rest| rest.split(' ').next()) else { return false };
+        let processes = Path::new("/proc");
+        !processes.join("self").exists() || processes.join(id).exists()
     }
 }
 
@@ -86,5 +93,9 @@ mod tests {
         drop(first);
         assert!(!WorkerLock::seems_held(&queue));
         WorkerLock::acquire(&queue, now).unwrap();
+        let mut killed = std::process::Command::new("true").spawn().unwrap();
+        killed.wait().unwrap();
+        std::fs::write(lock_path(&queue), format!("process {} since 1970-01-01T00:00:00.000Z", killed.id())).unwrap();
+        assert!(!WorkerLock::seems_held(&queue), "its holder is gone");
     }
 }

@@ -47,7 +47,8 @@ pub(super) fn shortened_postal_code(code: &str, country: &str) -> Option<Warning
     (is_number && code.len() < postal_code_digits(country)?).then_some(Warning {
         field: Field::PostalCode,
         code: "SHORTENED_POSTAL_CODE",
-        message: "has fewer digits than the postal codes of its country: did a spreadsheet drop the zeros it begins with?",
+        message: "has fewer digits than the postal codes of its country: did a spreadsheet drop the zeros it begins with? \
+                  Write it with them",
     })
 }
 

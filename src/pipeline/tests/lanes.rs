@@ -86,6 +86,31 @@ async fn bulk_keeps_its_share_while_signup_is_never_empty() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_share_that_is_set_at_run_time_holds_from_then_on() {
+    let config =
+        |bulk_share_percent| PaceConfig { rate: NonZeroU32::new(100), bulk_share_percent, ..PaceConfig::default() };
+    let context = context_with(&partner_with_latency(Duration::from_millis(20)), WIDE, Pace::with(config(10)));
+    let (signup, bulk) = (Endless::new(Lane::Signup), Endless::new(Lane::Bulk));
+    let setting = async {
+        for bulk_share_percent in [50, 10, 0, 25] {
+            context.pace.set(config(bulk_share_percent));
+            // What is in hand was taken at the share of before.
+            sleep(Duration::from_secs(5)).await;
+            let before = (signup.finished(), bulk.finished());
+            sleep(Duration::from_secs(10)).await;
+            let (signups, bulks) = (signup.finished() - before.0, bulk.finished() - before.1);
+            let share = f64::from(bulks) * 100.0 / f64::from(signups + bulks);
+            assert!((share - f64::from(bulk_share_percent)).abs() < 1.5, "{share} %, not {bulk_share_percent} %");
+        }
+    };
+    tokio::select! {
+        biased;
+        () = setting => {}
+        _ = work(Arc::clone(&context), signup.clone(), bulk.clone()) => unreachable!("it never ends"),
+    }
+}
+
 /// Whoever signs up waits for no more than the next turn; where 16 slow requests are all that may be on their way, for the first
 /// of those in addition.
 #[tokio::test(start_paused = true)]
