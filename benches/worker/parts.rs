@@ -1,5 +1,6 @@
 //! The measurements, each on a broker of its own where it needs one.
 
+use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,6 +10,10 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
+use plu_onboard::adapters::local_queue::import::{Batch, Importer, Kind, Place};
+use plu_onboard::adapters::local_queue::open::{IfMissing, Purpose, open};
+use plu_onboard::clock::Clock;
+use plu_onboard::domain::{Job, Lane};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -82,9 +87,13 @@ impl Field {
 
     fn purge(&self) {
         for queue in [BULK, UNROUTED] {
-            let purged = self.runtime.block_on(self.channel.queue_purge(queue.into(), QueuePurgeOptions::default()));
-            purged.expect("a queue");
+            self.empty(queue);
         }
+    }
+
+    fn empty(&self, queue: &str) {
+        let purged = self.runtime.block_on(self.channel.queue_purge(queue.into(), QueuePurgeOptions::default()));
+        purged.expect("a queue");
     }
 
     fn fill(&self, jobs: std::ops::Range<usize>) {
@@ -320,6 +329,76 @@ fn latency() {
     let _ = each_alone(&field, &mut events, "signup", 5_000, 20);
     report("100,000 bulk jobs wait, 200 requests a second", each_alone(&field, &mut events, "signup", 10_000, SIGNUPS));
     drop(worker);
+    embedded_latency(report);
+}
+
+/// An embedded queue into which this program puts signups, and the file in which their events arrive.
+struct Desk {
+    importer: Importer,
+    events: std::fs::File,
+}
+
+impl Desk {
+    /// Of a queue on which a worker is at work that writes into this folder.
+    fn new(queue: &Path, results: &Path) -> Self {
+        let connection = open(queue, IfMissing::Create, Purpose::Work, 4_096).expect("a queue");
+        let batch = Batch { batch_id: "signups".to_owned(), fingerprint: [7; 32], file: "signups".to_owned() };
+        let importer = Importer::begin(connection, queue, &batch, Kind::Import, None).expect("a queue");
+        let path = results.join("results.ndjson");
+        let start = Instant::now();
+        while !path.exists() {
+            assert!(start.elapsed() < Duration::from_secs(30), "no worker");
+            std::thread::yield_now();
+        }
+        Self { importer, events: std::fs::File::open(path).expect("an events file") }
+    }
+
+    /// Puts signups in one at a time and measures how long each takes until its event is in the file.
+    fn each_alone(&mut self, first: usize, count: usize) -> Vec<f64> {
+        let mut times = Vec::with_capacity(count);
+        let mut read = String::new();
+        for n in first..first + count {
+            let (id, body) = (format!("\"crm-{n:07}\""), message(n));
+            let (job, _) = Job::parse(body.as_bytes()).expect("a job");
+            let place = Place { record: n as u64, line: n as u64 + 1 };
+            let start = Instant::now();
+            self.importer.enqueue(place, &job, &body, Lane::Signup, Clock::System.now()).expect("a queue");
+            self.importer.commit().expect("a queue");
+            loop {
+                self.events.read_to_string(&mut read).expect("a file");
+                if read.contains(&id) {
+                    break;
+                }
+                assert!(start.elapsed() < Duration::from_secs(30), "no event in time");
+                // An event may have come in half.
+                read.drain(..read.rfind('\n').map_or(0, |at| at + 1));
+                std::thread::yield_now();
+            }
+            times.push(start.elapsed().as_secs_f64() * 1_000.0);
+        }
+        times
+    }
+}
+
+/// The same as [`latency`] on the embedded queue.
+fn embedded_latency(report: impl Fn(&str, Vec<f64>)) {
+    const SIGNUPS: usize = 200;
+    let (_api, url) = stand_in(0);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let worker = |rate: u32| {
+        let arguments = format!("worker --queue local:q.db --out out --api-url {url} --rate {rate}");
+        Process::onboard(folder.path(), &arguments, &[])
+    };
+    let working = worker(0);
+    report("embedded queue, idle worker", Desk::new(&path("q.db"), &path("out")).each_alone(0, SIGNUPS));
+    drop(working);
+    write_csv(&path("customers.csv"), 100_000);
+    let _ = timed(folder.path(), "import customers.csv --queue local:q.db");
+    let _working = worker(200);
+    let mut desk = Desk::new(&path("q.db"), &path("out"));
+    let _ = desk.each_alone(200_000, 20);
+    report("embedded queue, 100,000 bulk jobs wait, 200 requests a second", desk.each_alone(300_000, SIGNUPS));
 }
 
 fn embedded() {
@@ -380,14 +459,23 @@ fn idle() {
 
 fn memory() {
     let field = Field::new();
-    title("Peak memory of the worker after 20,000 jobs", &["queued", "peak MiB"]);
+    title("Peak memory of the worker after 20,000 jobs", &["queued", "peak MiB", "of the rounds"]);
     for queued in [20_000, 1_000_000] {
         field.purge();
         field.fill(0..queued);
-        let (_api, url) = stand_in(0);
-        let process = field.worker(&url, 64, 0);
-        let _ = field.drained(&process, JOBS);
-        row(&[queued.to_string(), format!("{:.1}", process.memory_mib().0)]);
+        let mut peaks = Vec::new();
+        for _ in 0..rounds() {
+            let missing = queued.saturating_sub(field.ready(BULK));
+            field.fill(0..missing);
+            field.empty(UNROUTED);
+            let (_api, url) = stand_in(0);
+            let process = field.worker(&url, 64, 0);
+            let _ = field.drained(&process, JOBS);
+            peaks.push(process.memory_mib().0);
+        }
+        let peak = median(&mut peaks);
+        let all: Vec<String> = peaks.iter().map(|peak| format!("{peak:.1}")).collect();
+        row(&[queued.to_string(), format!("{peak:.1}"), all.join(", ")]);
     }
 }
 
