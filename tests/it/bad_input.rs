@@ -150,20 +150,22 @@ fn a_wrong_setting_is_refused_with_its_origin_its_name_and_what_would_be_right()
 #[test]
 fn a_place_that_cannot_be_written_to_is_named() {
     let place = Place::with("people.csv", customers(0..3));
-    for (arguments, texts) in [
-        ("run people.csv --sandbox --out people.csv/x", ["people.csv/x", "give another --out DIR"]),
-        ("run people.csv --sandbox --out people.csv", ["people.csv", "give another --out DIR"]),
+    for (arguments, status, texts) in [
+        ("run people.csv --sandbox --out people.csv/x", 1, ["people.csv/x", "give another --out DIR"]),
+        ("run people.csv --sandbox --out people.csv", 2, ["people.csv is a file", "give another --out DIR"]),
         (
             "worker --sandbox --queue local:none/q.db",
+            1,
             ["none/q.db", "there is no folder none: make it, or give another path"],
         ),
         (
             "import people.csv --queue local:none/q.db",
+            1,
             ["none/q.db", "there is no folder none: make it, or give another path"],
         ),
-        ("worker --sandbox --queue local:q.db --out people.csv", ["people.csv", "give another --out DIR"]),
+        ("worker --sandbox --queue local:q.db --out people.csv", 2, ["people.csv is a file", "give another --out DIR"]),
     ] {
-        assert_refused(&place.program(arguments).ends_with(1), &texts);
+        assert_refused(&place.program(arguments).ends_with(status), &texts);
     }
     assert_eq!(place.read("people.csv"), customers(0..3));
 }
