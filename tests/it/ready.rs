@@ -99,9 +99,9 @@ fn an_empty_queue_is_told_once_until_jobs_come_in() {
     place.program("import people.csv --queue local:q.db").ends_with(0);
     worker.says("jobs came in: going on");
     worker.until("all events", || place.results("out").lines_so_far() == 3);
-    let mut times = 0;
-    let waiting = || get(&address, "/metrics").body.contains("plu_onboard_waiting_for_jobs 1\n");
-    worker.until("it waits again", waiting);
-    times += worker.count(EMPTY);
-    assert_eq!(times, 2);
+    worker.says_times(EMPTY, 2);
+    assert!(get(&address, "/metrics").body.contains("plu_onboard_waiting_for_jobs 1\n"));
+    // All that it says has come once it has ended.
+    worker.signal("TERM");
+    assert_eq!(worker.ends_with(0).times(EMPTY), 2);
 }

@@ -196,14 +196,6 @@ impl Running {
         place(&self.seen).unwrap()
     }
 
-    /// How often it has said this so far.
-    pub(crate) fn count(&mut self, text: &str) -> usize {
-        while let Ok(line) = self.lines.try_recv() {
-            self.seen.add(line);
-        }
-        self.seen.stderr.matches(text).count()
-    }
-
     fn wait_for(&mut self, what: &str, mut has_come: impl FnMut(&Finished) -> bool) {
         let deadline = Instant::now() + DEADLINE;
         while !has_come(&self.seen) {
