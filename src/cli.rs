@@ -90,7 +90,7 @@ pub struct DeadListArgs {
     #[command(flatten)]
     pub queue: QueueArgs,
     /// Most that are listed; the counts are of all.
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true, value_parser = values::lines)]
     pub limit: u64,
     /// Only those with this reason.
     #[arg(long, value_name = "CODE")]
@@ -207,7 +207,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub out: OutArgs,
     /// Send this many rows first, look at their outcomes, and go on if they are well (see `halt` in the settings).
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = values::canary)]
     pub canary: Option<u32>,
 }
 

@@ -95,6 +95,21 @@ fn a_number_below_zero_is_refused_by_its_setting_rather_than_taken_for_a_flag() 
 }
 
 #[test]
+fn a_number_that_is_none_is_told_what_may_stand_there() {
+    for (line, allowed) in [
+        ("run f.csv --canary x", "write a whole number from 1 to 100000"),
+        ("run f.csv --canary 0", "write a whole number from 1 to 100000"),
+        ("run f.csv --canary -1", "write a whole number from 1 to 100000"),
+        ("dead list --limit 1.5", "write a whole number"),
+    ] {
+        let error = parse(line).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line}");
+        assert!(error.to_string().contains(allowed), "{line}: {error}");
+    }
+    assert!(matches!(parse("run f.csv --canary 7").unwrap().command, Command::Run(run) if run.canary == Some(7)));
+}
+
+#[test]
 fn usage_errors_exit_with_2() {
     for line in [
         "run",

@@ -50,3 +50,14 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     }
     text.parse().map_err(|_| "write a port such as 9464, or an address and a port such as 0.0.0.0:9464".to_owned())
 }
+
+/// How many jobs go ahead of the others.
+pub(super) fn canary(text: &str) -> Result<u32, String> {
+    let jobs = text.parse().ok().filter(|jobs| (1..=100_000).contains(jobs));
+    jobs.ok_or_else(|| "write a whole number from 1 to 100000".to_owned())
+}
+
+/// How many lines are printed.
+pub(super) fn lines(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "write a whole number".to_owned())
+}

@@ -16,6 +16,10 @@ use crate::ports::{Delivery, JobSource, QueueError, Settle};
 /// Most jobs taken from the file ahead of the pipeline: bounds the memory.
 const AHEAD_MAX: usize = 256;
 
+/// How soon an empty lane is looked at again at first, then after twice as long each time, up to `poll`. A worker at work asks
+/// anew with each job, so that a signup is seen before the next turn of a bulk job.
+const SOON: Duration = Duration::from_millis(2);
+
 /// After so many looks at an empty lane in a row it is looked at less often, down to a fifth: looking is what an idle worker's
 /// time goes into.
 const LOOKS_AT_FULL_PACE: u32 = 20;
@@ -47,8 +51,8 @@ pub struct LocalSource {
 }
 
 impl LocalSource {
-    /// A source for a lane. `poll`: how often an empty lane is looked at for jobs that another process put in; a fifth as often
-    /// where nothing came for long.
+    /// A source for a lane. `poll`: how often an empty lane is looked at for jobs that another process put in; more often while
+    /// there is work, and a fifth as often where nothing came for long.
     pub fn new(store: Store, lane: Lane, when_empty: WhenEmpty, poll: Duration, clock: Clock) -> Self {
         Self { store, lane, when_empty, poll, in_vain: 0, clock, asked: None, ahead: VecDeque::new() }
     }
@@ -68,6 +72,7 @@ impl JobSource for LocalSource {
     type Handle = LocalHandle;
 
     async fn receive(&mut self) -> Result<Option<Delivery<LocalHandle>>, QueueError> {
+        let mut soon = SOON;
         loop {
             if let Some(Claimed { seq, body, history }) = self.ahead.pop_front() {
                 let handle = LocalHandle { seq, store: self.store.clone(), clock: self.clock };
@@ -83,7 +88,9 @@ impl JobSource for LocalSource {
                 Claim::Drained if self.when_empty == WhenEmpty::End => return Ok(None),
                 Claim::Drained | Claim::Later => {
                     self.in_vain = self.in_vain.saturating_add(1);
-                    sleep(self.poll * (1 + self.in_vain / LOOKS_AT_FULL_PACE).min(PAUSES_MAX)).await;
+                    let longest = self.poll * (1 + self.in_vain / LOOKS_AT_FULL_PACE).min(PAUSES_MAX);
+                    sleep(soon.min(longest)).await;
+                    soon = soon.saturating_mul(2);
                 }
             }
         }
