@@ -42,6 +42,8 @@ pub enum Command {
     Import(ImportArgs),
     /// Work on the jobs of the queue until stopped.
     Worker(WorkerArgs),
+    /// Receive the partner's webhooks about people's verification and publish them as events.
+    Webhooks(WebhooksArgs),
     /// Look after the jobs that were given up.
     #[command(subcommand)]
     Dead(DeadCommand),
@@ -278,6 +280,33 @@ pub struct WorkerArgs {
     pub out: OutArgs,
 }
 
+/// `webhooks`.
+#[derive(Debug, Args)]
+#[command(mut_arg("queue", |queue| queue.help(
+    "Where events go: to the exchange of a RabbitMQ, or beside an embedded queue into kyc.ndjson [setting: queue.url]"
+)))]
+#[command(mut_arg("out", |out| out.help(
+    "Folder for kyc.ndjson, which only its owner can read; on RabbitMQ events go to an exchange"
+)))]
+pub struct WebhooksArgs {
+    /// Which settings.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Where events go.
+    #[command(flatten)]
+    pub queue: QueueArgs,
+    /// Address and port to receive webhooks on; a port alone is on this machine only. What the partner reaches is a proxy with
+    /// TLS before it.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8788", value_parser = values::listen)]
+    pub receive: SocketAddr,
+    /// Address and port for metrics and health; a port alone is on this machine only. Without it nothing is served.
+    #[arg(long, value_name = "ADDR", value_parser = values::listen)]
+    pub listen: Option<SocketAddr>,
+    /// Where the file of events goes.
+    #[command(flatten)]
+    pub out: OutArgs,
+}
+
 /// `sandbox`.
 #[derive(Debug, Args)]
 pub struct SandboxArgs {
@@ -477,6 +506,7 @@ impl Command {
             Self::Check(args) => &args.common,
             Self::Import(args) => &args.common,
             Self::Worker(args) => &args.common,
+            Self::Webhooks(args) => &args.common,
             Self::Dead(command) => command.setting_flags().0,
             Self::Sandbox(args) => &args.common,
             Self::Purge(args) => &args.common,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::domain::answer::AccountReason;
 use crate::domain::decide::{FoundUser, History};
 use crate::domain::private::debug_redacted;
-use crate::domain::{Answer, Event, IdempotencyKey, Lane, Timestamp, TraceContext};
+use crate::domain::{Answer, Event, IdempotencyKey, KycEvent, Lane, Timestamp, TraceContext};
 
 /// A queue broke in a way that its adapter can't mend; the worker stops. Says what, where and how to mend it.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +88,15 @@ pub trait Settle: Send + 'static {
     /// # Errors
     /// [`QueueError`]: the job is still on the queue as it was.
     fn put_back(self, history: History, delay: Duration) -> impl Future<Output = Result<(), QueueError>> + Send;
+}
+
+/// Where events about verifications go.
+pub trait KycSink: Send + Sync + 'static {
+    /// When this returns, the event is recorded durably. A webhook that comes again becomes the same event again.
+    ///
+    /// # Errors
+    /// [`QueueError`]: nothing may be recorded. Says what, where and how to mend it.
+    fn publish(&self, event: &KycEvent) -> impl Future<Output = Result<(), QueueError>> + Send;
 }
 
 /// The partner's endpoint that creates users.

@@ -6,8 +6,10 @@
 pub mod amqp;
 pub mod csv;
 pub mod faulty;
+pub mod kyc_file;
 pub mod local_queue;
 pub mod memory;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 pub mod plu_http;
+pub mod webhook_http;

@@ -27,6 +27,7 @@ mod stdout;
 pub mod summary;
 pub mod topology;
 pub mod traces;
+pub mod webhooks;
 pub mod worker;
 
 use std::process::ExitCode;
@@ -96,6 +97,7 @@ async fn execute(command: Command, settings: Settings) -> Result<Finished, AppEr
         Command::Check(arguments) => check::check(&arguments, settings).await,
         Command::Import(arguments) => import::import(arguments, settings).await,
         Command::Worker(arguments) => worker::worker(&arguments, settings).await,
+        Command::Webhooks(arguments) => webhooks::webhooks(&arguments, settings).await,
         Command::Dead(command) => dead::dead(&command, &settings).await,
         Command::Sandbox(arguments) => sandbox::sandbox(&arguments, &settings).await,
         Command::Purge(arguments) => purge::purge(&arguments, &settings),

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use super::error::AppError;
 use super::stdout::print;
 use super::summary::grouped;
+use super::webhooks::KYC_FILE;
 use super::{Finished, results, start_logging, worker};
+use crate::adapters::kyc_file::KycFile;
 use crate::adapters::local_queue::lock::WorkerLock;
 use crate::adapters::local_queue::open::{IfMissing, Purpose, open};
 use crate::adapters::local_queue::purge::{Contents, contents, empty};
@@ -44,6 +46,11 @@ pub fn purge(arguments: &PurgeArgs, settings: &Settings) -> Result<Finished, App
     let contents = contents(&connection, &queue)?;
     refuse_unfinished(&queue, &folder, &contents, arguments.force)?;
     let (files, others) = in_folder(&folder, &queue, &contents)?;
+    // Held until it is deleted: what `webhooks` writes after that would be gone with it.
+    let _verifications = match files.iter().any(|name| name == KYC_FILE) {
+        true => Some(KycFile::open(&folder.join(KYC_FILE)).map_err(|error| AppError::CannotGoOn(error.to_string()))?),
+        false => None,
+    };
     let plan = Plan { queue, folder, contents, files, others };
     if !arguments.yes {
         print(&plan.text(false));
@@ -158,7 +165,9 @@ fn in_folder(folder: &Path, queue: &Path, contents: &Contents) -> Result<(Vec<St
 
 fn is_ours(name: &str, contents: &Contents) -> bool {
     // With what log rotation made of it.
-    let is_events = name == "results.ndjson" || name.starts_with("results.ndjson.");
+    let is_events = ["results.ndjson", KYC_FILE]
+        .iter()
+        .any(|events| name.strip_prefix(events).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')));
     let stem = |file: &str| Path::new(file).file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let is_table = |table: &str| {
         if contents.is_run {

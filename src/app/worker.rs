@@ -42,7 +42,7 @@ pub async fn worker(arguments: &WorkerArgs, settings: Settings) -> Result<Finish
     start_logging(&settings, "info", log)?;
     if matches!(settings.queue.url, QueueUrl::Amqp(_)) {
         refuse_real_jobs(arguments, &settings)?;
-        refuse_a_folder(arguments, &settings)?;
+        refuse_a_folder(arguments.out.out.as_deref(), &settings)?;
     }
     if !arguments.service.sandbox {
         // Before anything is opened: a worker without a key would only find out at the first request.
@@ -90,10 +90,11 @@ fn is_for_rehearsals(api: &Url) -> bool {
     api.host_str() == Some(STAGING_HOST) || is_loopback(api)
 }
 
-fn refuse_a_folder(arguments: &WorkerArgs, settings: &Settings) -> Result<(), AppError> {
-    let Some(folder) = &arguments.out.out else { return Ok(()) };
+/// On a broker there is no file to write.
+pub(super) fn refuse_a_folder(folder: Option<&Path>, settings: &Settings) -> Result<(), AppError> {
+    let Some(folder) = folder else { return Ok(()) };
     Err(AppError::Usage(format!(
-        "nothing is written into {}: from RabbitMQ, every outcome goes to the exchange {}; leave --out out, and bind a queue to \
+        "nothing is written into {}: on RabbitMQ, every event goes to the exchange {}; leave --out out, and bind a queue to \
          that exchange",
         folder.display(),
         Names::new(&settings.amqp.prefix).events_exchange(),

@@ -2,7 +2,8 @@
 
 use super::{
     ApiArgs, CheckArgs, Command, CommonArgs, ConcurrencyArgs, ConfigArgs, ConfigCommand, HealthArgs, ImportArgs,
-    LaneArgs, PaceArgs, PurgeArgs, QueueArgs, RunArgs, SandboxArgs, ServiceArgs, TopologyArgs, WorkerArgs,
+    LaneArgs, PaceArgs, PurgeArgs, QueueArgs, RunArgs, SandboxArgs, ServiceArgs, TopologyArgs, WebhooksArgs,
+    WorkerArgs,
 };
 use crate::config::Overrides;
 
@@ -19,6 +20,7 @@ impl From<&Command> for Overrides {
             Command::Worker(WorkerArgs { common, queue, api, pace, service, .. }) => {
                 &[common, queue, api, pace, service]
             }
+            Command::Webhooks(WebhooksArgs { common, queue, .. }) => &[common, queue],
             Command::Dead(command) => {
                 dead = command.setting_flags();
                 &[dead.0, dead.1]

@@ -35,6 +35,7 @@ fn each_command_has_only_the_flags_that_apply_to_it() {
         ("dead retry", "all config log-format queue reason"),
         ("dead drop", "all config log-format queue reason yes"),
         ("worker", "api-key-file api-url concurrency config fault listen log-format out queue rate sandbox yes"),
+        ("webhooks", "config listen log-format out queue receive"),
         ("sandbox", "allow-remote config fault key-ttl latency-ms listen log-format rate-limit seed"),
         ("purge", "config force log-format out queue yes"),
         ("health", "config log-format url"),

@@ -51,6 +51,11 @@ pub(super) const KEY_FILE: Allowed = Allowed::Text {
     check: |text| if text.starts_with("sk_") { Err("looks like an API key".to_owned()) } else { Ok(()) },
 };
 
+pub(super) const SECRET_FILE: Allowed = Allowed::Text {
+    form: "the path of a file, not the secret itself; empty for none",
+    check: |text| if text.starts_with("whsec_") { Err("looks like a webhook secret".to_owned()) } else { Ok(()) },
+};
+
 pub(super) const FILE: Allowed = Allowed::Text { form: "the path of a file; empty for none", check: |_| Ok(()) };
 
 /// Room for the longest suffix within the 255 bytes of an AMQP name.
@@ -73,6 +78,33 @@ const USER_BYTES_MAX: usize = 255;
 pub(super) const AMQP_USER: Allowed = Allowed::Text {
     form: "a user name of up to 255 bytes; empty for the one in queue.url",
     check: |text| if text.len() > USER_BYTES_MAX { Err("is longer".to_owned()) } else { Ok(()) },
+};
+
+/// The longest path that proxies pass on without being told to.
+const PATH_BYTES_MAX: usize = 1_024;
+
+pub(super) const WEBHOOK_PATH: Allowed = Allowed::Text {
+    form: "a path such as /webhooks/plu: letters, digits and - . _ ~ / after a slash",
+    check: |text| {
+        let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+        match text.as_bytes() {
+            [b'/', rest @ ..] if rest.len() < PATH_BYTES_MAX && rest.iter().all(|byte| is_fit(*byte)) => Ok(()),
+            _ => Err("is something else".to_owned()),
+        }
+    },
+};
+
+pub(super) const HEADER_NAME: Allowed = Allowed::Text {
+    form: "the name of a header, such as x-webhook-signature",
+    check: |text| {
+        // RFC 9110, 5.6.2: a token.
+        let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if (1..=PATH_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_fit) {
+            Ok(())
+        } else {
+            Err("is something else".to_owned())
+        }
+    },
 };
 
 pub(super) const FAULTS: Allowed =

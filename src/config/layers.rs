@@ -13,7 +13,7 @@ use config::{FileFormat, FileSourceString, Source as _, Value, ValueKind};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::error::SettingsError;
-use super::{API_KEY_VARIABLE, DEFAULT_TOML, rules};
+use super::{API_KEY_VARIABLE, DEFAULT_TOML, WEBHOOK_SECRET_VARIABLE, rules};
 
 /// What the names of our variables begin with. Two underscores: Kubernetes gives every container variables such as
 /// `PLU_ONBOARD_PORT` for a service of the name `plu-onboard`.
@@ -92,7 +92,8 @@ impl Overrides {
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;
-        let is_ours = name == API_KEY_VARIABLE || name.starts_with(VARIABLE_PREFIX);
+        let is_ours =
+            [API_KEY_VARIABLE, WEBHOOK_SECRET_VARIABLE].contains(&name.as_str()) || name.starts_with(VARIABLE_PREFIX);
         is_ours.then(|| (name, value.to_string_lossy().into_owned()))
     })
 }
@@ -101,18 +102,20 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 pub(super) struct Environment {
     pub(super) leaves: Vec<Leaf>,
     pub(super) api_key: Option<SecretString>,
+    pub(super) webhook_secret: Option<SecretString>,
 }
 
 impl Environment {
     pub(super) fn read(variables: impl Iterator<Item = (String, String)>) -> Self {
         // Sorted, so that problems come in the same order every time.
         let mut variables: BTreeMap<_, _> = variables.collect();
-        let api_key = variables.remove(API_KEY_VARIABLE).map(SecretString::from);
+        let mut secret = |name| variables.remove(name).map(SecretString::from);
+        let (api_key, webhook_secret) = (secret(API_KEY_VARIABLE), secret(WEBHOOK_SECRET_VARIABLE));
         let leaves = variables.into_iter().filter_map(|(variable, text)| {
             let key = variable.strip_prefix(VARIABLE_PREFIX)?.to_lowercase().replace("__", ".");
             Some(Leaf { key, value: LeafValue::Text(text), origin: Origin::Environment(variable) })
         });
-        Self { leaves: leaves.collect(), api_key }
+        Self { leaves: leaves.collect(), api_key, webhook_secret }
     }
 }
 

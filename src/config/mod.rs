@@ -14,7 +14,7 @@
 //! | `layers` | where values come from |
 //! | `rules`, `allowed` | what each value may be |
 //! | `relations` | what two values have to do with each other |
-//! | `queue_url`, `api_key` | the two values with a secret in them |
+//! | `queue_url`, `api_key`, `webhook_secret` | the values with a secret in them |
 //! | `convert` | what the pipeline and the domain want to know |
 //! | `render` | `config show` |
 //!
@@ -33,6 +33,7 @@ mod rules;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod webhook_secret;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -49,8 +50,9 @@ pub use self::layers::{Origin, Overrides, environment};
 pub use self::queue_url::{QueueUrl, QueueUrlError};
 pub use self::sections::{
     AmqpSettings, ApiSettings, BreakerSettings, HaltSettings, ImportSettings, LogSettings, PaceSettings, PlanSettings,
-    QueueSettings, RetrySettings, SandboxSettings, TopologyMode, WorkerSettings,
+    QueueSettings, RetrySettings, SandboxSettings, SignatureEncoding, TopologyMode, WebhookSettings, WorkerSettings,
 };
+pub use self::webhook_secret::{WEBHOOK_SECRET_VARIABLE, WebhookSecretError};
 use crate::domain::KeySource;
 
 /// `config/default.toml`: every key, its default, its range and why.
@@ -80,6 +82,8 @@ pub struct Settings {
     pub import: ImportSettings,
     /// What `check` calculates with.
     pub plan: PlanSettings,
+    /// What the partner says of people's verification.
+    pub webhooks: WebhookSettings,
     /// Log lines.
     pub log: LogSettings,
     /// The built-in simulated API.
@@ -90,6 +94,9 @@ pub struct Settings {
     /// `PLU_API_KEY`, as it was when the settings were read.
     #[serde(skip)]
     api_key_variable: Option<SecretString>,
+    /// `PLU_WEBHOOK_SECRET`, the same.
+    #[serde(skip)]
+    webhook_secret_variable: Option<SecretString>,
     /// What was read besides the defaults and the environment.
     #[serde(skip)]
     read_from: ReadFrom,
@@ -114,7 +121,7 @@ impl Settings {
         env: impl Iterator<Item = (String, String)>,
         flags: &Overrides,
     ) -> Result<Self, SettingsError> {
-        let Environment { leaves: variables, api_key } = Environment::read(env);
+        let Environment { leaves: variables, api_key, webhook_secret } = Environment::read(env);
         let mut leaves = layers::defaults()?;
         if let Some(path) = file {
             leaves.extend(layers::file(path)?);
@@ -122,7 +129,12 @@ impl Settings {
         leaves.extend(variables);
         leaves.extend(flags.leaves());
         let read_from = ReadFrom { file: file.map(Path::to_owned), flags: flags.clone() };
-        let settings = Self { api_key_variable: api_key, read_from, ..Self::from_leaves(leaves)? };
+        let settings = Self {
+            api_key_variable: api_key,
+            webhook_secret_variable: webhook_secret,
+            read_from,
+            ..Self::from_leaves(leaves)?
+        };
         match relations::problems(&settings) {
             problems if problems.is_empty() => Ok(settings),
             problems => Err(SettingsError::Invalid(problems)),
@@ -194,5 +206,14 @@ impl Settings {
     /// See [`ApiKey::resolve`].
     pub fn api_key(&self) -> Result<(ApiKey, Vec<String>), ApiKeyError> {
         ApiKey::resolve(&self.api.key_file, self.api_key_variable.as_ref())
+    }
+
+    /// The secret that webhooks are signed with, from `webhooks.secret_file` or else from the variable `PLU_WEBHOOK_SECRET`. Reads
+    /// the file.
+    ///
+    /// # Errors
+    /// [`WebhookSecretError`].
+    pub fn webhook_secret(&self) -> Result<SecretString, WebhookSecretError> {
+        webhook_secret::resolve(&self.webhooks.secret_file, self.webhook_secret_variable.as_ref())
     }
 }

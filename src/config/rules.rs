@@ -6,8 +6,8 @@
 use config::Value;
 
 use super::allowed::{
-    ACTIVE_HOURS, AMQP_PREFIX, AMQP_USER, API_URL, Allowed, CURRENCY, FAULTS, FILE, KEY_FILE, LOG_FILTER, QUEUE_URL,
-    TIME_ZONE,
+    ACTIVE_HOURS, AMQP_PREFIX, AMQP_USER, API_URL, Allowed, CURRENCY, FAULTS, FILE, HEADER_NAME, KEY_FILE, LOG_FILTER,
+    QUEUE_URL, SECRET_FILE, TIME_ZONE, WEBHOOK_PATH,
 };
 use super::error::SettingsProblem;
 use super::layers::{Leaf, LeafValue, Origin};
@@ -79,6 +79,12 @@ pub(super) const RULES: &[(&str, Allowed)] = &[
     ("import.record_bytes_max", Allowed::Whole { min: 1_024, max: MIB }),
     ("plan.fee_per_user", Allowed::Decimal { min: 0.0, max: 1_000.0 }),
     ("plan.currency", CURRENCY),
+    ("webhooks.path", WEBHOOK_PATH),
+    ("webhooks.secret_file", SECRET_FILE),
+    ("webhooks.signature_header", HEADER_NAME),
+    ("webhooks.signature_encoding", Allowed::OneOf(&["hex", "base64"])),
+    ("webhooks.body_bytes_max", Allowed::Whole { min: 1_024, max: MIB }),
+    ("webhooks.publish_timeout_s", Allowed::Whole { min: 1, max: 300 }),
     ("log.format", Allowed::OneOf(&["text", "json"])),
     ("log.filter", LOG_FILTER),
     ("sandbox.key_ttl_s", Allowed::Whole { min: 0, max: DAY_S }),
@@ -127,6 +133,9 @@ fn unknown(key: &str) -> (String, String) {
     let wrong = match key {
         "api.key" | "api.api_key" | "api.token" => {
             "is not a setting: the API key comes from the variable PLU_API_KEY or from the file api.key_file".to_owned()
+        }
+        "webhooks.secret" => {
+            "is not a setting: the secret comes from the variable PLU_WEBHOOK_SECRET or from the file webhooks.secret_file".to_owned()
         }
         _ if is_section(key) => "is a section, not a setting".to_owned(),
         _ => match nearest(key) {

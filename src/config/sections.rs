@@ -204,6 +204,34 @@ pub struct PlanSettings {
     pub currency: String,
 }
 
+/// How the signature of a webhook is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignatureEncoding {
+    /// Hexadecimal digits.
+    Hex,
+    /// With padding.
+    Base64,
+}
+
+/// `[webhooks]`: what the partner says of people's verification.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookSettings {
+    /// Path that they are posted to.
+    pub path: String,
+    /// File that holds the secret, relative to the working directory. Empty: none.
+    pub secret_file: PathBuf,
+    /// Header that holds the signature.
+    pub signature_header: String,
+    /// How the signature is written.
+    pub signature_encoding: SignatureEncoding,
+    /// Longest body that is read, in bytes.
+    pub body_bytes_max: usize,
+    /// Longest wait for an event to be recorded, in seconds.
+    pub publish_timeout_s: u64,
+}
+
 /// `[log]`: log lines.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

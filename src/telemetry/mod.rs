@@ -14,6 +14,7 @@ mod observed;
 mod register;
 pub mod status;
 pub mod trace;
+mod webhooks;
 
 pub use events::{
     ApiAnswered, BrokerLink, BulkHeld, CacheLost, ClocksDiffer, Decided, EventsFileSetAside, FleetCounted, GateChanged,
@@ -24,3 +25,4 @@ pub use facts::{BrokerConnection, BrokerTrouble, ErrorSeen, Facts};
 pub use job_watch::{JobWatch, PutBack, Stage};
 pub use metrics::Metrics;
 pub use observed::{Depth, GateWord, Observed, Rows};
+pub use webhooks::{WebhookMetrics, WebhookReceived, WebhookResult};

@@ -45,3 +45,4 @@ mod simulation;
 mod status_page;
 mod traces;
 mod upstream_examples;
+mod webhooks;

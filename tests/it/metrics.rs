@@ -76,7 +76,7 @@ fn promtool(text: &str) {
 }
 
 #[test]
-fn what_two_workers_export_is_what_is_documented_and_promtool_finds_no_fault() {
+fn what_workers_and_a_receiver_of_webhooks_export_is_what_is_documented_and_promtool_finds_no_fault() {
     let (broker, partner, place) = (Broker::start(), Partner::start(SandboxConfig::default()), Place::new());
     let common = format!("--api-url {} --rate 0 --listen 0", partner.url());
     let mut on_broker = place.program(&format!("worker --queue {} {common}", broker.url())).start();
@@ -113,10 +113,15 @@ fn what_two_workers_export_is_what_is_documented_and_promtool_finds_no_fault() {
     let address = on_file.serves();
     let from_file = until(&mut on_file, &address, "plu_onboard_rows_finished", 3.0);
 
-    promtool(&from_broker);
-    promtool(&from_file);
-    let mut exported = families(&from_broker);
-    exported.extend(families(&from_file));
+    let receiver = place.program("webhooks --queue local:q.db --receive 0 --listen 0");
+    let mut receiver = receiver.env("PLU_WEBHOOK_SECRET", "whsec_1").start();
+    let from_receiver = metrics(&receiver.says_where("metrics and health"));
+
+    let mut exported = Families::new();
+    for text in [&from_broker, &from_file, &from_receiver] {
+        promtool(text);
+        exported.extend(families(text));
+    }
     // A gauge without labels on both sides differs in nothing; families of both queues carry the same labels.
     assert_eq!(exported, documented());
 }

@@ -103,9 +103,18 @@ fn after_a_purge_of_a_workers_queue_the_same_rows_are_recognised_and_new_ones_ar
     work_until(60);
     place.write("q-results/results.ndjson.1", "p1@example.com, rotated away");
     place.write("q-results/notes.txt", "mine");
+    let receiver = place.program("webhooks --queue local:q.db --receive 0").env("PLU_WEBHOOK_SECRET", "whsec_1");
+    let mut receiver = receiver.start();
+    receiver.says_where("webhooks are received");
+    let held = place.program("purge --queue local:q.db --yes").ends_with(1);
+    held.said(&["q-results/kyc.ndjson is being written by another `webhooks`"]);
+    assert!(place.path("q-results/results.ndjson").exists());
+    receiver.signal("TERM");
+    receiver.ends_with(0);
     fs::rename(place.path("people.csv"), place.path("elsewhere.csv")).unwrap();
     let said = place.program("purge --queue local:q.db --yes").ends_with(0);
     said.said(&[
+        "deleted q-results/kyc.ndjson",
         "deleted q-results/results.ndjson.1",
         "not touched: q-results/notes.txt",
         "the -rejected.csv beside each import",

@@ -67,8 +67,6 @@ impl AmqpHandle {
     }
 }
 
-const PERSISTENT: u8 = 2;
-
 /// The header of W3C trace contexts.
 const TRACEPARENT: &str = "traceparent";
 
@@ -102,14 +100,8 @@ impl Settle for AmqpHandle {
         let type_name = event.event_type.name();
         let trace = trace::current().or_else(|| self.trace());
         let properties = || {
-            let properties = BasicProperties::default()
-                .with_delivery_mode(PERSISTENT)
-                .with_content_type("application/json".into())
-                .with_message_id(event.id.to_string().into())
-                .with_correlation_id(short(&event.job_id))
-                .with_type(type_name.into())
-                .with_app_id("plu-onboard".into())
-                .with_timestamp(u64::try_from(event.time.unix_ms() / 1_000).unwrap_or(0));
+            let properties =
+                headers::of_event(event.id, type_name, event.time).with_correlation_id(short(&event.job_id));
             let Some(trace) = &trace else { return properties };
             let mut carried = FieldTable::default();
             carried.insert(TRACEPARENT.into(), AMQPValue::LongString(trace.to_string().into()));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
+use uuid::Uuid;
 
 use crate::domain::Timestamp;
 use crate::domain::decide::History;
@@ -85,11 +86,24 @@ pub fn write(headers: Option<FieldTable>, history: &History) -> FieldTable {
     headers
 }
 
+/// The `delivery-mode` of a message that survives the broker's restart (AMQP 0-9-1).
+const PERSISTENT: u8 = 2;
+
+/// Properties of an event that is published; without the job that it is about.
+pub(super) fn of_event(id: Uuid, type_name: &'static str, time: Timestamp) -> BasicProperties {
+    BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_content_type("application/json".into())
+        .with_message_id(id.to_string().into())
+        .with_type(type_name.into())
+        .with_app_id("plu-onboard".into())
+        .with_timestamp(u64::try_from(time.unix_ms() / 1_000).unwrap_or(0))
+}
+
 /// Properties for a copy of a message, with other headers. What the upstream meant for its own publish is left out: the broker
 /// closes the channel of whoever publishes under another's `user_id`; with its `expiration` a copy would vanish from the
 /// dead letters, and with its `CC` it would multiply.
 pub(super) fn for_copy(properties: &BasicProperties, headers: &FieldTable) -> BasicProperties {
-    const PERSISTENT: u8 = 2;
     let kept = without(headers, |name| ["CC", "BCC"].contains(&name));
     let copy = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(kept);
     let copy = with(copy, properties.content_type(), BasicProperties::with_content_type);

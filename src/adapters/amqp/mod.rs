@@ -25,6 +25,7 @@ pub mod handle;
 pub mod headers;
 mod herald;
 mod inbox;
+pub mod kyc;
 pub mod link;
 pub mod producer;
 pub mod publisher;

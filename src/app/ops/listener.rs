@@ -24,14 +24,14 @@ const CONNECTIONS_MAX: usize = 512;
 const IDLE_MAX: Duration = Duration::from_secs(20);
 
 /// See the module.
-pub(super) struct Bounded {
+pub(in crate::app) struct Bounded {
     tcp: TcpListener,
     places: Arc<Semaphore>,
     idle: Duration,
 }
 
 impl Bounded {
-    pub(super) fn new(tcp: TcpListener) -> Self {
+    pub(in crate::app) fn new(tcp: TcpListener) -> Self {
         Self::with(tcp, CONNECTIONS_MAX, IDLE_MAX)
     }
 
@@ -57,7 +57,7 @@ impl Listener for Bounded {
 }
 
 /// A connection that ends when nothing happens on it.
-pub(super) struct Watched {
+pub(in crate::app) struct Watched {
     tcp: TcpStream,
     idle: Duration,
     timer: Pin<Box<Sleep>>,

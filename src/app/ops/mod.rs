@@ -37,7 +37,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::depth::QueueAt;
-use self::listener::Bounded;
+pub(super) use self::listener::Bounded;
 use self::observer::Observer;
 use super::error::AppError;
 use crate::adapters::local_queue::report::Tally;

@@ -25,7 +25,12 @@ pub(crate) fn get(address: &str, path: &str) -> Reply {
 
 /// Sends one request and reads its answer, which must have a length.
 pub(crate) fn request(address: &str, method: &str, path: &str, body: &str) -> Reply {
-    let (mut reader, head) = open(address, method, path, body);
+    request_with(address, method, path, "", body)
+}
+
+/// The same with more headers, each with its end of line.
+pub(crate) fn request_with(address: &str, method: &str, path: &str, headers: &str, body: &str) -> Reply {
+    let (mut reader, head) = open_with(address, method, path, headers, body);
     let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
     let mut body = vec![0; length.map_or(0, |length| length.trim().parse().unwrap())];
     reader.read_exact(&mut body).unwrap();
@@ -35,12 +40,16 @@ pub(crate) fn request(address: &str, method: &str, path: &str, body: &str) -> Re
 
 /// Sends one request and reads no further than the headers.
 pub(crate) fn open(address: &str, method: &str, path: &str, body: &str) -> (BufReader<TcpStream>, String) {
+    open_with(address, method, path, "", body)
+}
+
+fn open_with(address: &str, method: &str, path: &str, headers: &str, body: &str) -> (BufReader<TcpStream>, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let length = body.len();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\n\
-         content-length: {length}\r\n\r\n{body}"
+         content-length: {length}\r\n{headers}\r\n{body}"
     );
     stream.write_all(request.as_bytes()).unwrap();
     let mut reader = BufReader::new(stream);

@@ -14,7 +14,7 @@ mod results;
 pub(crate) use broker::{Broker, Received};
 pub(crate) use browser::Browser;
 pub(crate) use customers::{CustomerFile, customers};
-pub(crate) use http::{Reply, get, open, request};
+pub(crate) use http::{Reply, get, open, request, request_with};
 pub(crate) use jobs::{DEAD, UNROUTED, all_events, job, jobs, quick_partner, worker_at};
 pub(crate) use partner::{Partner, nth};
 pub(crate) use place::{Place, sample};

@@ -188,11 +188,16 @@ impl Running {
 
     /// Waits until it says where its status page is. Returns address and port.
     pub(crate) fn serves(&mut self) -> String {
+        self.says_where("status page")
+    }
+
+    /// Waits until it says at which address and port something is, which it says in one line with this.
+    pub(crate) fn says_where(&mut self, what: &str) -> String {
         let place = |seen: &Finished| {
-            let said = seen.stderr.split("status page").nth(1)?.split_once("http://")?.1;
-            said.split_once('/').map(|(address, _)| address.to_owned())
+            let said = seen.stderr.split(what).nth(1)?.split_once("http://")?.1;
+            said.split_once(['/', '\n']).map(|(address, _)| address.to_owned())
         };
-        self.wait_for("where the status page is", |seen| place(seen).is_some());
+        self.wait_for(&format!("where is: {what}"), |seen| place(seen).is_some());
         place(&self.seen).unwrap()
     }
 

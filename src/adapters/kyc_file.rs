@@ -1,0 +1,146 @@
+//! Events about verifications as lines of a file, where the queue is an embedded one.
+//!
+//! **Invariant:** an event that was said to be recorded is on the disk, as a whole line. A line that a crash left in half was never
+//! said to be: it is cut off at the next start.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::spawn_blocking;
+
+use crate::domain::KycEvent;
+use crate::ports::{KycSink, QueueError};
+
+/// The file can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KycFileError {
+    /// Another process has it open.
+    #[error("{path} is being written by another `webhooks`: stop that one first, or give another --out DIR", path = .0.display())]
+    Held(PathBuf),
+    /// The system refuses it.
+    #[error("{path} can't be written: {source}: make room or mend its permissions, or give another --out DIR", path = .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+}
+
+/// A file of events, which only its owner can read. One process at a time writes it.
+#[derive(Debug)]
+pub struct KycFile {
+    path: PathBuf,
+    file: Arc<Mutex<File>>,
+}
+
+impl KycFile {
+    /// Opens the file for appending, or makes it.
+    ///
+    /// # Errors
+    /// [`KycFileError`].
+    pub fn open(path: &Path) -> Result<Self, KycFileError> {
+        let unusable = |source| KycFileError::Io { path: path.to_owned(), source };
+        let mut file =
+            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(unusable)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(KycFileError::Held(path.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+        }
+        let whole = end_of_last_line(&mut file).map_err(unusable)?;
+        file.set_len(whole).map_err(unusable)?;
+        Ok(Self { path: path.to_owned(), file: Arc::new(Mutex::new(file)) })
+    }
+}
+
+impl KycSink for KycFile {
+    async fn publish(&self, event: &KycEvent) -> Result<(), QueueError> {
+        let line = event.to_json() + "\n";
+        let file = Arc::clone(&self.file);
+        let written = spawn_blocking(move || {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            append(&mut file, line.as_bytes())
+        });
+        let why = match written.await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        Err(QueueError(format!("{} can't be written: {why}: make room on its disk", self.path.display())))
+    }
+}
+
+/// Appends all of it or nothing.
+fn append(file: &mut File, line: &[u8]) -> io::Result<()> {
+    let before = file.metadata()?.len();
+    let written = file.write_all(line).and_then(|()| file.sync_data());
+    if written.is_err() {
+        let _ = file.set_len(before);
+    }
+    written
+}
+
+/// Where the last whole line ends. Reads backwards, a few kibibytes at a time.
+fn end_of_last_line(file: &mut File) -> io::Result<u64> {
+    const STEP: u64 = 4_096;
+    let mut end = file.metadata()?.len();
+    let mut bytes = Vec::new();
+    while end > 0 {
+        let start = end.saturating_sub(STEP);
+        bytes.clear();
+        file.seek(SeekFrom::Start(start))?;
+        Read::by_ref(file).take(end - start).read_to_end(&mut bytes)?;
+        if let Some(at) = bytes.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::domain::Timestamp;
+    use crate::domain::kyc::{Webhook, read};
+
+    fn event(service_id: &str) -> KycEvent {
+        let body =
+            format!(r#"{{"event": "user.kyc-event", "data": {{"serviceId": "{service_id}", "status": "approved"}}}}"#);
+        match read(body.as_bytes(), Timestamp::from_unix_ms(0)) {
+            Ok(Webhook::Kyc(event)) => *event,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_that_a_crash_left_in_half_is_cut_off_and_whole_ones_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kyc.ndjson");
+        let file = KycFile::open(&path).unwrap();
+        file.publish(&event("one")).await.unwrap();
+        assert!(matches!(KycFile::open(&path), Err(KycFileError::Held(_))));
+        drop(file);
+        let whole = fs::read_to_string(&path).unwrap();
+        // Longer than what is read at a time.
+        fs::write(&path, format!("{whole}{{\"half\": \"{}", "x".repeat(10_000))).unwrap();
+        let file = KycFile::open(&path).unwrap();
+        file.publish(&event("two")).await.unwrap();
+        let ids: Vec<String> = fs::read_to_string(&path)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["serviceId"].to_string())
+            .collect();
+        assert_eq!(ids, ["\"one\"", "\"two\""]);
+        drop(file);
+        fs::write(&path, "nothing whole").unwrap();
+        drop(KycFile::open(&path).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "");
+    }
+}

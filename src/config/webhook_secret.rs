@@ -1,0 +1,52 @@
+//! The secret that webhooks are signed with: from the environment or a file, never from a flag's value or a settings file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use thiserror::Error;
+
+use super::layers::read_bounded;
+
+/// The environment variable that holds the secret.
+pub const WEBHOOK_SECRET_VARIABLE: &str = "PLU_WEBHOOK_SECRET";
+
+/// Longest secret, in bytes; a longer file isn't one.
+const SECRET_BYTES_MAX: u64 = 4_096;
+
+/// There is no secret that can be used. Never quotes it.
+#[derive(Debug, Error)]
+pub enum WebhookSecretError {
+    /// Neither source has one.
+    #[error(
+        "no webhook secret: set the environment variable PLU_WEBHOOK_SECRET to the webhookSecret (whsec_...) that Plu's Set Webhook \
+         answers with, or name a file that holds it with webhooks.secret_file"
+    )]
+    Missing,
+    /// The file can't be read, isn't text or is too long.
+    #[error("the webhook secret's file {} can't be read: {source}", path.display())]
+    File {
+        /// As it was given.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nothing but white space.
+    #[error("the webhook secret's file {} is empty", .0.display())]
+    Empty(PathBuf),
+}
+
+/// The secret from `file`, or, where that is empty, from the text of `PLU_WEBHOOK_SECRET`; white space around it is taken off.
+pub(super) fn resolve(file: &Path, variable: Option<&SecretString>) -> Result<SecretString, WebhookSecretError> {
+    if file.as_os_str().is_empty() {
+        let text = variable.map(|text| text.expose_secret().trim()).filter(|text| !text.is_empty());
+        return text.map(SecretString::from).ok_or(WebhookSecretError::Missing);
+    }
+    let text: SecretString = read_bounded(file, SECRET_BYTES_MAX)
+        .map_err(|source| WebhookSecretError::File { path: file.to_owned(), source })?
+        .into();
+    match text.expose_secret().trim() {
+        "" => Err(WebhookSecretError::Empty(file.to_owned())),
+        secret => Ok(secret.into()),
+    }
+}
