@@ -29,6 +29,8 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+#[cfg(test)]
+mod contract;
 pub mod domain;
 pub mod failpoint;
 pub mod pipeline;

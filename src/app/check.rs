@@ -79,7 +79,17 @@ fn read(
     let mut importer = Importer::begin(connection, &path, &batch, Kind::Run, None)?;
     let intake =
         Intake { file: batch.file.clone(), batch_id: batch.batch_id.clone(), header: &scan.header, message_bytes_max };
-    let job = RowsJob { file, scan, options, intake: &intake, lane: Lane::Bulk, after_record: 0, progress, stop };
+    let job = RowsJob {
+        file,
+        read_from: file,
+        scan,
+        options,
+        intake: &intake,
+        lane: Lane::Bulk,
+        after_record: 0,
+        progress,
+        stop,
+    };
     let listing = if all { Listing::all()? } else { Listing::Sample(BTreeMap::new(), 0) };
     let mut plan = Plan { counts: Counts::default(), problems: BTreeMap::new(), warnings: BTreeMap::new(), listing };
     progress.start(scan.rows_about(), READ_STYLE);

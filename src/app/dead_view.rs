@@ -237,6 +237,9 @@ fn meaning(letter: &DeadLetter, is_job: bool) -> Option<String> {
             "its time on the queue (an expiration from its upstream, or a policy of the broker) ran out before a worker took it. \
              It has no event: retry it, which puts it back without an expiration, and it gets one"
         }
+        "MESSAGE_TOO_LARGE" => {
+            "it is longer than queue.message_bytes_max: have its upstream keep metadata short, or raise that setting and retry it"
+        }
         _ if !is_job => "it is no job: its upstream has to be mended; --reveal shows what is wrong with it",
         _ => return None,
     };

@@ -69,7 +69,8 @@ impl From<QueueError> for AppError {
 impl AppError {
     /// A file or folder that could not be used.
     pub fn io(what: &std::path::Path, error: &std::io::Error) -> Self {
-        Self::CannotGoOn(format!("{}: {error}", what.display()))
+        let advice = if error.kind() == std::io::ErrorKind::StorageFull { ": make room and start again" } else { "" };
+        Self::CannotGoOn(format!("{}: {error}{advice}", what.display()))
     }
 }
 

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::AppError;
 use super::intake::{self, Intake};
+use super::next_command::worker_command;
 use super::progress::{Progress, READ_STYLE};
 use super::rows::{self, Counts, RowsJob, Visitor};
 use super::stdout::print;
@@ -62,6 +63,7 @@ fn rows_of(
     let progress = Progress::new(settings.log.format);
     let job = RowsJob {
         file,
+        read_from: file,
         scan: &scan,
         options: &options,
         intake: &intake,
@@ -83,7 +85,7 @@ fn rows_of(
                 .to_owned(),
         )),
         Some(counts) => {
-            print(&text(&batch.file, queue, &counts, rejects.as_deref()));
+            print(&text(&batch.file, queue, &counts, rejects.as_deref(), &worker_command(settings, queue)));
             Ok(if counts.rejected > 0 { Finished::WithRejects } else { Finished::Well })
         }
     }
@@ -94,18 +96,17 @@ pub(super) fn stem(file: &Path) -> String {
     file.file_stem().map_or_else(|| "import".into(), |stem| stem.to_string_lossy().into_owned())
 }
 
-fn text(file: &str, queue: &Path, counts: &Counts, rejects: Option<&Path>) -> String {
+fn text(file: &str, queue: &Path, counts: &Counts, rejects: Option<&Path>, next: &str) -> String {
     let Counts { rows, new, known, repeated, rejected, .. } = *counts;
     let rejects = rejects.map_or_else(String::new, |path| format!(": see {}", path.display()));
     format!(
-        "{file}: {} rows\n  put on {}: {}\n  on it from before: {}\n  repeat an earlier row: {}\n  rejected, not put on it: {}{rejects}\nWork on it with: plu-onboard worker --queue local:{}\n",
+        "{file}: {} rows\n  put on {}: {}\n  on it from before: {}\n  repeat an earlier row: {}\n  rejected, not put on it: {}{rejects}\nWork on it with: {next}\n",
         grouped(rows),
         queue.display(),
         grouped(new),
         grouped(known),
         grouped(repeated),
         grouped(rejected),
-        queue.display(),
     )
 }
 

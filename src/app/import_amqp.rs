@@ -217,6 +217,7 @@ impl ImportTask<'_> {
             let unseen = Progress::new(LogFormat::Text);
             let job = RowsJob {
                 file: &file,
+                read_from: &file,
                 scan: &scan,
                 options: &options,
                 intake: &intake,

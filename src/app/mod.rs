@@ -9,6 +9,7 @@ pub mod error;
 pub mod health;
 pub mod import;
 pub mod import_amqp;
+pub mod input_copy;
 pub mod intake;
 mod next_command;
 pub mod ops;

@@ -25,6 +25,20 @@ pub(super) fn check_command(file: &Path) -> String {
     typed([program, "check".to_owned(), file.display().to_string(), "--all".to_owned()].into_iter())
 }
 
+/// The command that puts every failed job of a run on its queue again.
+pub(super) fn retry_command(queue: &Path) -> String {
+    let queue = format!("local:{}", queue.display());
+    typed(["plu-onboard", "dead", "retry", "--all", "--queue", &queue].map(str::to_owned).into_iter())
+}
+
+/// A worker on this embedded queue, with the settings of now.
+pub(super) fn worker_command(settings: &Settings, queue: &Path) -> String {
+    let config = settings.file().map(|file| ["--config".to_owned(), file.display().to_string()]);
+    let queue = ["--queue".to_owned(), format!("local:{}", queue.display())];
+    let program = ["plu-onboard", "worker"].map(str::to_owned);
+    typed(program.into_iter().chain(config.into_iter().flatten()).chain(queue))
+}
+
 /// The same where the queue is on a broker, from "with" on.
 pub(super) fn resume_on_the_same_broker(settings: &Settings) -> String {
     on_the_same_broker(settings, words())

@@ -7,7 +7,7 @@ use super::error::AppError;
 use super::stdout::print;
 use super::summary::grouped;
 use super::webhooks::KYC_FILE;
-use super::{Finished, results, start_logging, worker};
+use super::{Finished, input_copy, results, start_logging, worker};
 use crate::adapters::kyc_file::KycFile;
 use crate::adapters::local_queue::lock::WorkerLock;
 use crate::adapters::local_queue::open::{IfMissing, Purpose, open};
@@ -152,7 +152,8 @@ fn in_folder(folder: &Path, queue: &Path, contents: &Contents) -> Result<(Vec<St
         let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
         let stays = name == "summary.json"
             || ["", "-wal", "-shm", ".lock"].iter().any(|end| name == format!("{queue_name}{end}"));
-        if is_file && is_ours(&name, contents) {
+        let is_copy = [input_copy::ENDING, ".input.part"].iter().any(|end| name == format!("{queue_name}{end}"));
+        if is_file && (is_copy || is_ours(&name, contents)) {
             ours.push(name);
         } else if !(is_file && stays) {
             others.push(name);

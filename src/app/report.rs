@@ -23,18 +23,18 @@ const STYLE: &str = include_str!("report.css");
 ///
 /// # Errors
 /// Where it can't be written; the earlier one is still there.
-pub fn write(folder: &Path, summary: &Summary) -> Result<(), AppError> {
+pub fn write(folder: &Path, summary: &Summary, queue: &Path) -> Result<(), AppError> {
     let (path, part) = (folder.join("report.html"), folder.join(".report.html.part"));
     let write = || -> std::io::Result<()> {
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-        file.write_all(page(summary).into_string().as_bytes())?;
+        file.write_all(page(summary, queue).into_string().as_bytes())?;
         file.sync_all()?;
         fs::rename(&part, &path)
     };
     write().map_err(|error| AppError::io(&path, &error))
 }
 
-fn page(summary: &Summary) -> Markup {
+fn page(summary: &Summary, queue: &Path) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -50,7 +50,7 @@ fn page(summary: &Summary) -> Markup {
                 (head(summary))
                 main {
                     (outcomes(summary))
-                    (how_to_go_on(summary))
+                    (how_to_go_on(summary, queue))
                     @if !summary.problems.is_empty() { (problems(summary)) }
                     @if let Some((first, last)) = summary.first_ended_at.zip(summary.last_ended_at) {
                         (time(first, last, summary.sent))
@@ -111,7 +111,7 @@ fn outcomes(summary: &Summary) -> Markup {
     }
 }
 
-fn how_to_go_on(summary: &Summary) -> Markup {
+fn how_to_go_on(summary: &Summary, queue: &Path) -> Markup {
     html! {
         section aria-labelledby="next" {
             h2 #next { "How to go on" }
@@ -122,7 +122,7 @@ fn how_to_go_on(summary: &Summary) -> Markup {
                 @if summary.tally.created > summary.without_link {
                     li { "Send the links of created.csv soon: a link lives 24 hours unless Plu agreed on something else with you." }
                 }
-                @for line in advice(summary) { li { (line) } }
+                @for line in advice(summary, queue) { li { (line) } }
                 @if summary.is_complete { li { "When the links are sent: purge the personal data." } }
             }
         }

@@ -63,8 +63,10 @@ pub struct Summary {
 /// What is needed to write the files.
 #[derive(Debug)]
 pub struct Run<'r> {
-    /// The input.
+    /// The input, for messages.
     pub file: &'r Path,
+    /// The run's copy of it.
+    pub read_from: &'r Path,
     /// What the input is.
     pub scan: &'r Scan,
     /// How it is read.
@@ -87,7 +89,7 @@ pub struct Run<'r> {
 /// Where a file can't be read or written; the ones of an earlier time are still there.
 pub fn write(run: &Run<'_>, connection: &Connection, folder: &Path, now: Timestamp) -> Result<Summary, AppError> {
     let mut files = ResultFiles::create(run, folder)?;
-    let mut reader = RowReader::open(run.file, run.scan, run.options)?;
+    let mut reader = RowReader::open(run.read_from, run.scan, run.options)?.named(run.file);
     let mut row = Row::default();
     let mut rows = 0;
     report::each_row(connection, run.queue, run.batch, |result| -> Result<(), AppError> {
@@ -104,7 +106,7 @@ pub fn write(run: &Run<'_>, connection: &Connection, folder: &Path, now: Timesta
         rows += 1;
     }
     let summary = files.finish(run, rows, now)?;
-    super::report::write(folder, &summary)?;
+    super::report::write(folder, &summary, run.queue)?;
     write_summary(folder, &summary)?;
     Ok(summary)
 }
@@ -259,6 +261,13 @@ pub fn complete_summary(folder: &Path) -> Result<Option<Summary>, AppError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(AppError::io(&path, &error)),
     }
+}
+
+/// The result files of a finished run that aren't there any more, or elsewhere.
+pub fn missing(folder: &Path) -> Vec<String> {
+    let tables = EventType::ALL.map(|event_type| format!("{}.csv", event_type.short()));
+    let names = tables.into_iter().chain(["results.ndjson".to_owned()]);
+    names.filter(|name| !folder.join(name).exists()).collect()
 }
 
 /// Puts a summary in the place of the earlier one, whole.

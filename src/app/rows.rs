@@ -27,8 +27,10 @@ const BYTES_PER_WRITE: usize = 4 * 1024 * 1024;
 
 /// What is to be read, and where the rows go.
 pub struct RowsJob<'r> {
-    /// The input.
+    /// The input, for messages.
     pub file: &'r Path,
+    /// Where it is read: the input itself, or a copy of it.
+    pub read_from: &'r Path,
     /// What it is.
     pub scan: &'r Scan,
     /// How it is read.
@@ -108,7 +110,7 @@ pub fn enqueue(
     importer: &mut Importer,
     visitor: &mut dyn Visitor,
 ) -> Result<Option<Counts>, AppError> {
-    let reader = RowReader::open(job.file, job.scan, job.options)?;
+    let reader = RowReader::open(job.read_from, job.scan, job.options)?.named(job.file);
     let mut counts = Counts::default();
     // Each word asks for one write's worth of rows, which bounds how many there are.
     let (ask, asked) = mpsc::channel();

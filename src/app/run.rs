@@ -18,9 +18,9 @@ use super::results::{self, Summary};
 use super::rows::{self, RowsJob, Visitor};
 use super::signals::stop_on_signal;
 use super::stdout::print;
-use super::{ops, read_options, start_logging, summary};
+use super::{input_copy, ops, read_options, start_logging, summary};
 use crate::adapters::csv::{self, ReadOptions, Row, Scan};
-use crate::adapters::local_queue::export::Exporter;
+use crate::adapters::local_queue::export::{self, Exporter};
 use crate::adapters::local_queue::import::{self, Batch, Importer, Kind, KnownBatch, Place};
 use crate::adapters::local_queue::lock::WorkerLock;
 use crate::adapters::local_queue::open::{IfMissing, Purpose, claim_target, open};
@@ -42,6 +42,8 @@ struct Run {
     file: PathBuf,
     folder: PathBuf,
     queue: PathBuf,
+    /// Its own copy of the file.
+    input: PathBuf,
     scan: Scan,
     options: ReadOptions,
     batch: Batch,
@@ -93,6 +95,15 @@ pub async fn run(arguments: &RunArgs, settings: Settings) -> Result<Finished, Ap
             "{} is finished already: nothing to do. To read it anew, as with another --encoding, give another --out.",
             run.file.display()
         ));
+        let missing = results::missing(&run.folder);
+        if !missing.is_empty() {
+            progress.say(&format!(
+                "{folder} has no {files} any more. To have every result file written anew, rejected.csv as it was too, delete \
+                 {folder}/summary.json and start this again.",
+                folder = run.folder.display(),
+                files = missing.join(", "),
+            ));
+        }
         return Ok(finish(&run, &summary));
     }
     let worked = onboard(&run, &progress, arguments, known.id, stop).await;
@@ -140,7 +151,8 @@ fn prepare(arguments: &RunArgs, settings: Settings) -> Result<Run, AppError> {
         fingerprint: scan.fingerprint,
         file: intake::file_name(&file),
     };
-    Ok(Run { file, folder, queue, scan, options, batch, target, settings })
+    let input = input_copy::path(&queue);
+    Ok(Run { file, folder, queue, input, scan, options, batch, target, settings })
 }
 
 /// Beside the working folder's other things, named after the file. A sandbox run has a folder of its own, so
@@ -148,6 +160,11 @@ fn prepare(arguments: &RunArgs, settings: Settings) -> Result<Run, AppError> {
 fn default_folder(file: &Path, with_sandbox: bool) -> PathBuf {
     let stem = file.file_stem().map_or_else(|| "plu-onboard".into(), |stem| stem.to_string_lossy().into_owned());
     PathBuf::from(format!("{stem}-results{}", if with_sandbox { "-sandbox" } else { "" }))
+}
+
+/// Where the file is still as it was.
+fn kept_at(input: &Path) -> String {
+    if input.is_file() { format!(" ({} is a copy of it)", input.display()) } else { String::new() }
 }
 
 impl Run {
@@ -158,6 +175,7 @@ impl Run {
     fn write_results(&self, connection: &Connection, batch: i64, has_all_events: bool) -> Result<Summary, AppError> {
         let run = results::Run {
             file: &self.file,
+            read_from: &self.input,
             scan: &self.scan,
             options: &self.options,
             queue: &self.queue,
@@ -190,8 +208,9 @@ impl Run {
             }
             return Err(AppError::Usage(format!(
                 "{file} has changed since the run in {folder} began (it was {was}, it is {is}). \
-                 To go on with that run, put the file back as it was. To onboard the changed file, start a run of its own, \
+                 To go on with that run, put the file back as it was{kept}. To onboard the changed file, start a run of its own, \
                  in which nobody is created twice either:\n  {command}",
+                kept = kept_at(&self.input),
                 file = self.file.display(),
                 folder = self.folder.display(),
                 command = command_with_out(&format!("{}-2", self.folder.display())),
@@ -219,6 +238,8 @@ async fn import_all(
 fn import_rows(run: &Run, progress: &Progress, stop: &CancellationToken) -> Result<Option<KnownBatch>, AppError> {
     let mut connection = run.open(Purpose::Import)?;
     let known = run.known(&mut connection)?;
+    // Only now: a file that has changed must not take the place of the copy that the results are written from.
+    input_copy::make(&run.file, &run.scan, &run.options, &run.input)?;
     if let Some(known) = known.as_ref().filter(|known| known.is_complete) {
         return Ok(Some(known.clone()));
     }
@@ -238,6 +259,7 @@ fn import_rows(run: &Run, progress: &Progress, stop: &CancellationToken) -> Resu
     };
     let job = RowsJob {
         file: &run.file,
+        read_from: &run.input,
         scan: &run.scan,
         options: &run.options,
         intake: &intake,
@@ -314,6 +336,9 @@ async fn onboard(
         progress.say(&format!("status page: http://{}/", ops.address));
     }
     let events_file = run.folder.join("results.ndjson");
+    if !events_file.exists() {
+        export::forget(&run.open(Purpose::Work)?, &run.queue, &events_file)?;
+    }
     let exporter = Exporter::start(run.open(Purpose::Work)?, &run.queue, &events_file, move || stop.cancel())?;
     let store = Store::start(run.open(Purpose::Work)?, &run.queue, exporter.waker())?;
     let poll = Duration::from_millis(run.settings.queue.poll_ms);
@@ -372,7 +397,7 @@ fn halted_at(run: &Run, progress: &Progress, mix: &Mix, summary: &Summary) -> Fi
 }
 
 fn finish(run: &Run, summary: &Summary) -> Finished {
-    print(&summary::text(summary, &run.folder));
+    print(&summary::text(summary, &run.folder, &run.queue));
     if !summary.is_complete {
         Finished::NotAtAll
     } else if summary.tally.rejected + summary.tally.failed > 0 {

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use super::next_command::retry_command;
 use super::results::Summary;
 use crate::domain::EventType;
 
 /// The summary and the check that no row is unaccounted for.
-pub fn text(summary: &Summary, folder: &Path) -> String {
+pub fn text(summary: &Summary, folder: &Path, queue: &Path) -> String {
     let Summary { tally, rows, .. } = summary;
     let mut lines = vec![format!("{}: {} rows", summary.file, grouped(*rows))];
     for event_type in EventType::ALL {
@@ -20,7 +21,7 @@ pub fn text(summary: &Summary, folder: &Path) -> String {
     for (cluster, count) in &summary.problems {
         lines.push(format!("  {count} x {cluster}"));
     }
-    lines.extend(advice(summary).into_iter().map(|line| format!("  {line}")));
+    lines.extend(advice(summary, queue).into_iter().map(|line| format!("  {line}")));
     if *rows == 0 {
         lines.push("There are no rows below the header: is this the right file?".to_owned());
     }
@@ -29,7 +30,7 @@ pub fn text(summary: &Summary, folder: &Path) -> String {
 }
 
 /// What there is to know and to do about some of the rows.
-pub(super) fn advice(summary: &Summary) -> Vec<String> {
+pub(super) fn advice(summary: &Summary, queue: &Path) -> Vec<String> {
     let tally = &summary.tally;
     let mut lines = Vec::new();
     if summary.repeated > 0 {
@@ -47,7 +48,7 @@ pub(super) fn advice(summary: &Summary) -> Vec<String> {
     }
     if summary.may_have_been_created > 0 {
         lines.push(format!(
-            "{} failed rows may have been created: look for them at the partner before sending them again.",
+            "{} failed rows may have been created. Trying them again finds those who were: nobody is created twice.",
             summary.may_have_been_created
         ));
     }
@@ -59,7 +60,11 @@ pub(super) fn advice(summary: &Summary) -> Vec<String> {
         );
     }
     if tally.failed > 0 {
-        lines.push("Failed rows can be tried again: give failed.csv to run.".to_owned());
+        lines.push(format!(
+            "To try failed rows again: {} and then this run once more. (A copy of failed.csv can be given to run as well; whoever \
+             was created comes out as existing there.)",
+            retry_command(queue)
+        ));
     }
     lines
 }

@@ -149,13 +149,19 @@ pub fn is_loopback(url: &Url) -> bool {
 
 #[cfg(unix)]
 fn warn_of_readers(path: &Path) -> Option<String> {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
     // Where containers get their secrets nobody else is, and the mode is whatever the host's user needs.
     if path.starts_with("/run/secrets") {
         return None;
     }
-    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    let metadata = std::fs::metadata(path).ok()?;
+    // Whoever reads somebody else's file by that very right would lose it.
+    let own = std::fs::metadata("/proc/self").map(|process| process.uid());
+    if own.is_ok_and(|own| own != metadata.uid()) {
+        return None;
+    }
+    let mode = metadata.permissions().mode() & 0o777;
     let path = path.display();
     // A group is made for this: a service's user reads by it what root owns.
     (mode & 0o004 != 0).then(|| {

@@ -16,6 +16,7 @@ pub const SPEC_VERSION: &str = "1.0";
 
 /// The kind of an event; its text is also the routing key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum EventType {
     /// The API created the user.
     #[serde(rename = "user.created")]
@@ -98,7 +99,9 @@ impl Outcome {
 
 /// An outcome, ready to be published. Its `Debug` prints nothing personal.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(test, schemars(title = "Outcome of a job", description = "What became of a job."))]
 pub struct Event {
     /// [`SPEC_VERSION`].
     pub spec_version: Cow<'static, str>,
@@ -124,6 +127,7 @@ pub struct Event {
     pub attempts: u32,
     /// Echoed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "serde_json::Value"))]
     pub metadata: Option<Box<RawJson>>,
     /// The row.
     #[serde(default, skip_serializing_if = "Option::is_none")]

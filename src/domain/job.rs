@@ -38,6 +38,7 @@ impl Lane {
 
 /// Where a job came from, for people who look for the row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Source {
     /// File name without its folder.
     pub file: String,
@@ -47,26 +48,33 @@ pub struct Source {
 
 /// The body of a job message, as it comes (`application/json`). See the contract in ARCHITECTURE.md.
 #[derive(Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(test, schemars(title = "Job", description = "Asks for one user to be created."))]
 pub struct JobMessage<'a> {
     /// The upstream's own reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(length(min = 1, max = 255)))]
     pub job_id: Option<Cow<'a, str>>,
     /// What the job belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(length(min = 1, max = 255)))]
     pub batch_id: Option<Cow<'a, str>>,
     /// The upstream's own key; wins over the derived one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<IdempotencyKey>"))]
     pub idempotency_key: Option<Cow<'a, str>>,
     /// Opaque; comes back in the outcome, byte for byte.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(borrow)]
+    #[cfg_attr(test, schemars(with = "serde_json::Value"))]
     pub metadata: Option<&'a RawJson>,
     /// Where the row stood. Written by the importer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
     /// The API's fields.
     #[serde(borrow)]
+    #[cfg_attr(test, schemars(with = "User<'a>"))]
     pub user: &'a RawJson,
 }
 
@@ -152,7 +160,7 @@ impl Job {
     }
 
     /// Like [`Self::parse`], for a message that anybody may have put on a queue: one that is longer than `bytes_max` isn't
-    /// looked into.
+    /// looked into, but for the names that its upstream knows it by.
     ///
     /// # Errors
     /// [`InvalidJob`], as [`Self::parse`], or because it is too long.
@@ -165,7 +173,7 @@ impl Job {
             body.len()
         );
         let problems = vec![Problem::whole("MESSAGE_TOO_LARGE", message)];
-        Err(Box::new(InvalidJob { identity: Identity::default(), key: None, problems }))
+        Err(Box::new(InvalidJob { identity: named(body), key: None, problems }))
     }
 
     /// Puts a job together from its envelope and its user, whatever both came from. The identity's email is the user's, or what
@@ -231,15 +239,26 @@ fn bounded(name: &str, id: Option<String>, problems: &mut Vec<Problem>) -> Optio
     Some(id)
 }
 
-/// What is no job, with whatever its upstream knows it by.
-fn no_job(body: &[u8], error: &serde_json::Error) -> Box<InvalidJob> {
-    let members = serde_json::from_slice::<BTreeMap<Cow<'_, str>, &RawJson>>(body).unwrap_or_default();
+/// The members of an object, not looked into.
+fn members(body: &[u8]) -> BTreeMap<Cow<'_, str>, &RawJson> {
+    serde_json::from_slice(body).unwrap_or_default()
+}
+
+/// Whatever the upstream of a message knows it by.
+fn named(body: &[u8]) -> Identity {
+    let members = members(body);
     let id = |name: &str| {
         let text: Option<String> = serde_json::from_str(members.get(name)?.get()).ok()?;
         bounded(name, text, &mut Vec::new())
     };
+    Identity { job_id: id("jobId"), batch_id: id("batchId"), ..Identity::default() }
+}
+
+/// What is no job, with whatever its upstream knows it by.
+fn no_job(body: &[u8], error: &serde_json::Error) -> Box<InvalidJob> {
+    let members = members(body);
     let metadata = members.get("metadata").map(|metadata| (*metadata).to_owned());
-    let identity = Identity { job_id: id("jobId"), batch_id: id("batchId"), metadata, ..Identity::default() };
+    let identity = Identity { metadata, ..named(body) };
     let unknown = members.keys().find(|name| !MEMBERS.contains(&name.as_ref()));
     let what = match (error.classify(), unknown) {
         (serde_json::error::Category::Data, Some(unknown)) => {
@@ -290,6 +309,9 @@ mod tests {
         assert!(said.contains(r#"it has an unknown member, "extra""#), "{said}");
         let (job, _, said) = refused(r#"{"jobId": "crm-1", "metadata": {}}"#);
         assert!(job.as_deref() == Some("crm-1") && said.contains("missing member"), "{said}");
+        let long = format!(r#"{{"jobId": "crm-2", "metadata": "{}", "user": {{}}}}"#, "x".repeat(5_000));
+        let invalid = Job::parse_bounded(long.as_bytes(), 4_096).err().unwrap();
+        assert_eq!(invalid.identity.job_id.as_deref(), Some("crm-2"));
         for unusable in [r#"{"jobId": 7, "user": {}}"#, r#"{"jobId": "a\nb", "x": 1}"#, "[]", "not json"] {
             assert_eq!(refused(unusable).0, None, "{unusable}");
         }

@@ -13,6 +13,7 @@ pub const NAMESPACE: Uuid = Uuid::from_u128(0xbd0c_8920_beab_5944_af3a_f8ad_5a6a
 
 /// The value of the `idempotency-key` header: a UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct IdempotencyKey(Uuid);
 

@@ -24,6 +24,7 @@ const APPROVED_NAME: &str = "user.kyc.approved";
 
 /// The kind of an event about a verification; its text is also the routing key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum KycType {
     /// The person can get a card now.
     #[serde(rename = "kyc.approved")]
@@ -68,7 +69,12 @@ impl KycType {
 /// It names the user and not the job: the partner's webhook knows no job. The event of the job that created the user has the same
 /// `serviceId`.
 #[derive(Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(
+    test,
+    schemars(title = "End of a verification", description = "What the partner says of a person's verification.")
+)]
 pub struct KycEvent {
     /// [`SPEC_VERSION`].
     pub spec_version: Cow<'static, str>,

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 /// read aloud without giving personal data away; the API's own text (`message` of an API refusal) may, and
 /// therefore no problem is ever logged whole: only [`Problem::field`] and [`Problem::code`] are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(description = "One thing that keeps a job from succeeding as it is."))]
 pub struct Problem {
-    /// API name of the field; `None` where the problem concerns the whole job.
+    /// API name of the field; none where the problem concerns the whole job.
     pub field: Option<String>,
     /// Stable, upper-case, for machines.
     pub code: String,

@@ -134,6 +134,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
 /// Which card program the user joins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Program {
     /// Plu holds the wallet.
@@ -147,23 +148,51 @@ pub enum Program {
 /// **Invariant:** made only by [`super::validate()`], so that whoever holds one may send it. The fields stand
 /// in the order of the canonical form. Text that was in its normal form is borrowed. Its `Debug` prints no value.
 #[derive(Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(test, schemars(deny_unknown_fields, title = "User", description = "The person, as the API takes them."))]
 pub struct User<'a> {
+    /// What the card is for.
+    #[cfg_attr(test, schemars(length(min = 1, max = 200)))]
     pub(super) account_purpose: Cow<'a, str>,
+    /// Street address.
+    #[cfg_attr(test, schemars(length(min = 1, max = 500)))]
     pub(super) address: Cow<'a, str>,
+    /// City.
+    #[cfg_attr(test, schemars(length(min = 1, max = 100)))]
     pub(super) city: Cow<'a, str>,
+    /// ISO 3166-1 alpha-2, such as `US`.
+    #[cfg_attr(test, schemars(length(equal = 2)))]
     pub(super) country_code: String,
+    /// Unique across the partner account.
+    #[cfg_attr(test, schemars(email))]
     pub(super) email: String,
+    /// Given name.
+    #[cfg_attr(test, schemars(length(min = 1, max = 100)))]
     pub(super) first_name: Cow<'a, str>,
+    /// IPv4 or IPv6 address of the person at registration.
     pub(super) ip_address: String,
+    /// Must be `true`.
+    #[cfg_attr(test, schemars(extend("const" = true)))]
     pub(super) is_terms_of_service_accepted: bool,
+    /// Family name.
+    #[cfg_attr(test, schemars(length(min = 1, max = 100)))]
     pub(super) last_name: Cow<'a, str>,
+    /// E.164, such as `+14155550132`.
     pub(super) phone_number: String,
+    /// Postal code.
+    #[cfg_attr(test, schemars(length(min = 1, max = 20)))]
     pub(super) postal_code: Cow<'a, str>,
+    /// Which card program.
     pub(super) program: Program,
+    /// Where the person goes after the verification; HTTPS.
+    #[cfg_attr(test, schemars(url))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) redirect_url: Option<String>,
+    /// State or region.
+    #[cfg_attr(test, schemars(length(min = 1, max = 100)))]
     pub(super) region: Cow<'a, str>,
+    /// Ethereum address; required where `program` is `non_custodial`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) wallet_address: Option<String>,
 }

@@ -236,7 +236,8 @@ async fn sweep<A: PartnerApi + UserList>(context: &Context<A>, mut questions: Qu
     SweepFinished { result, pages, waiting, found }.emit(&context.metrics);
 }
 
-/// Reads pages until nobody waits any more who did at the beginning. Whoever asks meanwhile (`late`) may be found too.
+/// Reads pages until nobody waits any more who did at the beginning. Whoever asks meanwhile (`late`) may be found too; for them the
+/// rest is read where that is shorter than what was read, because for them alone it would all be read once more.
 async fn read_list<A: PartnerApi + UserList>(
     context: &Context<A>,
     began: Instant,
@@ -247,7 +248,8 @@ async fn read_list<A: PartnerApi + UserList>(
 ) -> Result<(), &'static str> {
     let mut coverage = Coverage::default();
     let mut told_at = began;
-    while !questions.is_empty() {
+    let mut is_nearly_over = false;
+    while !questions.is_empty() || is_nearly_over && !late.is_empty() {
         let Page { users, unusable, total } = read_page(context, coverage.skip, questions, refusals).await?;
         *pages += 1;
         let users: Vec<(Digest, FoundUser)> =
@@ -273,6 +275,7 @@ async fn read_list<A: PartnerApi + UserList>(
         if coverage.page(&digests, unusable, total)? {
             break;
         }
+        is_nearly_over = total.saturating_sub(coverage.skip) <= coverage.skip;
         context.look_up.set_reading(Some(Reading { read: coverage.skip, total }));
         if told_at.elapsed() >= TELL_EVERY {
             told_at = Instant::now();

@@ -392,14 +392,18 @@ impl Reloaded {
 /// Something on the broker is missing or different, while the connection works.
 #[derive(Debug)]
 pub struct TopologyAmiss<'a> {
-    /// What, and what to do about it.
-    pub reason: &'a str,
+    /// What, and what to do about it; `None`: everything is there.
+    pub reason: Option<&'a str>,
 }
 
 impl TopologyAmiss<'_> {
-    /// Log line.
-    pub fn emit(self) {
-        warn!(reason = self.reason, "something that is needed on the broker is missing or different");
+    /// Log line and metric.
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.observed.set_topology_amiss(self.reason.is_some());
+        match self.reason {
+            Some(reason) => warn!(reason, "something that is needed on the broker is missing or different"),
+            None => info!("everything that is needed on the broker is there again"),
+        }
     }
 }
 

@@ -85,6 +85,7 @@ pub struct Observed {
     held: IntGaugeVec,
     connected: IntGaugeVec,
     blocked: IntGaugeVec,
+    topology_amiss: IntGaugeVec,
     ready: IntGaugeVec,
     delayed: IntGaugeVec,
     dead: IntGaugeVec,
@@ -123,6 +124,11 @@ impl Observed {
                 "plu_onboard_broker_blocked",
                 "1 while the broker takes nothing on the connection: it has an alarm, or a queue there is full or missing.",
                 &["connection"],
+            )?,
+            topology_amiss: register.gauges(
+                "plu_onboard_broker_topology_amiss",
+                "1 while something that is needed on the broker is missing or different.",
+                &[],
             )?,
             ready: register.gauges(
                 "plu_onboard_queue_jobs",
@@ -204,6 +210,11 @@ impl Observed {
 
     pub(super) fn set_connected(&self, connection: BrokerConnection, is_up: bool) {
         self.connected.with_label_values(&[connection.name()]).set(i64::from(is_up));
+    }
+
+    /// Whether something that is needed on the broker is missing or different.
+    pub fn set_topology_amiss(&self, is_amiss: bool) {
+        self.topology_amiss.with_label_values::<&str>(&[]).set(i64::from(is_amiss));
     }
 
     pub(super) fn set_blocked(&self, connection: BrokerConnection, is_blocked: bool) {

@@ -4,10 +4,13 @@
 use std::fs;
 use std::path::Path;
 
+use lapin::BasicProperties;
 use lapin::types::AMQPValue;
 use serde_json::Value;
 
-use crate::support::{Broker, Place, Program, UNROUTED, all_events, customers, job, quick_partner, worker_at};
+use crate::support::{
+    Broker, DEAD, Place, Program, UNROUTED, all_events, customers, get, job, quick_partner, worker_at,
+};
 
 #[test]
 fn operators_can_import_what_the_command_prints_and_workers_of_both_modes_accept_it() {
@@ -129,6 +132,35 @@ fn verifying_names_everything_that_is_missing_and_makes_nothing() {
     let lines = verifying.ends_with(0).times("the broker lacks");
     assert!(lines <= 2, "{lines} lines");
     assert!(missing.iter().all(|queue| !broker.has_queue(queue)));
+}
+
+#[test]
+fn a_queue_that_is_deleted_while_it_works_is_told_and_counted_and_hides_no_other() {
+    let (broker, partner, place) = (Broker::start(), quick_partner(0), Place::new());
+    broker.declare("plu.onboarding");
+    let worker = worker_at(&broker.url(), &place, &partner).set("amqp.topology", "verify");
+    let mut worker = worker.with("--listen 0").start();
+    let address = worker.serves();
+    let shows = |samples: &[&str]| {
+        let metrics = get(&address, "/metrics").body;
+        samples.iter().all(|sample| metrics.contains(&format!("{sample}\n")))
+    };
+    worker.until("all is there", || shows(&["plu_onboard_broker_topology_amiss 0", "plu_onboard_queue_dead_jobs 0"]));
+    broker.delete("plu.onboarding.delay.signup.15");
+    broker.delete(UNROUTED);
+    worker.says("the broker lacks");
+    broker.publish_to("", DEAD, b"no job", &BasicProperties::default());
+    worker.until("the rest is shown", || {
+        shows(&["plu_onboard_broker_topology_amiss 1", "plu_onboard_queue_dead_jobs 1"])
+            && !get(&address, "/metrics").body.contains("plu_onboard_queue_unrouted_events ")
+    });
+    broker.declare("plu.onboarding");
+    worker.says("everything that is needed on the broker is there again");
+    worker.until("it is mended", || {
+        shows(&["plu_onboard_broker_topology_amiss 0", "plu_onboard_queue_unrouted_events 0"])
+    });
+    worker.signal("TERM");
+    worker.ends_with(0);
 }
 
 #[test]

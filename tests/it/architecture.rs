@@ -19,6 +19,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("config", &["domain", "pipeline", "telemetry", "sandbox"]),
     ("cli", &["config", "domain"]),
     ("app", &["domain", "ports", "telemetry", "clock", "pipeline", "sandbox", "adapters", "config", "cli"]),
+    // Compiled for the tests only.
+    ("contract", &["domain", "adapters", "config"]),
     ("lib", &[]),
     ("main", &["app", "cli"]),
 ];

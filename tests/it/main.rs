@@ -18,6 +18,7 @@ mod architecture;
 mod bad_input;
 mod beside;
 mod check_command;
+mod contract;
 mod dead_letters;
 mod deploy;
 mod import_amqp;

@@ -1,7 +1,7 @@
 //! A run that dies, whenever it dies, is started again and goes on: nobody is created twice, nobody is lost, and
 //! every event is on file once. That is the promise the whole program is built around.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
@@ -159,6 +159,77 @@ fn a_file_that_has_changed_is_refused_and_nothing_is_touched() {
     assert_eq!(place.results("out-2").tally(), [1, 5, 0, 0, 0]);
     place.write("people.csv", customers(0..5));
     run(&place, &partner, 0).ends_with(0).said(&["is finished already"]);
+}
+
+#[test]
+fn whatever_becomes_of_the_file_during_the_run_each_result_stands_beside_its_row() {
+    let partner = Partner::start(forgetful());
+    let file = customers(0..400);
+    let (header, rows) = file.split_once('\n').unwrap();
+    let reversed: Vec<&str> = rows.trim_end().lines().rev().collect();
+    let place = Place::with("people.csv", &file);
+    let mut running = run(&place, &partner, 100).start();
+    running.until("some are created", || partner.stats().model.created >= 20);
+    // Sorted the other way round and saved where it lies, which leaves it as long as it was; then gone.
+    place.write("people.csv", format!("{header}\n{}\n", reversed.join("\n")));
+    running.signal("INT");
+    running.ends_with(1);
+    let refused = run(&place, &partner, 0).ends_with(2);
+    refused.said(&["people.csv has changed since", "out/queue.db.input is a copy of it"]);
+    fs::copy(place.path("out/queue.db.input"), place.path("people.csv")).unwrap();
+    let mut running = run(&place, &partner, 200).start();
+    running.until("more are created", || partner.stats().model.created >= 200);
+    fs::remove_file(place.path("people.csv")).unwrap();
+    running.ends_with(0).said(&["400 + 0 + 0 + 0 + 0 = 400 of 400: every row is accounted for"]);
+    let created = place.table("out/created.csv");
+    let order: Vec<String> = (0..400).map(|n| format!("p{n}@example.com")).collect();
+    assert_eq!(created.column("email"), order);
+    let ids: BTreeMap<String, String> = place
+        .results("out")
+        .events()
+        .iter()
+        .map(|event| ["email", "serviceId"].map(|name| event[name].as_str().unwrap().to_owned()))
+        .map(|[email, id]| (email, id))
+        .collect();
+    for (email, id) in created.column("email").iter().zip(created.column("serviceId")) {
+        assert_eq!(ids[*email], id, "{email} has somebody else's link");
+    }
+}
+
+#[test]
+fn result_files_that_are_gone_are_told_and_can_be_written_anew() {
+    let partner = Partner::start(forgetful());
+    let place = Place::with("people.csv", customers(0..30));
+    run(&place, &partner, 0).ends_with(0);
+    let before = ["created.csv", "results.ndjson"].map(|name| place.read(&format!("out/{name}")));
+    for name in ["created.csv", "results.ndjson"] {
+        fs::remove_file(place.path(&format!("out/{name}"))).unwrap();
+    }
+    let told = run(&place, &partner, 0).ends_with(0);
+    told.said(&["out has no created.csv, results.ndjson any more", "delete out/summary.json"]);
+    fs::remove_file(place.path("out/summary.json")).unwrap();
+    run(&place, &partner, 0).ends_with(0);
+    assert_eq!(["created.csv", "results.ndjson"].map(|name| place.read(&format!("out/{name}"))), before);
+    assert_eq!(partner.stats().model.created, 30);
+}
+
+#[test]
+fn rows_that_an_unclosed_quotation_mark_swallows_are_not_sent_as_part_of_another() {
+    let partner = Partner::start(forgetful());
+    // Closed again by that of a later row in the same column, so that the number of cells is right.
+    let file =
+        customers(0..20).replace(",4 Main Street", ",\"4 Main Street").replace(",6 Main Street", ",\"6 Main Street\"");
+    let place = Place::with("people.csv", &file);
+    let checked = place.program("check people.csv").ends_with(3);
+    checked.said(&["QUOTE_NOT_CLOSED", "line 6: a cell of it goes on over several lines"]);
+    run(&place, &partner, 0).ends_with(3);
+    assert_eq!((place.results("out").tally(), partner.stats().model.created), ([17, 0, 1, 0, 0], 17));
+    let sent = place.read("out/created.csv");
+    assert!(!["p4@", "p5@", "p6@"].iter().any(|email| sent.contains(email)), "{sent}");
+    // An address on several lines is one.
+    let file = customers(0..2).replace(",1 Main Street", ",\"1 Main Street\nApartment 4, Staircase B, c/o Lee\"");
+    place.write("people.csv", file);
+    place.program("check people.csv").ends_with(0);
 }
 
 #[test]

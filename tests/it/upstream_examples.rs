@@ -1,59 +1,20 @@
 //! Upstreams are written in other languages: the examples that they begin with must work as they stand.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
-use plu_onboard::domain::IdempotencyKey;
-
-use crate::support::{Broker, DEAD, Place, UNROUTED, quick_partner, worker_at};
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Runs a command that must succeed.
-#[track_caller]
-fn run(command: &mut Command) -> String {
-    let output: Output = command
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}; tests/run installs what is missing"));
-    let said = |pipe: &[u8]| String::from_utf8_lossy(pipe).into_owned();
-    assert!(output.status.success(), "{command:?}:\n{}{}", said(&output.stdout), said(&output.stderr));
-    said(&output.stdout)
-}
-
-/// A folder under `target` in which `install` has put the packages of `manifest`; made anew when that changes.
-fn installed(language: &str, manifest: &str, install: impl FnOnce(&Path)) -> PathBuf {
-    let manifest = fs::read(root().join("examples").join(language).join(manifest)).unwrap();
-    let version = IdempotencyKey::of_canonical(&manifest).to_string();
-    let cache = root().join("target/examples").join(format!("{language}-{version}"));
-    if !cache.join("complete").exists() {
-        let _ = fs::remove_dir_all(&cache);
-        fs::create_dir_all(&cache).unwrap();
-        install(&cache);
-        fs::write(cache.join("complete"), "").unwrap();
-    }
-    cache
-}
-
-fn python() -> PathBuf {
-    let cache = installed("python", "requirements.txt", |cache| {
-        run(Command::new("python3").args(["-m", "venv"]).arg(cache.join("venv")));
-        let requirements = root().join("examples/python/requirements.txt");
-        run(Command::new(cache.join("venv/bin/pip")).args(["install", "--quiet", "-r"]).arg(requirements));
-    });
-    cache.join("venv/bin/python")
-}
+use crate::support::{Broker, DEAD, Place, UNROUTED, installed, python, quick_partner, root, run_tool, worker_at};
 
 /// A copy of the Node examples beside their packages, which Node looks for there.
 fn node_folder() -> PathBuf {
-    let cache = installed("node", "package.json", |cache| {
+    let cache = installed("examples/node/package.json", |cache| {
         fs::copy(root().join("examples/node/package.json"), cache.join("package.json")).unwrap();
-        run(Command::new("npm")
-            .args(["install", "--silent", "--no-audit", "--no-fund", "--no-package-lock"])
-            .current_dir(cache));
+        run_tool(
+            Command::new("npm")
+                .args(["install", "--silent", "--no-audit", "--no-fund", "--no-package-lock"])
+                .current_dir(cache),
+        );
     });
     for name in ["publish-job.js", "read-events.js"] {
         fs::copy(root().join("examples/node").join(name), cache.join(name)).unwrap();
@@ -79,7 +40,7 @@ fn goes_through(command: impl Fn(&str) -> Command, [publish, read]: [&str; 2]) {
     broker.declare_queue("crm.events", &[("x-queue-type", lapin::types::AMQPValue::LongString("quorum".into()))]);
     broker.bind("crm.events", "plu.onboarding.events", "user.#");
     let job = root().join("examples/job.json");
-    run(&mut example(publish, &[job.to_str().unwrap(), "signup"]));
+    run_tool(&mut example(publish, &[job.to_str().unwrap(), "signup"]));
     worker.until("its event", || broker.ready("crm.events") == 1);
     // As after a confirm that was lost.
     let event = broker.drain("crm.events").remove(0);
@@ -89,7 +50,7 @@ fn goes_through(command: impl Fn(&str) -> Command, [publish, read]: [&str; 2]) {
         let body = body.to_string();
         broker.publish_to("plu.onboarding.events", &event.routing_key, body.as_bytes(), &event.properties);
     }
-    let said = run(&mut example(read, &["3"]));
+    let said = run_tool(&mut example(read, &["3"]));
     let lines: Vec<&str> = said.lines().map(str::trim).collect();
     let expected = ["user.created crm-1", "user.created crm-1 (now with its link)", "user.created crm-1 (repeat)"];
     assert_eq!(lines, expected);
@@ -105,7 +66,7 @@ fn goes_through(command: impl Fn(&str) -> Command, [publish, read]: [&str; 2]) {
 
 #[test]
 fn the_python_examples_publish_a_job_and_read_its_event() {
-    let python = python();
+    let python = python("examples/python/requirements.txt");
     let command = |name: &str| {
         let mut command = Command::new(&python);
         command.arg(root().join("examples/python").join(name));

@@ -8,6 +8,7 @@ use std::path::Path;
 use ring::hmac;
 use serde_json::{Value, json};
 
+use crate::contract::fits;
 use crate::support::{Broker, Place, Program, Reply, Running, get, request, request_with};
 
 const SECRET: &str = "whsec_of_the_tests";
@@ -75,6 +76,8 @@ fn what_is_signed_becomes_an_event_on_the_exchange_and_what_comes_again_has_the_
     assert_eq!(body(1, "reasons"), json!(["WRONG_USER_REGION", "REGULATIONS_VIOLATIONS"]));
     assert_eq!(body(2, "verificationUrl"), link);
     assert_eq!(body(0, "id"), body(3, "id"));
+    let lines: String = events.iter().map(|event| format!("{}\n", event.body)).collect();
+    fits("kyc-event.schema.json", &lines);
     for event in &events {
         let properties = &event.properties;
         let text = |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);

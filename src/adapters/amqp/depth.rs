@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use lapin::Channel;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
+use lapin::{Channel, Connection, ErrorKind};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -42,29 +42,49 @@ async fn read_on_one_connection(
     let limit = config.connect_timeout;
     // The socket closes with this function.
     let (connection, _socket) = timeout(limit, link::open(config, name)).await.ok()?.ok()?;
-    let channel = timeout(limit, connection.create_channel()).await.ok()?.ok()?;
     loop {
-        let read = timeout(limit, read(&channel, names)).await.ok()?.ok()?;
+        let read = timeout(limit, read(&connection, names)).await.ok()?.ok()?;
         depth.send_replace(Some(read));
         sleep(EVERY).await;
     }
 }
 
-async fn read(channel: &Channel, names: &Names) -> lapin::Result<Depth> {
+/// A queue that isn't there holds nothing; that it is missing is told elsewhere.
+async fn read(connection: &Connection, names: &Names) -> lapin::Result<Depth> {
+    let mut reader = Reader { connection, channel: connection.create_channel().await? };
     let mut depth = Depth::default();
     for lane in Lane::ALL {
-        depth.ready[lane as usize] = ready(channel, &names.jobs_queue(lane)).await?;
+        depth.ready[lane as usize] = reader.ready(&names.jobs_queue(lane)).await?.unwrap_or(0);
         for seconds in DELAY_STEPS_S {
-            depth.delayed[lane as usize] += ready(channel, &names.delay_queue(lane, seconds)).await?;
+            depth.delayed[lane as usize] += reader.ready(&names.delay_queue(lane, seconds)).await?.unwrap_or(0);
         }
     }
-    depth.dead = ready(channel, &names.dead_queue()).await?;
-    depth.unrouted = Some(ready(channel, &names.unrouted()).await?);
+    depth.dead = reader.ready(&names.dead_queue()).await?.unwrap_or(0);
+    depth.unrouted = reader.ready(&names.unrouted()).await?;
+    let _ = reader.channel.close(200, "done".into()).await;
     Ok(depth)
 }
 
-async fn ready(channel: &Channel, queue: &str) -> lapin::Result<u64> {
-    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let queue = channel.queue_declare(short(queue), options, FieldTable::default()).await?;
-    Ok(u64::from(queue.message_count()))
+struct Reader<'c> {
+    connection: &'c Connection,
+    channel: Channel,
 }
+
+impl Reader<'_> {
+    /// How many messages are ready; `None`: there is no such queue.
+    async fn ready(&mut self, queue: &str) -> lapin::Result<Option<u64>> {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        match self.channel.queue_declare(short(queue), options, FieldTable::default()).await {
+            Ok(queue) => Ok(Some(u64::from(queue.message_count()))),
+            Err(error) if matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == NOT_FOUND) => {
+                // The broker has closed the channel.
+                self.channel = self.connection.create_channel().await?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The broker's word for what isn't there (AMQP 0-9-1, 1.2).
+const NOT_FOUND: u16 = 404;

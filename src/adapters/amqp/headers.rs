@@ -29,16 +29,19 @@ const UNKNOWN_AGE: Duration = Duration::from_secs(86_400);
 pub fn read(properties: &BasicProperties, redelivered: bool, now: Timestamp) -> History {
     let headers = properties.headers().as_ref();
     let number = |name: &str| headers.and_then(|headers| headers.inner().get(name)).and_then(integer);
-    // Nothing happened later than now, whatever a message says, in milliseconds instead of seconds for instance: a user who is
-    // older than the job would not be taken for its own.
+    // Nothing happened later than now, whatever a message says.
     let time = |name: &str| number(name).map(|ms| Timestamp::from_unix_ms(ms).min(now));
+    // An upstream's time that can't be right, in milliseconds instead of seconds for instance, or 0, says nothing: taken for now, a
+    // user whom an earlier delivery created would be older than the job, and pass for one who was there before.
+    let plausible = |at: Timestamp| (at.unix_ms() > 0 && at <= now).then_some(at);
+    let exactly = || plausible(Timestamp::from_unix_ms(number(PUBLISHED)?));
     // The timestamp of a message is in seconds (AMQP 0-9-1, 4.2.5.4).
     let published = || {
         let seconds = properties.timestamp().and_then(|seconds| i64::try_from(seconds).ok())?;
-        Some(Timestamp::from_unix_ms(seconds.saturating_mul(1_000)).min(now))
+        plausible(Timestamp::from_unix_ms(seconds.saturating_mul(1_000)))
     };
     let unknown = if redelivered { now.minus(UNKNOWN_AGE) } else { now };
-    let enqueued_at = time(FIRST_SEEN).or_else(|| time(PUBLISHED)).or_else(published).unwrap_or(unknown);
+    let enqueued_at = time(FIRST_SEEN).or_else(exactly).or_else(published).unwrap_or(unknown);
     let first_sent_at = time(FIRST_SENT).or_else(|| redelivered.then_some(enqueued_at));
     // Whoever had it in hand may have sent it a moment ago.
     let last_sent_at = if redelivered { first_sent_at.map(|_| now) } else { time(LAST_SENT).or(first_sent_at) };
@@ -215,9 +218,24 @@ mod tests {
     }
 
     #[test]
-    fn nothing_happened_later_than_now_whatever_the_message_says() {
-        let in_milliseconds = BasicProperties::default().with_timestamp(1_795_000_000_000);
-        assert_eq!(read(&in_milliseconds, true, NOW).first_sent_at, Some(NOW));
+    fn a_time_that_can_not_be_right_says_nothing_and_nothing_happened_later_than_now() {
+        let exact = |ms: i64| {
+            let mut headers = FieldTable::default();
+            headers.insert(PUBLISHED.into(), AMQPValue::LongLongInt(ms));
+            BasicProperties::default().with_headers(headers)
+        };
+        for wrong in [
+            BasicProperties::default().with_timestamp(1_795_000_000_000),
+            BasicProperties::default().with_timestamp(9_120),
+            BasicProperties::default().with_timestamp(0),
+            exact(NOW.unix_ms() + 60_000),
+            exact(-1),
+        ] {
+            assert_eq!(read(&wrong, false, NOW), History::new(NOW));
+            assert_eq!(read(&wrong, true, NOW).first_sent_at, Some(NOW.minus(UNKNOWN_AGE)));
+        }
+        let one_is_right = exact(NOW.unix_ms() + 60_000).with_timestamp(8_000);
+        assert_eq!(read(&one_is_right, true, NOW).enqueued_at, Timestamp::from_unix_ms(8_000_000));
         let history = History::new(Timestamp::from_unix_ms(NOW.unix_ms() + 5_000));
         let ahead = BasicProperties::default().with_headers(write(None, &history));
         assert_eq!(read(&ahead, false, NOW).enqueued_at, NOW);

@@ -159,11 +159,13 @@ pub(super) async fn tend(connection: &Connection, config: &LinkConfig) -> ! {
         let looking = establish(connection, &config.topology, config.declares);
         match timeout(config.connect_timeout, looking).await {
             Ok(Ok(channel)) => {
-                told = None;
+                if told.take().is_some() {
+                    TopologyAmiss { reason: None }.emit(&config.metrics);
+                }
                 let _ = channel.close(200, "done".into()).await;
             }
             Ok(Err(reason)) if connection.status().connected() && told.as_ref() != Some(&reason) => {
-                TopologyAmiss { reason: &reason }.emit();
+                TopologyAmiss { reason: Some(&reason) }.emit(&config.metrics);
                 told = Some(reason);
             }
             // The connection's own trouble is told elsewhere.

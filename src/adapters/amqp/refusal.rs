@@ -43,6 +43,10 @@ fn of_code(code: u16, text: &str) -> String {
         return FRAME_TOO_LARGE.to_owned();
     }
     let advice = match code {
+        403 | 530 if text.contains("connection limit") => {
+            "; raise that limit (rabbitmqctl set_vhost_limits, set_user_limits), or close connections: a worker has two, and with \
+             --listen three"
+        }
         403 | 530 if text.contains("access to vhost") => {
             "; give the user permissions on that virtual host (rabbitmqctl set_permissions), or name another one in the queue URL"
         }
@@ -173,6 +177,8 @@ mod tests {
         let text = "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile.";
         let said = of_code(403, text);
         assert!(said.ends_with("see the broker logfile; check user, password and permissions"), "{said}");
+        let full = "NOT_ALLOWED - access to vhost 'v' refused for user 'u': connection limit (2) is reached";
+        assert!(of_code(530, full).contains("; raise that limit"), "{}", of_code(530, full));
         let vhost = of_code(530, "NOT_ALLOWED - vhost nowhere not found");
         assert_eq!(vhost, "the broker refuses: NOT_ALLOWED - vhost nowhere not found; check the virtual host");
     }

@@ -186,7 +186,11 @@ impl Session {
             Ok::<_, lapin::Error>(())
         };
         match timeout(config.link.connect_timeout, starting).await {
-            Ok(Ok(())) => herald.works(),
+            Ok(Ok(())) => {
+                herald.works();
+                // It was just looked at.
+                config.link.metrics.observed.set_topology_amiss(false);
+            }
             Ok(Err(error)) => return End::Broken(explain(&error)),
             Err(_) => return End::Broken("no answer while consuming was to begin".to_owned()),
         }

@@ -45,6 +45,8 @@ pub struct RowReader {
     bytes: u64,
     /// Rows handed out.
     rows: u64,
+    delimiter: u8,
+    columns: usize,
 }
 
 impl RowReader {
@@ -59,7 +61,8 @@ impl RowReader {
             Ok((file, records))
         };
         let (file, records) = open().map_err(|error| CsvError::reading(path, error))?;
-        let mut reader = Self { records, path: path.to_owned(), file, bytes: scan.bytes, rows: 0 };
+        let (delimiter, columns) = (scan.delimiter.byte(), scan.header.titles().len());
+        let mut reader = Self { records, path: path.to_owned(), file, bytes: scan.bytes, rows: 0, delimiter, columns };
         reader.check_size()?;
         let mut titles = StringRecord::new();
         let header = reader.records.read_header(&mut titles);
@@ -68,6 +71,12 @@ impl RowReader {
             return Err(CsvError::Changed { file: shown(path) });
         }
         Ok(reader)
+    }
+
+    /// Has errors name another file, of which this one is a copy.
+    #[must_use]
+    pub fn named(self, path: &Path) -> Self {
+        Self { path: path.to_owned(), ..self }
     }
 
     /// Reads the next row into `row`. `false` at the end of the file; `row` means nothing then.
@@ -84,7 +93,19 @@ impl RowReader {
         };
         self.rows += 1;
         (row.record, row.line, row.cut_at) = (self.rows, line, cut_at);
+        row.has_swallowed_rows = self.has_swallowed_rows(&row.cells);
         Ok(true)
+    }
+
+    /// Whether a cell holds as much as lies between two cells of a column, and whoever stands there: a quotation mark that isn't closed
+    /// takes the following rows in up to the next one. Where that one stands in another column, the number of cells is wrong.
+    fn has_swallowed_rows(&self, cells: &StringRecord) -> bool {
+        let holds_rows = |cell: &str| {
+            let separators = cell.bytes().filter(|byte| *byte == self.delimiter).count();
+            cell.contains(['\n', '\r']) && separators + 1 >= self.columns && cell.contains('@')
+        };
+        // All cells at once: most rows stand on one line.
+        cells.as_slice().contains(['\n', '\r']) && cells.iter().any(holds_rows)
     }
 
     fn check_size(&self) -> Result<(), CsvError> {

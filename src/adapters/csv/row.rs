@@ -21,6 +21,8 @@ pub struct Row {
     pub cells: StringRecord,
     /// The limit in bytes, where the row is longer.
     pub(super) cut_at: Option<usize>,
+    /// Whether a cell holds what look like other rows.
+    pub(super) has_swallowed_rows: bool,
 }
 
 impl Row {
@@ -36,6 +38,11 @@ impl Row {
         }
         let (cells, columns) = (self.cells.len(), header.titles().len());
         let advice = match cells.cmp(&columns) {
+            std::cmp::Ordering::Equal if self.has_swallowed_rows => {
+                let message = "a cell of it goes on over several lines and holds what look like other rows, of which nobody is \
+                               created: close the quotation mark in the original file";
+                return Some(Problem::whole("QUOTE_NOT_CLOSED", message));
+            }
             std::cmp::Ordering::Equal => return None,
             _ if self.cells.iter().any(|cell| cell.contains(['\n', '\r'])) => {
                 "a cell of it goes on over several lines: is a quotation mark not closed?"
@@ -166,7 +173,7 @@ mod tests {
     /// A row with one cell a field, all empty but the given ones.
     fn row(given: &[(usize, &str)], cell_count: usize) -> Row {
         let cell = |index| given.iter().find(|(at, _)| *at == index).map_or("", |(_, cell)| *cell);
-        Row { record: 1, line: 2, cells: (0..cell_count).map(cell).collect(), cut_at: None }
+        Row { record: 1, line: 2, cells: (0..cell_count).map(cell).collect(), ..Row::default() }
     }
 
     #[test]

@@ -110,6 +110,17 @@ impl Exporter {
     }
 }
 
+/// Has a file that is gone begin with the first event again.
+///
+/// # Errors
+/// Where the queue can't be written.
+pub fn forget(connection: &Connection, queue: &Path, file: &Path) -> Result<(), LocalQueueError> {
+    connection
+        .execute("DELETE FROM exports WHERE file = ?1", [name(file)])
+        .map(drop)
+        .map_err(|error| LocalQueueError::from_sqlite(queue, &error))
+}
+
 struct Export {
     connection: Connection,
     queue: PathBuf,

@@ -25,9 +25,9 @@ impl WorkerLock {
     /// [`LocalQueueError::Held`] where another process works on the queue; [`LocalQueueError::Io`].
     pub fn acquire(queue: &Path, now: Timestamp) -> Result<Self, LocalQueueError> {
         let path = lock_path(queue);
-        let io = |error: std::io::Error| LocalQueueError::Io {
-            path: queue.to_owned(),
-            why: format!("{}: {error}", path.display()),
+        let io = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::StorageFull => LocalQueueError::Full { path: queue.to_owned() },
+            _ => LocalQueueError::Io { path: queue.to_owned(), why: format!("{}: {error}", path.display()) },
         };
         let mut file = OpenOptions::new()
             .read(true)

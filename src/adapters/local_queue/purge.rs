@@ -56,7 +56,11 @@ pub fn contents(connection: &Connection, path: &Path) -> Result<Contents, LocalQ
                 "SELECT count(*) FROM jobs WHERE event IS NOT NULL
                  AND finished > (SELECT coalesce(max(finished), 0) FROM exports)",
             )?,
-            incomplete: names("SELECT DISTINCT file FROM batches WHERE complete = 0 ORDER BY file")?,
+            incomplete: names(
+                // One that was put in again from the start is whole.
+                "SELECT DISTINCT file FROM batches WHERE complete = 0
+                 AND fingerprint NOT IN (SELECT fingerprint FROM batches WHERE complete = 1) ORDER BY file",
+            )?,
             files: names("SELECT DISTINCT file FROM batches ORDER BY file")?,
             events_files: names("SELECT file FROM exports ORDER BY file")?,
             is_run: count("SELECT EXISTS (SELECT 1 FROM batches WHERE kind = 0)")? > 0,

@@ -13,6 +13,7 @@ use super::export::Exporter;
 use super::import::{Batch, Enqueued, Importer, Kind, Place, batches};
 use super::lock::WorkerLock;
 use super::open::{IfMissing, Purpose, claim_target, open};
+use super::purge::contents;
 use super::report::{self, Tally};
 use super::source::{LocalHandle, LocalSource, WhenEmpty};
 use super::store::{Claim, Store};
@@ -239,6 +240,17 @@ fn imports_recognise_each_others_jobs_and_stay_away_from_a_run() {
     let run = Queue::new();
     run.import(&THREE);
     assert!(Importer::begin(run.connection(), &run.path, &BATCH, Kind::Import, None).is_err());
+}
+
+#[test]
+fn an_import_that_was_cut_short_and_done_again_is_whole() {
+    let queue = Queue::new();
+    let import = || Importer::begin(queue.connection(), &queue.path, &BATCH, Kind::Import, None).unwrap();
+    let incomplete = || contents(&queue.connection(), &queue.path).unwrap().incomplete;
+    import().finish(false).unwrap();
+    assert_eq!(incomplete(), ["customers.csv"]);
+    import().finish(true).unwrap();
+    assert!(incomplete().is_empty());
 }
 
 #[test]

@@ -36,6 +36,12 @@ pub(super) fn phone_number(text: &str, country_code: Option<&str>) -> Result<Str
              and enter the number again",
         );
     }
+    if looks_like_a_fraction(text) {
+        return refuse(
+            "was turned into a decimal number by another program, which put .0 behind it: format the column as text and enter \
+             the number again",
+        );
+    }
     let text = text.strip_prefix("tel:").unwrap_or(text);
     if text.chars().any(char::is_alphabetic) {
         // The parser would dial letters as on a keypad, and turn a mistyped O into a 6.
@@ -98,6 +104,12 @@ fn is_possible_length(code: u16, digits: usize) -> bool {
     known.is_some_and(|index| POSSIBLE_LENGTHS[index].1.iter().any(|length| usize::from(*length) == digits))
 }
 
+/// Digits and `.0`: what programs make of a column of numbers in which a cell is empty. Read on, the zero would be a digit.
+fn looks_like_a_fraction(text: &str) -> bool {
+    let digits = text.strip_suffix(".0").map(|whole| whole.strip_prefix('+').unwrap_or(whole));
+    digits.is_some_and(|digits| digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 fn looks_scientific(text: &str) -> bool {
     let mut parts = text.split(['e', 'E']);
     let (Some(mantissa), Some(exponent), None) = (parts.next(), parts.next(), parts.next()) else {
@@ -153,6 +165,10 @@ mod tests {
     fn numbers_are_read_as_people_write_them() {
         let table = [
             ("+14155550132", "US", Some("+14155550132")),
+            // A number of a column that was read as decimal numbers.
+            ("493023125012.0", "DE", None),
+            ("+493023125012.0", "DE", None),
+            ("030.231.25012", "DE", Some("+493023125012")),
             ("+1 (415) 555-0132", "FR", Some("+14155550132")),
             ("0014155550132", "FR", Some("+14155550132")),
             ("(415) 555-0132", "US", Some("+14155550132")),

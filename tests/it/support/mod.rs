@@ -10,6 +10,7 @@ mod place;
 mod program;
 mod proxy;
 mod results;
+mod tools;
 
 pub(crate) use broker::{Broker, Received};
 pub(crate) use browser::Browser;
@@ -21,3 +22,4 @@ pub(crate) use place::{Place, sample};
 pub(crate) use program::{Finished, Program, Running};
 pub(crate) use proxy::Proxy;
 pub(crate) use results::{Results, Table};
+pub(crate) use tools::{installed, python, root, run_tool};
