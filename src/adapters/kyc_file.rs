@@ -3,9 +3,9 @@
 //! **Invariant:** an event that was said to be recorded is on the disk, as a whole line. A line that a crash left in half was never
 //! said to be: it is cut off at the next start.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,7 +30,8 @@ pub enum KycFileError {
     },
 }
 
-/// A file of events, which only its owner can read. One process at a time writes it.
+/// A file of events, which only its owner can read. One process at a time writes it. It may be moved away, to rotate or to read it: a new
+/// one is begun then.
 #[derive(Debug)]
 pub struct KycFile {
     path: PathBuf,
@@ -43,34 +44,50 @@ impl KycFile {
     /// # Errors
     /// [`KycFileError`].
     pub fn open(path: &Path) -> Result<Self, KycFileError> {
-        let unusable = |source| KycFileError::Io { path: path.to_owned(), source };
-        let mut file =
-            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(unusable)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(KycFileError::Held(path.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(unusable(source)),
-        }
-        let whole = end_of_last_line(&mut file).map_err(unusable)?;
-        file.set_len(whole).map_err(unusable)?;
-        Ok(Self { path: path.to_owned(), file: Arc::new(Mutex::new(file)) })
+        Ok(Self { path: path.to_owned(), file: Arc::new(Mutex::new(open(path)?)) })
     }
+}
+
+fn open(path: &Path) -> Result<File, KycFileError> {
+    let unusable = |source| KycFileError::Io { path: path.to_owned(), source };
+    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(KycFileError::Held(path.to_owned())),
+        Err(TryLockError::Error(source)) => return Err(unusable(source)),
+    }
+    let whole = end_of_last_line(&mut file).map_err(unusable)?;
+    file.set_len(whole).map_err(unusable)?;
+    // A new name is on the disk once its folder is.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(unusable)?;
+    Ok(file)
 }
 
 impl KycSink for KycFile {
     async fn publish(&self, event: &KycEvent) -> Result<(), QueueError> {
         let line = event.to_json() + "\n";
-        let file = Arc::clone(&self.file);
+        let (file, path) = (Arc::clone(&self.file), self.path.clone());
         let written = spawn_blocking(move || {
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            append(&mut file, line.as_bytes())
+            if !is_at(&file, &path) {
+                *file = open(&path)?;
+            }
+            append(&mut file, line.as_bytes()).map_err(|source| KycFileError::Io { path, source })
         });
-        let why = match written.await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => error.to_string(),
-        };
-        Err(QueueError(format!("{} can't be written: {why}: make room on its disk", self.path.display())))
+        match written.await {
+            Ok(written) => written.map_err(|error| QueueError(error.to_string())),
+            Err(error) => Err(QueueError(error.to_string())),
+        }
+    }
+}
+
+/// Whether the file still has its name.
+fn is_at(file: &File, path: &Path) -> bool {
+    let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(named)) => place(open) == place(named),
+        _ => false,
     }
 }
 
@@ -104,8 +121,6 @@ fn end_of_last_line(file: &mut File) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
     use crate::domain::Timestamp;
     use crate::domain::kyc::{Webhook, read};
@@ -138,6 +153,10 @@ mod tests {
             .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["serviceId"].to_string())
             .collect();
         assert_eq!(ids, ["\"one\"", "\"two\""]);
+        // Moved away, as log rotation does, it isn't written any more.
+        fs::rename(&path, folder.path().join("kyc.ndjson.1")).unwrap();
+        file.publish(&event("three")).await.unwrap();
+        assert!(fs::read_to_string(&path).unwrap().contains("three"));
         drop(file);
         fs::write(&path, "nothing whole").unwrap();
         drop(KycFile::open(&path).unwrap());

@@ -9,6 +9,7 @@
 //! | 408, 413 | it didn't come in time, or is too long |
 //! | 503 | the event isn't recorded yet: to be sent again. It is tried on, whether or not it is |
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,13 +24,15 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ring::hmac;
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::sync::{Mutex, RwLock, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, RwLock, Semaphore, oneshot};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
 
 use crate::clock::Clock;
+use crate::domain::KycEvent;
 use crate::domain::kyc::{Webhook, read};
-use crate::ports::KycSink;
+use crate::ports::{KycSink, QueueError};
 use crate::telemetry::{WebhookMetrics, WebhookReceived, WebhookResult};
 
 /// Longest wait for a body. The partner's are a few hundred bytes.
@@ -42,7 +45,10 @@ const RECORDING_MAX: usize = 1_024;
 const RETRY_AFTER_S: &str = "5";
 
 /// A secret that may have been renewed is read again at most so often, whoever sends what.
-const READ_AGAIN: Duration = Duration::from_secs(1);
+const READ_AGAIN: Duration = Duration::from_millis(100);
+
+/// Between two tries to record an event, at first and at most.
+const RECORD_AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
 /// How a signature is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +77,9 @@ pub struct WebhookConfig {
 /// Reads the secret; again whenever it may have been renewed.
 pub type ReadSecret = Arc<dyn Fn() -> Option<SecretString> + Send + Sync>;
 
+/// Told after each try to record an event whether it was.
+pub type OnRecorded = Box<dyn Fn(bool) + Send + Sync>;
+
 struct Receiver<S> {
     config: WebhookConfig,
     sink: S,
@@ -78,6 +87,9 @@ struct Receiver<S> {
     metrics: WebhookMetrics,
     clock: Clock,
     places: Arc<Semaphore>,
+    /// The events that wait to be recorded.
+    recording: Mutex<HashSet<Uuid>>,
+    is_recording: OnRecorded,
 }
 
 /// The routes. `secret` signs the webhooks; `read_secret` reads it anew where a signature doesn't fit.
@@ -87,6 +99,7 @@ pub fn router<S: KycSink>(
     read_secret: ReadSecret,
     sink: S,
     metrics: WebhookMetrics,
+    is_recording: OnRecorded,
     clock: Clock,
 ) -> Router {
     let path = config.path.clone();
@@ -97,15 +110,20 @@ pub fn router<S: KycSink>(
         read_at: Mutex::new(Instant::now()),
     };
     let places = Arc::new(Semaphore::new(RECORDING_MAX));
-    let receiver = Receiver { config, sink, signatures, metrics, clock, places };
+    let recording = Mutex::default();
+    let receiver = Receiver { config, sink, signatures, metrics, clock, places, recording, is_recording };
     Router::new().route(&path, post(receive::<S>)).with_state(Arc::new(receiver))
 }
 
 async fn receive<S: KycSink>(State(receiver): State<Arc<Receiver<S>>>, headers: HeaderMap, body: Body) -> Response {
-    let Receiver { config, signatures, metrics, clock, places, .. } = &*receiver;
+    let Receiver { config, signatures, metrics, clock, places, recording, .. } = &*receiver;
     let refuse = |status: StatusCode, result, why: &str| {
         WebhookReceived { result, event: None, why: Some(why) }.emit(metrics);
         answer(status, why)
+    };
+    let Some(signature) = headers.get(&config.signature_header) else {
+        let why = format!("there is no header {}", config.signature_header);
+        return refuse(StatusCode::UNAUTHORIZED, WebhookResult::Unsigned, &why);
     };
     let body = match timeout(BODY_TIMEOUT, to_bytes(body, config.body_bytes_max)).await {
         Ok(Ok(body)) => body,
@@ -117,10 +135,6 @@ async fn receive<S: KycSink>(State(receiver): State<Arc<Receiver<S>>>, headers: 
             return refuse(StatusCode::REQUEST_TIMEOUT, WebhookResult::Incomplete, "the body didn't come in time");
         }
     };
-    let Some(signature) = headers.get(&config.signature_header) else {
-        let why = format!("there is no header {}", config.signature_header);
-        return refuse(StatusCode::UNAUTHORIZED, WebhookResult::Unsigned, &why);
-    };
     if !signatures.fits(signature.as_bytes(), &body).await {
         return refuse(StatusCode::UNAUTHORIZED, WebhookResult::Unsigned, "the signature doesn't fit");
     }
@@ -129,6 +143,10 @@ async fn receive<S: KycSink>(State(receiver): State<Arc<Receiver<S>>>, headers: 
         Ok(Webhook::Other) => {
             WebhookReceived { result: WebhookResult::Ignored, event: None, why: None }.emit(metrics);
             return answer(StatusCode::OK, "ignored");
+        }
+        Ok(Webhook::UnknownStatus) => {
+            WebhookReceived { result: WebhookResult::UnknownStatus, event: None, why: None }.emit(metrics);
+            return answer(StatusCode::OK, "ignored: unknown status");
         }
         Err(error) => return refuse(StatusCode::BAD_REQUEST, WebhookResult::Malformed, &error.to_string()),
     };
@@ -140,24 +158,47 @@ async fn receive<S: KycSink>(State(receiver): State<Arc<Receiver<S>>>, headers: 
     let Ok(place) = Arc::clone(places).try_acquire_owned() else {
         return later("too many others wait to be recorded");
     };
+    if !recording.lock().await.insert(event.id) {
+        return later("it came before, and waits to be recorded");
+    }
     // In a task of its own: it is recorded as soon as it can be, whether or not the partner sends it again.
-    let recording = tokio::spawn({
-        let (receiver, event) = (Arc::clone(&receiver), event.clone());
-        async move {
-            let _place = place;
-            let recorded = receiver.sink.publish(&event).await;
-            if recorded.is_ok() {
-                let result = WebhookResult::Published(event.event_type);
-                WebhookReceived { result, event: Some(event.id), why: None }.emit(&receiver.metrics);
-            }
-            recorded
-        }
-    });
-    match timeout(config.publish_timeout, recording).await {
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(record(Arc::clone(&receiver), event.clone(), tell, place));
+    match timeout(config.publish_timeout, told).await {
         Ok(Ok(Ok(()))) => answer(StatusCode::OK, "recorded"),
-        Ok(Ok(Err(error))) => later(&error.to_string()),
-        Ok(Err(error)) => later(&error.to_string()),
+        Ok(Ok(Err(error))) => later(&format!("{error}; it is tried on")),
+        Ok(Err(_)) => later("the receiver is stopping"),
         Err(_) => later(&format!("it wasn't recorded within {} s; it is tried on", config.publish_timeout.as_secs())),
+    }
+}
+
+/// Records an event, however often that has to be tried. Tells what came of the first try.
+async fn record<S: KycSink>(
+    receiver: Arc<Receiver<S>>,
+    event: Box<KycEvent>,
+    tell: oneshot::Sender<Result<(), QueueError>>,
+    _place: OwnedSemaphorePermit,
+) {
+    let mut tell = Some(tell);
+    let mut pause = RECORD_AGAIN.0;
+    loop {
+        let recorded = receiver.sink.publish(&event).await;
+        let is_recorded = recorded.is_ok();
+        (receiver.is_recording)(is_recorded);
+        if is_recorded {
+            receiver.recording.lock().await.remove(&event.id);
+            let result = WebhookResult::Published(event.event_type);
+            WebhookReceived { result, event: Some(event.id), why: None }.emit(&receiver.metrics);
+        }
+        if let Some(tell) = tell.take() {
+            // Whoever asked may have waited for too long.
+            let _ = tell.send(recorded);
+        }
+        if is_recorded {
+            return;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(RECORD_AGAIN.1);
     }
 }
 

@@ -21,8 +21,8 @@ struct Plan {
     queue: PathBuf,
     folder: PathBuf,
     contents: Contents,
-    /// File names in the folder that go.
-    files: Vec<String>,
+    /// What goes.
+    files: Vec<PathBuf>,
     /// What lies there too and stays.
     others: Vec<String>,
 }
@@ -46,11 +46,14 @@ pub fn purge(arguments: &PurgeArgs, settings: &Settings) -> Result<Finished, App
     let contents = contents(&connection, &queue)?;
     refuse_unfinished(&queue, &folder, &contents, arguments.force)?;
     let (files, others) = in_folder(&folder, &queue, &contents)?;
-    // Held until it is deleted: what `webhooks` writes after that would be gone with it.
-    let _verifications = match files.iter().any(|name| name == KYC_FILE) {
-        true => Some(KycFile::open(&folder.join(KYC_FILE)).map_err(|error| AppError::CannotGoOn(error.to_string()))?),
-        false => None,
-    };
+    // Held until they are deleted, a rotated one too: what `webhooks` still writes would be gone with it.
+    let _verifications = files
+        .iter()
+        .filter(|name| name.starts_with(KYC_FILE))
+        .map(|name| KycFile::open(&folder.join(name)).map_err(|error| AppError::CannotGoOn(error.to_string())))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut files: Vec<PathBuf> = files.into_iter().map(|name| folder.join(name)).collect();
+    files.extend(input_copy::places(&queue).into_iter().filter(|path| path.is_file()));
     let plan = Plan { queue, folder, contents, files, others };
     if !arguments.yes {
         print(&plan.text(false));
@@ -60,9 +63,8 @@ pub fn purge(arguments: &PurgeArgs, settings: &Settings) -> Result<Finished, App
     empty(&mut connection, &plan.queue)?;
     // Closing folds the log into the file and removes it.
     connection.close().map_err(|(_, error)| AppError::CannotGoOn(format!("{}: {error}", plan.queue.display())))?;
-    for name in &plan.files {
-        let path = plan.folder.join(name);
-        fs::remove_file(&path).map_err(|error| AppError::io(&path, &error))?;
+    for path in &plan.files {
+        fs::remove_file(path).map_err(|error| AppError::io(path, &error))?;
     }
     if let Some(mut summary) = results::complete_summary(&plan.folder)?.filter(|_| plan.contents.is_run) {
         summary.purged_at.get_or_insert(Clock::System.now());
@@ -150,10 +152,12 @@ fn in_folder(folder: &Path, queue: &Path, contents: &Contents) -> Result<(Vec<St
         let entry = entry.map_err(|error| AppError::io(folder, &error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        // The copy of the input is told of with the queue.
         let stays = name == "summary.json"
-            || ["", "-wal", "-shm", ".lock"].iter().any(|end| name == format!("{queue_name}{end}"));
-        let is_copy = [input_copy::ENDING, ".input.part"].iter().any(|end| name == format!("{queue_name}{end}"));
-        if is_file && (is_copy || is_ours(&name, contents)) {
+            || ["", "-wal", "-shm", ".lock", ".input", ".input.part"]
+                .iter()
+                .any(|end| name == format!("{queue_name}{end}"));
+        if is_file && is_ours(&name, contents) {
             ours.push(name);
         } else if !(is_file && stays) {
             others.push(name);
@@ -189,8 +193,7 @@ impl Plan {
     fn text(&self, is_done: bool) -> String {
         let Self { queue, folder, contents, files, others } = self;
         let (deleted, emptied) = if is_done { ("deleted", "emptied") } else { ("would delete", "would empty") };
-        let mut lines: Vec<String> =
-            files.iter().map(|name| format!("{deleted} {}", folder.join(name).display())).collect();
+        let mut lines: Vec<String> = files.iter().map(|path| format!("{deleted} {}", path.display())).collect();
         let state = if contents.has_personal_data { "" } else { " (was empty of personal data before)" };
         lines.push(format!(
             "{emptied} {}{state}: {} finished jobs keep their idempotency key (a hash), outcome, attempts and times, so \

@@ -1,5 +1,7 @@
 //! `run FILE`: the whole job on one machine. Import, onboard, write the results; go on where it stopped.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,7 +33,7 @@ use crate::cli::RunArgs;
 use crate::clock::Clock;
 use crate::config::{Origin, QueueUrl, Settings};
 use crate::domain::job::InvalidJob;
-use crate::domain::{Event, Lane};
+use crate::domain::{Event, EventType, Lane};
 use crate::pipeline::halt::{Mix, Notice, WhenHalted};
 use crate::pipeline::worker::{Ended, work};
 use crate::telemetry::NEWS_TARGET;
@@ -106,6 +108,7 @@ pub async fn run(arguments: &RunArgs, settings: Settings) -> Result<Finished, Ap
         }
         return Ok(finish(&run, &summary));
     }
+    run.keep_input()?;
     let worked = onboard(&run, &progress, arguments, known.id, stop).await;
     progress.clear();
     // Whatever the end was: what is known is written down.
@@ -131,7 +134,6 @@ pub async fn run(arguments: &RunArgs, settings: Settings) -> Result<Finished, Ap
 fn prepare(arguments: &RunArgs, settings: Settings) -> Result<Run, AppError> {
     let options = read_options(&arguments.csv, &settings);
     let file = arguments.file.clone();
-    let scan = csv::scan(&file, &options)?;
     let target = partner::target(&settings, arguments.service.sandbox);
     let folder = arguments.out.out.clone().unwrap_or_else(|| default_folder(&file, arguments.service.sandbox));
     let queue = match (settings.origin("queue.url"), &settings.queue.url) {
@@ -145,13 +147,18 @@ fn prepare(arguments: &RunArgs, settings: Settings) -> Result<Run, AppError> {
         // The queue of a settings file is the worker's; a run has one of its own.
         _ => folder.join("queue.db"),
     };
+    let input = input_copy::path(&queue);
+    let scan = csv::scan(&file, &options).map_err(|error| match (file.exists(), kept_at(&input)) {
+        (false, kept) if !kept.is_empty() => AppError::Usage(format!("{error}{kept}")),
+        _ => error.into(),
+    })?;
+    refuse_a_result_file(&file, &folder)?;
     results::create_private_folder(&folder)?;
     let batch = Batch {
         batch_id: intake::batch_id(&file, &scan.fingerprint),
         fingerprint: scan.fingerprint,
         file: intake::file_name(&file),
     };
-    let input = input_copy::path(&queue);
     Ok(Run { file, folder, queue, input, scan, options, batch, target, settings })
 }
 
@@ -160,6 +167,24 @@ fn prepare(arguments: &RunArgs, settings: Settings) -> Result<Run, AppError> {
 fn default_folder(file: &Path, with_sandbox: bool) -> PathBuf {
     let stem = file.file_stem().map_or_else(|| "plu-onboard".into(), |stem| stem.to_string_lossy().into_owned());
     PathBuf::from(format!("{stem}-results{}", if with_sandbox { "-sandbox" } else { "" }))
+}
+
+/// The results would be written over it.
+fn refuse_a_result_file(file: &Path, folder: &Path) -> Result<(), AppError> {
+    let place = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok();
+    let its_place = place(file);
+    let is_result = |event_type: &EventType| {
+        let path = folder.join(format!("{}.csv", event_type.short()));
+        its_place.is_some() && place(&path) == its_place
+    };
+    if !EventType::ALL.iter().any(is_result) {
+        return Ok(());
+    }
+    Err(AppError::Usage(format!(
+        "{} is a result file of {}, and this run's would be written over it: give run a copy of it elsewhere, or another --out",
+        file.display(),
+        folder.display()
+    )))
 }
 
 /// Where the file is still as it was.
@@ -172,7 +197,15 @@ impl Run {
         Ok(open(&self.queue, IfMissing::Create, purpose, self.settings.queue.size_mib_max)?)
     }
 
+    /// Makes sure that there is a copy of the input as it was when the run began. Only where it is known to be the same still: a
+    /// file that has changed must not take the copy's place.
+    fn keep_input(&self) -> Result<(), AppError> {
+        input_copy::make(&self.file, &self.scan, &self.options, &self.input)
+    }
+
     fn write_results(&self, connection: &Connection, batch: i64, has_all_events: bool) -> Result<Summary, AppError> {
+        // Whoever has changed the copy meanwhile would have people get each other's links.
+        self.keep_input()?;
         let run = results::Run {
             file: &self.file,
             read_from: &self.input,
@@ -238,11 +271,10 @@ async fn import_all(
 fn import_rows(run: &Run, progress: &Progress, stop: &CancellationToken) -> Result<Option<KnownBatch>, AppError> {
     let mut connection = run.open(Purpose::Import)?;
     let known = run.known(&mut connection)?;
-    // Only now: a file that has changed must not take the place of the copy that the results are written from.
-    input_copy::make(&run.file, &run.scan, &run.options, &run.input)?;
     if let Some(known) = known.as_ref().filter(|known| known.is_complete) {
         return Ok(Some(known.clone()));
     }
+    run.keep_input()?;
     for (column, title) in run.scan.header.ignored() {
         progress.say(&format!("note: column {column} {title:?} is not sent; it comes back in the result files"));
     }

@@ -65,7 +65,11 @@ pub async fn webhooks(arguments: &WebhooksArgs, settings: Settings) -> Result<Fi
             let health = Arc::new(Health::new(true, metrics.clone(), stop.clone()));
             let ops = health.serve_if_asked(arguments.listen).await?;
             tracing::info!(events = %file.display(), "events are written into a file");
-            let router = webhook_http::router(config, &secret, rereading(settings), sink, metrics, Clock::System);
+            let told = {
+                let health = Arc::clone(&health);
+                Box::new(move |is_recorded| health.set_ready(is_recorded))
+            };
+            let router = webhook_http::router(config, &secret, rereading(settings), sink, metrics, told, Clock::System);
             receive(arguments.receive, router, stop, grace).await?;
             drop(ops);
         }
@@ -81,7 +85,9 @@ pub async fn webhooks(arguments: &WebhooksArgs, settings: Settings) -> Result<Fi
             let following = AbortOnDropHandle::new(tokio::spawn(following));
             let sink = KycOutlet::new(publisher.clone(), &names);
             tracing::info!(queue = %settings.queue.url, exchange = names.events_exchange(), "events are published");
-            let router = webhook_http::router(config, &secret, rereading(settings), sink, metrics, Clock::System);
+            // The publisher itself says whether it is of use.
+            let told = Box::new(|_| {});
+            let router = webhook_http::router(config, &secret, rereading(settings), sink, metrics, told, Clock::System);
             receive(arguments.receive, router, stop, grace).await?;
             publisher.close().await;
             drop((following, ops));
@@ -179,9 +185,12 @@ impl Health {
             (_, true) => ("stopping", "Stopping: what has come is answered", None),
             (true, _) => ("working", "Receiving webhooks", None),
             (false, _) => (
-                "disconnected",
-                "Events can't be published: webhooks are answered with 503, so that the partner sends them again",
-                Some("look at the log, which says what is wrong with the broker; it goes on by itself".to_owned()),
+                "blocked",
+                "Events can't be recorded: webhooks are answered with 503, so that the partner sends them again",
+                Some(
+                    "look at the log, which says what is wrong with the broker or the disk; it goes on by itself"
+                        .to_owned(),
+                ),
             ),
         };
         let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);

@@ -103,7 +103,7 @@ impl Outcome {
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, schemars(title = "Outcome of a job", description = "What became of a job."))]
 pub struct Event {
-    /// [`SPEC_VERSION`].
+    /// Version of the event's shape.
     pub spec_version: Cow<'static, str>,
     /// UUIDv5 of key and type: a repeat can be recognised.
     pub id: Uuid,

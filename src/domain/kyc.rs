@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue as RawJson;
 use uuid::Uuid;
 
@@ -76,7 +77,7 @@ impl KycType {
     schemars(title = "End of a verification", description = "What the partner says of a person's verification.")
 )]
 pub struct KycEvent {
-    /// [`SPEC_VERSION`].
+    /// Version of the event's shape.
     pub spec_version: Cow<'static, str>,
     /// UUIDv5 of what the webhook says: one that comes again can be recognised.
     pub id: Uuid,
@@ -106,6 +107,8 @@ pub enum Webhook {
     Kyc(Box<KycEvent>),
     /// Something else, which is nobody's event here.
     Other,
+    /// The event of a verification with a status that isn't documented: whether it ends one nobody knows.
+    UnknownStatus,
 }
 
 /// A webhook that can't be what the partner documents. Says what is wrong and quotes nothing.
@@ -117,8 +120,8 @@ pub struct UnfitWebhook(&'static str);
 struct Envelope<'a> {
     #[serde(borrow)]
     event: Cow<'a, str>,
-    #[serde(borrow, default)]
-    timestamp: Option<Cow<'a, str>>,
+    #[serde(default)]
+    timestamp: Value,
     #[serde(borrow, default)]
     data: Option<&'a RawJson>,
 }
@@ -132,17 +135,18 @@ struct Data {
     #[serde(default)]
     email: Option<String>,
     #[serde(default)]
-    reason: Option<String>,
+    reason: Value,
     #[serde(default)]
     verification_link: Option<String>,
 }
 
-/// Reads the body of a webhook that came at `now`. An event of another name, and a status that ends nothing, is
-/// [`Webhook::Other`].
+/// Reads the body of a webhook that came at `now`. An event of another name is [`Webhook::Other`]. What isn't needed may be of any kind.
 ///
 /// # Errors
 /// [`UnfitWebhook`] where it isn't JSON, or is the event of a verification without a user.
 pub fn read(body: &[u8], now: Timestamp) -> Result<Webhook, UnfitWebhook> {
+    // RFC 8259, 8.1: a byte order mark may be ignored.
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     let envelope: Envelope<'_> =
         serde_json::from_slice(body).map_err(|_| UnfitWebhook("the body is not JSON with an event and its data"))?;
     let is_approval = envelope.event == APPROVED_NAME;
@@ -159,14 +163,25 @@ pub fn read(body: &[u8], now: Timestamp) -> Result<Webhook, UnfitWebhook> {
         None if is_approval => Some(KycType::Approved),
         status => KycType::of_status(status.unwrap_or_default()),
     };
-    let Some(event_type) = known else { return Ok(Webhook::Other) };
+    let Some(event_type) = known else { return Ok(Webhook::UnknownStatus) };
     let Data { service_id, email, reason, verification_link, .. } = data;
+    // Documented as one text with commas.
+    let reason = match reason {
+        Value::String(codes) => Some(codes),
+        Value::Array(codes) => Some(codes.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")),
+        _ => None,
+    };
+    let timestamp = match &envelope.timestamp {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
     let id = {
         let part = |text: Option<&str>| text.unwrap_or_default().to_owned();
         let said = [
             service_id.clone(),
             part(Some(event_type.name())),
-            part(envelope.timestamp.as_deref()),
+            part(timestamp.as_deref()),
             part(reason.as_deref()),
             part(verification_link.as_deref()),
         ];
@@ -177,7 +192,7 @@ pub fn read(body: &[u8], now: Timestamp) -> Result<Webhook, UnfitWebhook> {
         spec_version: Cow::Borrowed(SPEC_VERSION),
         id,
         event_type,
-        time: envelope.timestamp.as_deref().and_then(Timestamp::parse).unwrap_or(now),
+        time: timestamp.as_deref().and_then(Timestamp::parse).unwrap_or(now),
         service_id,
         status: Cow::Borrowed(event_type.status()),
         reasons: reasons.map(str::to_owned).collect(),
@@ -253,6 +268,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_needed_may_be_of_another_kind_than_documented() {
+        let listed =
+            DENIED.replace(r#""WRONG_USER_REGION, REGULATIONS_VIOLATIONS""#, r#"["WRONG_USER_REGION", "OTHER"]"#);
+        assert_eq!(event(&listed).reasons, ["WRONG_USER_REGION", "OTHER"]);
+        let counted = APPROVED.replace(r#""2026-02-19T20:49:29.927Z""#, "1771534169");
+        assert_eq!(event(&counted).time, NOW);
+        assert_eq!(event(&format!("\u{feff}{APPROVED}")).id, event(APPROVED).id);
+    }
+
+    #[test]
     fn the_same_webhook_again_has_the_same_id_and_a_later_one_another() {
         let compact: serde_json::Value = serde_json::from_str(DENIED).unwrap();
         assert_eq!(event(&compact.to_string()).id, event(DENIED).id);
@@ -267,11 +292,13 @@ mod tests {
     fn what_ends_no_verification_is_no_event_and_what_names_nobody_is_refused() {
         for other in [
             APPROVED.replace("user.kyc-event", "card.created"),
-            APPROVED.replace(r#""approved""#, r#""pending""#),
             r#"{"event": "card.created"}"#.to_owned(),
+            r#"{"event": "card.created", "timestamp": 7, "data": []}"#.to_owned(),
         ] {
             assert!(matches!(read(other.as_bytes(), NOW), Ok(Webhook::Other)), "{other}");
         }
+        let unknown = APPROVED.replace(r#""approved""#, r#""pending""#);
+        assert!(matches!(read(unknown.as_bytes(), NOW), Ok(Webhook::UnknownStatus)));
         for unfit in [
             "",
             "[]",

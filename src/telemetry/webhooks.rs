@@ -66,6 +66,8 @@ pub enum WebhookResult {
     Published(KycType),
     /// It ends no verification.
     Ignored,
+    /// It is about a verification, with a status that isn't documented.
+    UnknownStatus,
     /// It isn't signed, or not with our secret.
     Unsigned,
     /// It can't be read.
@@ -77,11 +79,12 @@ pub enum WebhookResult {
 }
 
 impl WebhookResult {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Published(KycType::Approved),
         Self::Published(KycType::Denied),
         Self::Published(KycType::NeedsVerification),
         Self::Ignored,
+        Self::UnknownStatus,
         Self::Unsigned,
         Self::Malformed,
         Self::Incomplete,
@@ -94,6 +97,7 @@ impl WebhookResult {
             Self::Published(KycType::Denied) => "denied",
             Self::Published(KycType::NeedsVerification) => "needs_verification",
             Self::Ignored => "ignored",
+            Self::UnknownStatus => "unknown_status",
             Self::Unsigned => "unsigned",
             Self::Malformed => "malformed",
             Self::Incomplete => "incomplete",
@@ -125,8 +129,12 @@ impl WebhookReceived<'_> {
                 info!(event = %kind.name(), id, "a verification has ended: event recorded");
             }
             WebhookResult::Ignored => info!("a webhook that ends no verification: ignored"),
+            WebhookResult::UnknownStatus => warn!(
+                "a webhook about a verification has a status that this version doesn't know: nobody is told of it; look at the partner's \
+                 pages, and at the user list for how it ended"
+            ),
             // Anybody can send these: told once, until one is right again.
-            WebhookResult::Unsigned if metrics.mistrusts.swap(true, Ordering::Relaxed) => {
+            WebhookResult::Unsigned | WebhookResult::Incomplete if metrics.mistrusts.swap(true, Ordering::Relaxed) => {
                 debug!(why, "a webhook is refused")
             }
             WebhookResult::Unsigned => warn!(

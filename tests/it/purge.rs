@@ -82,6 +82,7 @@ fn after_a_purge_no_byte_about_anybody_is_left_and_the_same_file_creates_nobody(
 
     program().ends_with(0).said(&["is finished, and its results were purged at", "nothing to do"]);
     assert!(!place.path("out/created.csv").exists());
+    assert_eq!(found(&secrets, &place.path("out")), [""; 0]);
     assert_eq!(partner.stats().model.requests.create, created, "somebody was sent again");
     place.program("purge --out out --yes").ends_with(0).said(&["was empty of personal data before"]);
 }
@@ -170,6 +171,17 @@ fn broken_partner() -> String {
         }
     });
     url
+}
+
+#[test]
+fn the_copy_of_the_input_goes_wherever_the_queue_is() {
+    let place = Place::with("people.csv", customers(0..3));
+    std::fs::create_dir(place.path("queues")).unwrap();
+    place.program("run people.csv --sandbox --rate 0 --out out --queue local:queues/q.db").ends_with(0);
+    assert!(place.path("queues/q.db.input").exists());
+    let purged = place.program("purge --queue local:queues/q.db --out out --yes").ends_with(0);
+    purged.said(&["deleted queues/q.db.input", "deleted out/created.csv"]);
+    assert!(!place.path("queues/q.db.input").exists());
 }
 
 #[test]

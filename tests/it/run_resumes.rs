@@ -197,6 +197,21 @@ fn whatever_becomes_of_the_file_during_the_run_each_result_stands_beside_its_row
 }
 
 #[test]
+fn a_copy_that_somebody_changed_and_an_input_that_would_be_written_over_do_no_harm() {
+    let partner = Partner::start(forgetful());
+    let place = Place::with("people.csv", customers(0..200));
+    let mut running = run(&place, &partner, 100).start();
+    running.until("some are created", || partner.stats().model.created >= 20);
+    fs::remove_file(place.path("out/queue.db.input")).unwrap();
+    place.write("out/queue.db.input", customers(0..200).replace("p7@", "p8@"));
+    running.ends_with(0);
+    assert_eq!(place.read("out/queue.db.input"), customers(0..200));
+    assert_everybody_once(&place, &partner, 200);
+    let refused = place.program("run out/created.csv --out out --sandbox").ends_with(2);
+    refused.said(&["out/created.csv is a result file of out", "give run a copy of it elsewhere"]);
+}
+
+#[test]
 fn result_files_that_are_gone_are_told_and_can_be_written_anew() {
     let partner = Partner::start(forgetful());
     let place = Place::with("people.csv", customers(0..30));

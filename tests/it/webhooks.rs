@@ -159,15 +159,44 @@ fn beside_an_embedded_queue_each_event_is_in_the_file_before_the_answer_and_stay
 }
 
 #[test]
+fn a_file_that_can_not_be_written_is_told_and_tried_again_and_one_that_was_moved_away_is_begun_anew() {
+    let place = Place::new();
+    let mut running = program(&place, "--queue local:q.db --out kyc --listen 0").start();
+    let ops = running.says_where("metrics and health");
+    let address = running.says_where("webhooks are received");
+    assert_eq!(post_signed(&address, &approved(1)).status, 200);
+    fs::rename(place.path("kyc/kyc.ndjson"), place.path("kyc/kyc.ndjson.1")).unwrap();
+    assert_eq!(post_signed(&address, &approved(2)).status, 200);
+    assert!(place.read("kyc/kyc.ndjson").contains("acme-user-2"));
+    // Something else has its name.
+    fs::rename(place.path("kyc/kyc.ndjson"), place.path("kyc/kyc.ndjson.2")).unwrap();
+    fs::create_dir(place.path("kyc/kyc.ndjson")).unwrap();
+    assert_eq!(post_signed(&address, &approved(3)).status, 503);
+    assert_eq!((get(&ops, "/readyz").status, get(&ops, "/readyz").json()["state"].clone()), (503, json!("blocked")));
+    fs::remove_dir(place.path("kyc/kyc.ndjson")).unwrap();
+    running.until("it is recorded", || get(&ops, "/readyz").status == 200);
+    assert!(place.read("kyc/kyc.ndjson").contains("acme-user-3"));
+    let unknown = approved(4).replace("\"approved\"", "\"pending\"");
+    assert_eq!(post_signed(&address, &unknown).status, 200);
+    let metrics = get(&ops, "/metrics").body;
+    assert!(metrics.contains("plu_onboard_webhooks_received_total{result=\"unknown_status\"} 1\n"), "{metrics}");
+    running.signal("TERM");
+    running.ends_with(0).said(&["has a status that this version doesn't know"]);
+}
+
+#[test]
 fn while_the_broker_is_away_the_partner_is_told_to_send_again_and_then_all_goes_on() {
     let (mut broker, place) = (Broker::start(), Place::new());
     let (mut running, address, ops) = on_broker(&broker, &place);
     broker.kill();
-    let reply = post_signed(&address, &approved(1));
-    assert_eq!((reply.status, reply.head.contains("retry-after: 5")), (503, true), "{reply:?}");
+    // However often the partner sends it meanwhile, it is recorded once.
+    for _ in 0..3 {
+        let reply = post_signed(&address, &approved(1));
+        assert_eq!((reply.status, reply.head.contains("retry-after: 5")), (503, true), "{reply:?}");
+    }
     running.until("it says so", || {
         let ready = get(&ops, "/readyz");
-        ready.status == 503 && ready.json()["state"] == "disconnected"
+        ready.status == 503 && ready.json()["state"] == "blocked"
     });
     assert!(get(&ops, "/metrics").body.contains("plu_onboard_webhooks_ready 0\n"));
     place.program(&format!("health --url http://{ops}/readyz")).ends_with(1).said(&["answered with 503"]);

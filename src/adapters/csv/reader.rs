@@ -97,15 +97,23 @@ impl RowReader {
         Ok(true)
     }
 
-    /// Whether a cell holds as much as lies between two cells of a column, and whoever stands there: a quotation mark that isn't closed
-    /// takes the following rows in up to the next one. Where that one stands in another column, the number of cells is wrong.
+    /// Whether a cell has swallowed rows. A quotation mark that isn't closed takes the following rows in, up to the next one; where that
+    /// one stands in another column, the number of cells is wrong, and else nothing is. What gives it away: the line on which the cell begins
+    /// goes on in it with about as many separators as a row has after that column, and the line on which it ends begins in it with as many as
+    /// a row has before it. The lines of a long text don't.
     fn has_swallowed_rows(&self, cells: &StringRecord) -> bool {
-        let holds_rows = |cell: &str| {
-            let separators = cell.bytes().filter(|byte| *byte == self.delimiter).count();
-            cell.contains(['\n', '\r']) && separators + 1 >= self.columns && cell.contains('@')
+        let separators = |line: &str| line.bytes().filter(|byte| *byte == self.delimiter).count();
+        // Rows may have some cells too few, or one or two too many.
+        let is_about = |found: usize, expected: usize| (expected * 3).div_ceil(4) <= found && found <= expected + 2;
+        let holds_rows = |(before, cell): (usize, &str)| {
+            let lines = cell.split_once(['\n', '\r']).zip(cell.rsplit_once(['\n', '\r']));
+            let after = (self.columns - 1).saturating_sub(before);
+            lines.is_some_and(|((first, _), (_, last))| {
+                is_about(separators(first), after) && is_about(separators(last), before)
+            })
         };
         // All cells at once: most rows stand on one line.
-        cells.as_slice().contains(['\n', '\r']) && cells.iter().any(holds_rows)
+        cells.as_slice().contains(['\n', '\r']) && cells.iter().enumerate().any(holds_rows)
     }
 
     fn check_size(&self) -> Result<(), CsvError> {

@@ -40,7 +40,7 @@ impl Row {
         let advice = match cells.cmp(&columns) {
             std::cmp::Ordering::Equal if self.has_swallowed_rows => {
                 let message = "a cell of it goes on over several lines and holds what look like other rows, of which nobody is \
-                               created: close the quotation mark in the original file";
+                               created: close the quotation mark in the original file, or, where the cell is meant to be so, write it on one line";
                 return Some(Problem::whole("QUOTE_NOT_CLOSED", message));
             }
             std::cmp::Ordering::Equal => return None,

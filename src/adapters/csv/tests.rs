@@ -441,3 +441,31 @@ fn a_folder_that_is_not_there_is_an_error_that_says_so() {
     let error = ResultWriter::create(Path::new("no/such/folder"), "created", &scan, &[]).map(|_| ()).unwrap_err();
     assert!(error.to_string().starts_with("no/such/folder/created.csv: can't be written: "), "{error}");
 }
+
+#[test]
+fn a_row_that_has_swallowed_others_is_told_from_one_with_a_long_text() {
+    let header = "firstName,lastName,note,email,phoneNumber,accountPurpose,ipAddress,isTermsOfServiceAccepted,program,address,city,region,postalCode,countryCode";
+    let row = |note: &str, email: &str| {
+        format!("Jane,Doe,{note},{email},+1,p,1.2.3.4,true,custodial,1 Main St,Springfield,IL,62701,US")
+    };
+    let at_end = |rest: &str| {
+        format!("Jane,Doe,j@example.com,+1,p,1.2.3.4,true,custodial,1 Main St,Springfield,IL,62701,US{rest}")
+    };
+    let header_at_end = header.replace("note,", "") + ",note";
+    let problems = |header: &str, rows: &[String]| {
+        let (_folder, path) = file_of(format!("{header}\n{}\n", rows.join("\n")));
+        let (scan, rows) = read_fine(&path);
+        rows.iter().map(|row| row.column_problem(&scan.header).map(|problem| problem.code)).collect::<Vec<_>>()
+    };
+    let swallowed = || vec![Some("QUOTE_NOT_CLOSED".to_owned())];
+    // With an email that isn't one, without one, and with a cell missing in the row that is swallowed.
+    assert_eq!(problems(header, &[row("\"vip", "jane at example.com"), row("ok\"", "b@example.com")]), swallowed());
+    assert_eq!(problems(header, &[row("\"vip", ""), row("ok\"", "b@example.com")]), swallowed());
+    let short = at_end(",ok\"").replace(",IL", "");
+    assert_eq!(problems(&header_at_end, &[at_end(",\"vip"), short]), swallowed());
+    assert_eq!(problems(&header_at_end, &[at_end(",\"vip"), at_end(","), at_end(","), at_end(",ok\"")]), swallowed());
+    // A letter with a dozen of commas, and an address on several lines.
+    let letter = "\"Dear Sir, as discussed, please call me, or my wife, Mary, on 5 May, 6 May, 7 May, 8 May, 9 May, 10 May, or write to mary@example.com, please.\nThanks,\nJane\"";
+    assert_eq!(problems(&header_at_end, &[at_end(&format!(",{letter}")), at_end(",")]), [None, None]);
+    assert_eq!(problems(header, &[row(letter, "a@example.com"), row("\"a,\nb,\nc\"", "b@example.com")]), [None, None]);
+}
