@@ -47,6 +47,9 @@ const RETRY_AFTER_S: &str = "5";
 /// A secret that may have been renewed is read again at most so often, whoever sends what.
 const READ_AGAIN: Duration = Duration::from_millis(100);
 
+/// How often it is looked whether an event that comes again is recorded.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// Between two tries to record an event, at first and at most.
 const RECORD_AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
@@ -155,12 +158,21 @@ async fn receive<S: KycSink>(State(receiver): State<Arc<Receiver<S>>>, headers: 
         // Why is nobody else's business.
         answer(StatusCode::SERVICE_UNAVAILABLE, "it can't be recorded now: send it again")
     };
+    if !recording.lock().await.insert(event.id) {
+        let over = async {
+            while recording.lock().await.contains(&event.id) {
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        return match timeout(config.publish_timeout, over).await {
+            Ok(()) => answer(StatusCode::OK, "recorded"),
+            Err(_) => later("it came before, and waits to be recorded"),
+        };
+    }
     let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+        recording.lock().await.remove(&event.id);
         return later("too many others wait to be recorded");
     };
-    if !recording.lock().await.insert(event.id) {
-        return later("it came before, and waits to be recorded");
-    }
     // In a task of its own: it is recorded as soon as it can be, whether or not the partner sends it again.
     let (tell, told) = oneshot::channel();
     tokio::spawn(record(Arc::clone(&receiver), event.clone(), tell, place));
