@@ -36,8 +36,14 @@ pub fn purge(arguments: &PurgeArgs, settings: &Settings) -> Result<Finished, App
     start_logging(settings, "warn", std::io::stderr)?;
     let (queue, folder) = places(arguments, settings)?;
     if !queue.is_file() {
+        let events = folder.join(KYC_FILE);
+        let yours = if events.is_file() {
+            format!(". {}, which `webhooks` wrote, is yours to delete", events.display())
+        } else {
+            String::new()
+        };
         return Err(AppError::Usage(format!(
-            "there is no queue at {}: give --out DIR with the folder of a run, or --queue local:PATH with that of a worker",
+            "there is no queue at {}: give --out DIR with the folder of a run, or --queue local:PATH with that of a worker{yours}",
             queue.display()
         )));
     }

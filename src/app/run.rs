@@ -317,8 +317,10 @@ fn import_rows(run: &Run, progress: &Progress, stop: &CancellationToken) -> Resu
     };
     importer.finish(counts.is_some())?;
     if let Some(warned) = counts.map(|counts| counts.warned).filter(|warned| *warned > 0) {
-        progress
-            .say(&format!("note: {warned} rows deserve a look; they are listed by:\n  {}", check_command(&run.file)));
+        progress.say(&format!(
+            "note: rows that deserve a look: {warned}. They are listed by:\n  {}",
+            check_command(&run.file)
+        ));
     }
     Ok(if counts.is_some() { run.known(&mut run.open(Purpose::Work)?)? } else { None })
 }
