@@ -48,14 +48,27 @@ impl KycFile {
     }
 }
 
+/// Keeps a file, as it is, from being written for as long as the result is held.
+///
+/// # Errors
+/// [`KycFileError::Held`] where a process writes it.
+pub fn hold(path: &Path) -> Result<File, KycFileError> {
+    let file = File::open(path).map_err(|source| KycFileError::Io { path: path.to_owned(), source })?;
+    lock(&file, path)?;
+    Ok(file)
+}
+
+fn lock(file: &File, path: &Path) -> Result<(), KycFileError> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => KycFileError::Held(path.to_owned()),
+        TryLockError::Error(source) => KycFileError::Io { path: path.to_owned(), source },
+    })
+}
+
 fn open(path: &Path) -> Result<File, KycFileError> {
     let unusable = |source| KycFileError::Io { path: path.to_owned(), source };
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(KycFileError::Held(path.to_owned())),
-        Err(TryLockError::Error(source)) => return Err(unusable(source)),
-    }
+    lock(&file, path)?;
     let whole = end_of_last_line(&mut file).map_err(unusable)?;
     file.set_len(whole).map_err(unusable)?;
     // A new name is on the disk once its folder is.

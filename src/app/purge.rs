@@ -8,7 +8,7 @@ use super::stdout::print;
 use super::summary::grouped;
 use super::webhooks::KYC_FILE;
 use super::{Finished, input_copy, results, start_logging, worker};
-use crate::adapters::kyc_file::KycFile;
+use crate::adapters::kyc_file;
 use crate::adapters::local_queue::lock::WorkerLock;
 use crate::adapters::local_queue::open::{IfMissing, Purpose, open};
 use crate::adapters::local_queue::purge::{Contents, contents, empty};
@@ -56,7 +56,7 @@ pub fn purge(arguments: &PurgeArgs, settings: &Settings) -> Result<Finished, App
     let _verifications = files
         .iter()
         .filter(|name| name.starts_with(KYC_FILE))
-        .map(|name| KycFile::open(&folder.join(name)).map_err(|error| AppError::CannotGoOn(error.to_string())))
+        .map(|name| kyc_file::hold(&folder.join(name)).map_err(|error| AppError::CannotGoOn(error.to_string())))
         .collect::<Result<Vec<_>, _>>()?;
     let mut files: Vec<PathBuf> = files.into_iter().map(|name| folder.join(name)).collect();
     files.extend(input_copy::places(&queue).into_iter().filter(|path| path.is_file()));

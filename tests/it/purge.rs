@@ -104,6 +104,10 @@ fn after_a_purge_of_a_workers_queue_the_same_rows_are_recognised_and_new_ones_ar
     work_until(60);
     place.write("q-results/results.ndjson.1", "p1@example.com, rotated away");
     place.write("q-results/notes.txt", "mine");
+    // What is only looked at stays as it is, to the byte.
+    place.write("q-results/kyc.ndjson.1.gz", b"\x1f\x8bpacked\n away");
+    place.program("purge --queue local:q.db").ends_with(0).said(&["would delete q-results/kyc.ndjson.1.gz"]);
+    assert_eq!(fs::read(place.path("q-results/kyc.ndjson.1.gz")).unwrap(), b"\x1f\x8bpacked\n away");
     let receiver = place.program("webhooks --queue local:q.db --receive 0").env("PLU_WEBHOOK_SECRET", "whsec_1");
     let mut receiver = receiver.start();
     receiver.says_where("webhooks are received");
