@@ -42,27 +42,13 @@ async fn read_on_one_connection(
     let limit = config.connect_timeout;
     // The socket closes with this function.
     let (connection, _socket) = timeout(limit, link::open(config, name)).await.ok()?.ok()?;
+    let channel = timeout(limit, connection.create_channel()).await.ok()?.ok()?;
+    let mut reader = Reader { connection: &connection, channel };
     loop {
-        let read = timeout(limit, read(&connection, names)).await.ok()?.ok()?;
+        let read = timeout(limit, reader.read(names)).await.ok()?.ok()?;
         depth.send_replace(Some(read));
         sleep(EVERY).await;
     }
-}
-
-/// A queue that isn't there holds nothing; that it is missing is told elsewhere.
-async fn read(connection: &Connection, names: &Names) -> lapin::Result<Depth> {
-    let mut reader = Reader { connection, channel: connection.create_channel().await? };
-    let mut depth = Depth::default();
-    for lane in Lane::ALL {
-        depth.ready[lane as usize] = reader.ready(&names.jobs_queue(lane)).await?.unwrap_or(0);
-        for seconds in DELAY_STEPS_S {
-            depth.delayed[lane as usize] += reader.ready(&names.delay_queue(lane, seconds)).await?.unwrap_or(0);
-        }
-    }
-    depth.dead = reader.ready(&names.dead_queue()).await?.unwrap_or(0);
-    depth.unrouted = reader.ready(&names.unrouted()).await?;
-    let _ = reader.channel.close(200, "done".into()).await;
-    Ok(depth)
 }
 
 struct Reader<'c> {
@@ -71,6 +57,20 @@ struct Reader<'c> {
 }
 
 impl Reader<'_> {
+    /// A queue that isn't there holds nothing; that it is missing is told elsewhere.
+    async fn read(&mut self, names: &Names) -> lapin::Result<Depth> {
+        let mut depth = Depth::default();
+        for lane in Lane::ALL {
+            depth.ready[lane as usize] = self.ready(&names.jobs_queue(lane)).await?.unwrap_or(0);
+            for seconds in DELAY_STEPS_S {
+                depth.delayed[lane as usize] += self.ready(&names.delay_queue(lane, seconds)).await?.unwrap_or(0);
+            }
+        }
+        depth.dead = self.ready(&names.dead_queue()).await?.unwrap_or(0);
+        depth.unrouted = self.ready(&names.unrouted()).await?;
+        Ok(depth)
+    }
+
     /// How many messages are ready; `None`: there is no such queue.
     async fn ready(&mut self, queue: &str) -> lapin::Result<Option<u64>> {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
