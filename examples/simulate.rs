@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use anyhow::{Context as _, bail};
-use plu_onboard::simulation::{Coverage, Run, simulate};
+use plu_onboard::testing::simulation::{Coverage, Run, simulate};
 use tokio::time::Instant;
 
 /// With so many seeds every combination is met.

@@ -28,13 +28,14 @@ pub mod adapters;
 pub mod app;
 pub mod cli;
 pub mod clock;
-pub mod config;
+pub(crate) mod config;
 #[cfg(test)]
 mod contract;
 pub mod domain;
 pub mod failpoint;
-pub mod pipeline;
+pub(crate) mod pipeline;
 pub mod ports;
 pub mod sandbox;
-pub mod simulation;
 pub mod telemetry;
+#[cfg(any(test, feature = "simulation"))]
+pub mod testing;

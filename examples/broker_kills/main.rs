@@ -25,8 +25,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser as _;
+use plu_onboard::app;
+use plu_onboard::cli;
 use plu_onboard::sandbox::{Sandbox, SandboxConfig};
-use plu_onboard::{app, cli};
 use tokio::runtime::Runtime;
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
@@ -56,12 +57,12 @@ struct Plan {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = Runtime::new().context("no threads can be started")?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|first| first == "worker") {
-        return Ok(runtime.block_on(app::main(cli::Cli::parse())));
+        return Ok(app::main(cli::Cli::parse()));
     }
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = Runtime::new().context("no threads can be started")?;
     let plan = plan(&arguments)?;
     runtime.spawn(async {
         let mut told = signal(SignalKind::terminate())?;

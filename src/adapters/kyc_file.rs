@@ -16,7 +16,7 @@ use crate::ports::{KycSink, QueueError};
 
 /// The file can't be used.
 #[derive(Debug, thiserror::Error)]
-pub enum KycFileError {
+pub(crate) enum KycFileError {
     /// Another process has it open.
     #[error("{path} is being written by another `webhooks`: stop that one first, or give another --out DIR", path = .0.display())]
     Held(PathBuf),
@@ -33,7 +33,7 @@ pub enum KycFileError {
 /// A file of events, which only its owner can read. One process at a time writes it. It may be moved away, to rotate or to read it: a new
 /// one is begun then.
 #[derive(Debug)]
-pub struct KycFile {
+pub(crate) struct KycFile {
     path: PathBuf,
     file: Arc<Mutex<File>>,
 }
@@ -43,7 +43,7 @@ impl KycFile {
     ///
     /// # Errors
     /// [`KycFileError`].
-    pub fn open(path: &Path) -> Result<Self, KycFileError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, KycFileError> {
         Ok(Self { path: path.to_owned(), file: Arc::new(Mutex::new(open(path)?)) })
     }
 }
@@ -52,7 +52,7 @@ impl KycFile {
 ///
 /// # Errors
 /// [`KycFileError::Held`] where a process writes it.
-pub fn hold(path: &Path) -> Result<File, KycFileError> {
+pub(crate) fn hold(path: &Path) -> Result<File, KycFileError> {
     let file = File::open(path).map_err(|source| KycFileError::Io { path: path.to_owned(), source })?;
     lock(&file, path)?;
     Ok(file)

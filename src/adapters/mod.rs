@@ -4,12 +4,10 @@
 //! **Architecture Invariant:** an adapter never imports the pipeline, and no adapter imports another.
 
 pub mod amqp;
-pub mod csv;
-pub mod faulty;
-pub mod kyc_file;
+pub(crate) mod csv;
+pub(crate) mod kyc_file;
 pub mod local_queue;
-pub mod memory;
 #[cfg(feature = "otlp")]
-pub mod otlp;
+pub(crate) mod otlp;
 pub mod plu_http;
-pub mod webhook_http;
+pub(crate) mod webhook_http;

@@ -30,7 +30,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The exporter. Dropping it loses what wasn't sent.
 #[derive(Debug)]
-pub struct Exporter {
+pub(crate) struct Exporter {
     task: AbortOnDropHandle<()>,
     stop: CancellationToken,
 }
@@ -40,7 +40,7 @@ impl Exporter {
     ///
     /// # Errors
     /// In words, where the URL can't be used.
-    pub fn start(collector: &str, service: String, spans: &Spans, seed: u64) -> Result<Self, String> {
+    pub(crate) fn start(collector: &str, service: String, spans: &Spans, seed: u64) -> Result<Self, String> {
         let unfit = "is no http:// or https:// URL";
         let url = format!("{}/v1/traces", collector.trim_end_matches('/'));
         let url: Url = url.parse().map_err(|_| unfit.to_owned())?;
@@ -56,7 +56,7 @@ impl Exporter {
     }
 
     /// Sends what is left.
-    pub async fn finish(self) {
+    pub(crate) async fn finish(self) {
         self.stop.cancel();
         let _ = timeout(TIMEOUT, self.task).await;
     }

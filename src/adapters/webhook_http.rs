@@ -55,7 +55,7 @@ const RECORD_AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration
 
 /// How a signature is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SignatureEncoding {
+pub(crate) enum SignatureEncoding {
     /// In hexadecimal digits, small or capital.
     Hex,
     /// In base64 with padding.
@@ -64,7 +64,7 @@ pub enum SignatureEncoding {
 
 /// How webhooks are received.
 #[derive(Debug, Clone)]
-pub struct WebhookConfig {
+pub(crate) struct WebhookConfig {
     /// Path that they are posted to.
     pub path: String,
     /// The header with the signature: HMAC-SHA256 of the body. Assumed: the vendor doesn't document it.
@@ -78,10 +78,10 @@ pub struct WebhookConfig {
 }
 
 /// Reads the secret; again whenever it may have been renewed.
-pub type ReadSecret = Arc<dyn Fn() -> Option<SecretString> + Send + Sync>;
+pub(crate) type ReadSecret = Arc<dyn Fn() -> Option<SecretString> + Send + Sync>;
 
 /// Told after each try to record an event whether it was.
-pub type OnRecorded = Box<dyn Fn(bool) + Send + Sync>;
+pub(crate) type OnRecorded = Box<dyn Fn(bool) + Send + Sync>;
 
 struct Receiver<S> {
     config: WebhookConfig,
@@ -96,7 +96,7 @@ struct Receiver<S> {
 }
 
 /// The routes. `secret` signs the webhooks; `read_secret` reads it anew where a signature doesn't fit.
-pub fn router<S: KycSink>(
+pub(crate) fn router<S: KycSink>(
     config: WebhookConfig,
     secret: &SecretString,
     read_secret: ReadSecret,

@@ -1,41 +1,19 @@
 //! The commands: the only place where adapters are chosen and put together.
 
-pub mod broker;
-pub mod check;
-pub mod checkpoint;
-pub mod dead;
-pub mod dead_view;
-pub mod error;
-pub mod health;
-pub mod import;
-pub mod import_amqp;
-pub mod input_copy;
-pub mod intake;
-mod next_command;
-pub mod ops;
-pub mod partner;
-pub mod progress;
-pub mod purge;
-pub mod reload;
-pub mod report;
-pub mod results;
-pub mod rows;
-pub mod run;
-pub mod sandbox;
-pub mod show;
-pub mod signals;
-mod stdout;
-pub mod summary;
-pub mod topology;
-pub mod traces;
-pub mod webhooks;
-pub mod worker;
+pub(crate) mod commands;
+pub(crate) mod console;
+pub(crate) mod input;
+pub(crate) mod ops;
+pub(crate) mod results;
+pub(crate) mod service;
 
 use std::process::ExitCode;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-use self::error::AppError;
+use self::commands::{check, config, dead, health, import, purge, run, sandbox, topology, webhooks, worker};
+use self::console::error::AppError;
+use self::console::{error, stdout};
 use crate::adapters::csv::{Delimiter, ReadOptions};
 use crate::cli::{Cli, Command, ConfigCommand, CsvArgs};
 use crate::config::{Overrides, Settings, environment};
@@ -104,13 +82,33 @@ async fn execute(command: Command, settings: Settings) -> Result<Finished, AppEr
         Command::Purge(arguments) => purge::purge(&arguments, &settings),
         Command::Health(arguments) => health::health(&arguments).await,
         Command::Topology(_) => topology::topology(&settings),
-        Command::Config(ConfigCommand::Check(arguments)) => show::check(&arguments, &settings),
-        Command::Config(ConfigCommand::Show(_)) => Ok(show::show(&settings)),
+        Command::Config(ConfigCommand::Check(arguments)) => config::check(&arguments, &settings),
+        Command::Config(ConfigCommand::Show(_)) => Ok(config::show(&settings)),
     }
 }
 
-/// Runs one command and says how the process exits.
-pub async fn main(cli: Cli) -> ExitCode {
+/// Runs one command and returns the process's exit status.
+pub fn main(cli: Cli) -> ExitCode {
+    // reqwest is built without a TLS provider of its own: the one it would choose needs cmake and minutes to build.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match runtime() {
+        // Spawned, so that commands run on the worker thread instead of the main thread.
+        Ok(runtime) => runtime.block_on(async { tokio::spawn(run_command(cli)).await.unwrap_or(ExitCode::FAILURE) }),
+        Err(error) => {
+            error::print(&AppError::CannotGoOn(format!("no threads can be started: {error}")), false);
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// One worker thread for everything asynchronous; files, queues and brokers have threads of their own. With a local
+/// broker and API, handing a job from thread to thread costs more than the work on it, and one thread does far more
+/// jobs a second than any partner accepts.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
+}
+
+async fn run_command(cli: Cli) -> ExitCode {
     let command = cli.command;
     let loaded = load(&command);
     let as_json = speaks_json(&command, loaded.as_ref().ok());

@@ -1,6 +1,6 @@
 //! Which flag stands for which setting.
 
-use super::{
+use crate::cli::{
     ApiArgs, CheckArgs, Command, CommonArgs, ConcurrencyArgs, ConfigArgs, ConfigCommand, HealthArgs, ImportArgs,
     LaneArgs, PaceArgs, PurgeArgs, QueueArgs, RunArgs, SandboxArgs, ServiceArgs, TopologyArgs, WebhooksArgs,
     WorkerArgs,

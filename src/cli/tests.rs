@@ -3,7 +3,7 @@ use std::fs;
 use clap::{CommandFactory as _, Parser as _};
 use secrecy::ExposeSecret as _;
 
-use super::*;
+use crate::cli::*;
 use crate::config::{Overrides, Settings};
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {

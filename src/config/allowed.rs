@@ -6,8 +6,8 @@ use config::ValueKind;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::QueueUrl;
-use crate::pipeline::hours::{self, Hours};
+use crate::config::QueueUrl;
+use crate::pipeline::rate::hours::{self, Hours};
 use crate::sandbox::{FAULT_FORM, FaultPlan};
 
 /// Most texts in a list.

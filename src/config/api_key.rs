@@ -7,15 +7,15 @@ use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
 use url::{Host, Url};
 
-use super::Origin;
-use super::layers::read_bounded;
+use crate::config::Origin;
+use crate::config::layers::read_bounded;
 
 /// The environment variable that holds the key.
-pub const API_KEY_VARIABLE: &str = "PLU_API_KEY";
+pub(crate) const API_KEY_VARIABLE: &str = "PLU_API_KEY";
 /// Where `sk_staging_` keys belong. Source: the vendor's pages.
-pub const STAGING_HOST: &str = "services-staging.getplu.com";
+pub(crate) const STAGING_HOST: &str = "services-staging.getplu.com";
 /// Where `sk_live_` keys belong. Source: the vendor's pages.
-pub const PRODUCTION_HOST: &str = "services.getplu.com";
+pub(crate) const PRODUCTION_HOST: &str = "services.getplu.com";
 
 /// What deploy/make-secrets.py writes where the key is to be put.
 const PLACEHOLDER: &str = "put-the-key-here";
@@ -26,11 +26,11 @@ const KEY_BYTES_MAX: u64 = 4_096;
 /// The key of the partner account: visible ASCII characters, so that it fits into a header. Its `Debug` output
 /// doesn't show it.
 #[derive(Debug, Clone)]
-pub struct ApiKey(SecretString);
+pub(crate) struct ApiKey(SecretString);
 
 /// No usable key, or a key that must not go to this URL. Never quotes the key.
 #[derive(Debug, Error)]
-pub enum ApiKeyError {
+pub(crate) enum ApiKeyError {
     /// Neither source has one.
     #[error("no API key: set the environment variable PLU_API_KEY, or name a file that holds it with --api-key-file")]
     Missing,
@@ -82,7 +82,10 @@ impl ApiKey {
     ///
     /// # Errors
     /// No key, a file that can't be read, or a text that can't be a key.
-    pub fn resolve(key_file: &Path, variable: Option<&SecretString>) -> Result<(Self, Vec<String>), ApiKeyError> {
+    pub(crate) fn resolve(
+        key_file: &Path,
+        variable: Option<&SecretString>,
+    ) -> Result<(Self, Vec<String>), ApiKeyError> {
         let variable = variable.filter(|text| !text.expose_secret().is_empty());
         if key_file.as_os_str().is_empty() {
             let text = variable.ok_or(ApiKeyError::Missing)?;
@@ -99,7 +102,7 @@ impl ApiKey {
     }
 
     /// The key. Call it where the header is made and nowhere else.
-    pub fn secret(&self) -> &SecretString {
+    pub(crate) fn secret(&self) -> &SecretString {
         &self.0
     }
 
@@ -123,7 +126,7 @@ impl ApiKey {
 ///
 /// # Errors
 /// A live key for the staging host, a staging key for the production host, plain HTTP to another machine.
-pub fn check_key_fits(url: &Url, key: &ApiKey) -> Result<(), ApiKeyError> {
+pub(crate) fn check_key_fits(url: &Url, key: &ApiKey) -> Result<(), ApiKeyError> {
     let host = url.host_str().unwrap_or_default().trim_end_matches('.');
     if host == STAGING_HOST && key.starts_with("sk_live_") {
         return Err(ApiKeyError::WrongEnvironment { key: "live", url_is: "staging", host: STAGING_HOST });
@@ -138,7 +141,7 @@ pub fn check_key_fits(url: &Url, key: &ApiKey) -> Result<(), ApiKeyError> {
 }
 
 /// Whether it is this machine.
-pub fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(addr)) => addr.is_loopback(),

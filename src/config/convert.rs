@@ -3,17 +3,17 @@
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
-use super::Settings;
+use crate::config::Settings;
 use crate::domain::answer::RefusalMarks;
 use crate::domain::decide::Limits;
 use crate::pipeline::Policy;
-use crate::pipeline::adapt::AdaptConfig;
-use crate::pipeline::backoff::Backoff;
-use crate::pipeline::breaker::BreakerPolicy;
 use crate::pipeline::gate::ProbeSchedule;
-use crate::pipeline::halt::HaltPolicy;
-use crate::pipeline::hours::Hours;
-use crate::pipeline::pace::PaceConfig;
+use crate::pipeline::gate::breaker::BreakerPolicy;
+use crate::pipeline::guards::halt::HaltPolicy;
+use crate::pipeline::rate::adapt::AdaptConfig;
+use crate::pipeline::rate::backoff::Backoff;
+use crate::pipeline::rate::hours::Hours;
+use crate::pipeline::rate::rate_limiter::PaceConfig;
 use crate::pipeline::retry_budget::RetryBudgetPolicy;
 
 /// Jobs in hand for each request on its way, where `worker.window` doesn't say. Measured: a window well above the
@@ -22,7 +22,7 @@ const WINDOW_PER_REQUEST: usize = 4;
 
 impl Settings {
     /// How the pipeline behaves. `seed` is that of its jitter.
-    pub fn policy(&self, seed: u64) -> Policy {
+    pub(crate) fn policy(&self, seed: u64) -> Policy {
         let Self { api, worker, breaker, retry, halt, .. } = self;
         Policy {
             concurrency: worker.concurrency,
@@ -67,7 +67,7 @@ impl Settings {
     }
 
     /// How "key already used" and "user exists" are recognised.
-    pub fn refusal_marks(&self) -> RefusalMarks {
+    pub(crate) fn refusal_marks(&self) -> RefusalMarks {
         RefusalMarks {
             key_used_codes: self.api.key_used_codes.clone(),
             key_used_words: self.api.key_used_words.clone(),
@@ -76,7 +76,7 @@ impl Settings {
     }
 
     /// How fast requests leave, and when.
-    pub fn pace(&self) -> PaceConfig {
+    pub(crate) fn pace(&self) -> PaceConfig {
         let Self { pace, worker, .. } = self;
         let share = |percent: u32| f64::from(percent) / 100.0;
         PaceConfig {
@@ -94,12 +94,12 @@ impl Settings {
     }
 
     /// How long a verification link lives; `None`: not to be told.
-    pub fn link_ttl(&self) -> Option<Duration> {
+    pub(crate) fn link_ttl(&self) -> Option<Duration> {
         (self.api.link_ttl_h > 0).then(|| Duration::from_secs(self.api.link_ttl_h * 3_600))
     }
 
     /// Most requests per second; `None`: no limit.
-    pub fn rate(&self) -> Option<NonZeroU32> {
+    pub(crate) fn rate(&self) -> Option<NonZeroU32> {
         NonZeroU32::new(self.pace.rate)
     }
 }

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::Origin;
+use crate::config::Origin;
 
 /// The settings can't be used.
 #[derive(Debug, Error)]
-pub enum SettingsError {
+pub(crate) enum SettingsError {
     /// The `--config` file can't be read.
     #[error("the settings file {} can't be read: {source}", path.display())]
     File {
@@ -37,7 +37,7 @@ pub enum SettingsError {
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SettingsProblem {
+pub(crate) struct SettingsProblem {
     /// Where the value came from.
     pub origin: Origin,
     /// Such as `api.url`.

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use config::{FileFormat, FileSourceString, Source as _, Value, ValueKind};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::error::SettingsError;
-use super::{API_KEY_VARIABLE, DEFAULT_TOML, WEBHOOK_SECRET_VARIABLE, rules};
+use crate::config::error::SettingsError;
+use crate::config::{API_KEY_VARIABLE, DEFAULT_TOML, WEBHOOK_SECRET_VARIABLE, rules};
 
 /// What the names of our variables begin with. Two underscores: Kubernetes gives every container variables such as
 /// `PLU_ONBOARD_PORT` for a service of the name `plu-onboard`.
@@ -24,7 +24,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// Built in.
     Default,
     /// The `--config` file.
@@ -63,7 +63,7 @@ pub(super) enum LeafValue {
 
 /// What flags set. Values are text, read and checked like those of environment variables, and never printed.
 #[derive(Debug, Clone, Default)]
-pub struct Overrides(Vec<Override>);
+pub(crate) struct Overrides(Vec<Override>);
 
 #[derive(Debug, Clone)]
 struct Override {
@@ -74,7 +74,7 @@ struct Override {
 
 impl Overrides {
     /// Notes the value that `flag` (with its dashes) gives to `key` (`section.key`); nothing where it wasn't given.
-    pub fn set(&mut self, flag: &'static str, key: &'static str, value: Option<impl Into<SecretString>>) {
+    pub(crate) fn set(&mut self, flag: &'static str, key: &'static str, value: Option<impl Into<SecretString>>) {
         self.0.extend(value.map(|value| Override { flag, key, value: value.into() }));
     }
 
@@ -89,7 +89,7 @@ impl Overrides {
 
 /// The variables of this process that concern the settings. Unlike [`std::env::vars`] it doesn't panic where another
 /// variable isn't Unicode.
-pub fn environment() -> impl Iterator<Item = (String, String)> {
+pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;
         let is_ours =

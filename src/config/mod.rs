@@ -41,27 +41,25 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-pub use self::api_key::{
-    API_KEY_VARIABLE, ApiKey, ApiKeyError, PRODUCTION_HOST, STAGING_HOST, check_key_fits, is_loopback,
-};
-pub use self::error::{SettingsError, SettingsProblem};
+pub(crate) use self::api_key::{API_KEY_VARIABLE, ApiKey, ApiKeyError, STAGING_HOST, check_key_fits, is_loopback};
+pub(crate) use self::error::SettingsError;
 use self::layers::{Environment, Leaf};
-pub use self::layers::{Origin, Overrides, environment};
-pub use self::queue_url::{QueueUrl, QueueUrlError};
-pub use self::sections::{
+pub(crate) use self::layers::{Origin, Overrides, environment};
+pub(crate) use self::queue_url::QueueUrl;
+pub(crate) use self::sections::{
     AmqpSettings, ApiSettings, BreakerSettings, HaltSettings, ImportSettings, LogSettings, PaceSettings, PlanSettings,
     QueueSettings, RetrySettings, SandboxSettings, SignatureEncoding, TopologyMode, WebhookSettings, WorkerSettings,
 };
-pub use self::webhook_secret::{WEBHOOK_SECRET_VARIABLE, WebhookSecretError};
+pub(crate) use self::webhook_secret::{WEBHOOK_SECRET_VARIABLE, WebhookSecretError};
 use crate::domain::KeySource;
 
 /// `config/default.toml`: every key, its default, its range and why.
-pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
+pub(crate) const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
 
 /// Everything that can be set, checked.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The partner API.
     pub api: ApiSettings,
     /// Where jobs wait.
@@ -116,7 +114,7 @@ impl Settings {
     ///
     /// # Errors
     /// A file that can't be read or isn't TOML, and everything that is wrong with keys and values, all at once.
-    pub fn load(
+    pub(crate) fn load(
         file: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
         flags: &Overrides,
@@ -145,7 +143,7 @@ impl Settings {
     ///
     /// # Errors
     /// See [`Self::load`].
-    pub fn reload(&self) -> Result<Self, SettingsError> {
+    pub(crate) fn reload(&self) -> Result<Self, SettingsError> {
         Self::load(self.read_from.file.as_deref(), environment(), &self.read_from.flags)
     }
 
@@ -170,12 +168,12 @@ impl Settings {
     }
 
     /// The settings file, as it was given.
-    pub fn file(&self) -> Option<&Path> {
+    pub(crate) fn file(&self) -> Option<&Path> {
         self.read_from.file.as_deref()
     }
 
     /// The variables that the values of these sections came from, such as `PLU_ONBOARD__QUEUE__URL`.
-    pub fn variables<'s>(&'s self, sections: &'s [&str]) -> impl Iterator<Item = &'s str> {
+    pub(crate) fn variables<'s>(&'s self, sections: &'s [&str]) -> impl Iterator<Item = &'s str> {
         let is_in = |key: &str| key.split('.').next().is_some_and(|section| sections.contains(&section));
         self.origins.iter().filter_map(move |(key, origin)| match origin {
             Origin::Environment(variable) if is_in(key) => Some(variable.as_str()),
@@ -184,12 +182,12 @@ impl Settings {
     }
 
     /// Where the value of a key such as `api.url` came from. Every key has an origin; an unknown one has the defaults'.
-    pub fn origin(&self, key: &str) -> &Origin {
+    pub(crate) fn origin(&self, key: &str) -> &Origin {
         self.origins.get(key).unwrap_or(&Origin::Default)
     }
 
     /// Where [`Self::api_key`] has it from.
-    pub fn key_source(&self) -> KeySource {
+    pub(crate) fn key_source(&self) -> KeySource {
         if self.api.key_file.as_os_str().is_empty() {
             KeySource::Variable
         } else if self.api.key_file.starts_with(CREDENTIALS) {
@@ -204,7 +202,7 @@ impl Settings {
     ///
     /// # Errors
     /// See [`ApiKey::resolve`].
-    pub fn api_key(&self) -> Result<(ApiKey, Vec<String>), ApiKeyError> {
+    pub(crate) fn api_key(&self) -> Result<(ApiKey, Vec<String>), ApiKeyError> {
         ApiKey::resolve(&self.api.key_file, self.api_key_variable.as_ref())
     }
 
@@ -213,7 +211,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`WebhookSecretError`].
-    pub fn webhook_secret(&self) -> Result<SecretString, WebhookSecretError> {
+    pub(crate) fn webhook_secret(&self) -> Result<SecretString, WebhookSecretError> {
         webhook_secret::resolve(&self.webhooks.secret_file, self.webhook_secret_variable.as_ref())
     }
 }

@@ -11,7 +11,7 @@ use url::Url;
 /// Which queue. `Debug`, `Display` and serialization leave the password out.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub enum QueueUrl {
+pub(crate) enum QueueUrl {
     /// `local:PATH`: an embedded durable file on this machine, relative to the working directory.
     Local(PathBuf),
     /// `amqp://` or `amqps://`: RabbitMQ. Has a host.
@@ -21,11 +21,11 @@ pub enum QueueUrl {
 /// A text that names no queue. Doesn't quote it: it may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the queue URL {0}; write local:PATH or amqp://USER:PASSWORD@HOST/VHOST (amqps:// for TLS)")]
-pub struct QueueUrlError(&'static str);
+pub(crate) struct QueueUrlError(&'static str);
 
 impl QueueUrlError {
     /// What is wrong, to follow the value's name in a sentence.
-    pub const fn reason(self) -> &'static str {
+    pub(crate) const fn reason(self) -> &'static str {
         self.0
     }
 }

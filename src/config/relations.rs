@@ -1,7 +1,7 @@
 //! Rules that span two settings. Each problem names both values and where both came from.
 
-use super::Settings;
-use super::error::SettingsProblem;
+use crate::config::Settings;
+use crate::config::error::SettingsProblem;
 
 /// Everything that doesn't fit together.
 pub(super) fn problems(settings: &Settings) -> Vec<SettingsProblem> {

@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::Settings;
-use super::rules::RULES;
+use crate::config::Settings;
+use crate::config::rules::RULES;
 
 impl Settings {
     /// The settings in force, in the order of `default.toml`, each with where it came from. A password in a URL is
     /// `[redacted]`; of the API key it says only whether there is one. Without a password, the text is a settings
     /// file of the same meaning.
-    pub fn render_redacted(&self) -> String {
+    pub(crate) fn render_redacted(&self) -> String {
         let values = serde_json::to_value(self).unwrap_or_else(|error| unreachable!("settings are plain: {error}"));
         let mut toml = String::new();
         let mut last_section = "";

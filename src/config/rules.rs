@@ -5,12 +5,12 @@
 
 use config::Value;
 
-use super::allowed::{
+use crate::config::allowed::{
     ACTIVE_HOURS, AMQP_PREFIX, AMQP_USER, API_URL, Allowed, CURRENCY, FAULTS, FILE, HEADER_NAME, KEY_FILE, LOG_FILTER,
     QUEUE_URL, SECRET_FILE, TIME_ZONE, WEBHOOK_PATH,
 };
-use super::error::SettingsProblem;
-use super::layers::{Leaf, LeafValue, Origin};
+use crate::config::error::SettingsProblem;
+use crate::config::layers::{Leaf, LeafValue, Origin};
 
 const DAY_S: i64 = 86_400;
 const MIB: i64 = 1_024 * 1_024;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::QueueUrl;
+use crate::config::QueueUrl;
 use crate::domain::Lane;
 use crate::sandbox::FaultPlan;
 use crate::telemetry::logging::LogFormat;
@@ -13,7 +13,7 @@ use crate::telemetry::logging::LogFormat;
 /// `[api]`: the partner API and what is assumed about it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct ApiSettings {
+pub(crate) struct ApiSettings {
     /// Base URL, `http` or `https`, with or without a slash at its end: append paths, don't [`Url::join`] them.
     pub url: Url,
     /// File that holds the API key, relative to the working directory. Empty: none.
@@ -45,7 +45,7 @@ pub struct ApiSettings {
 /// `[queue]`: where jobs wait.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct QueueSettings {
+pub(crate) struct QueueSettings {
     /// Which queue. Serialized without its password.
     pub url: QueueUrl,
     /// How often a local queue is looked at, in milliseconds.
@@ -59,7 +59,7 @@ pub struct QueueSettings {
 /// Whose the exchanges and queues are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum TopologyMode {
+pub(crate) enum TopologyMode {
     /// Ours: what is missing is declared.
     Declare,
     /// The broker's operators': only checked to be there.
@@ -69,7 +69,7 @@ pub enum TopologyMode {
 /// `[amqp]`: RabbitMQ, where `queue.url` names one.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct AmqpSettings {
+pub(crate) struct AmqpSettings {
     /// What the names of its exchanges and queues begin with.
     pub prefix: String,
     /// Whether they are declared or only verified.
@@ -95,7 +95,7 @@ pub struct AmqpSettings {
 /// `[pace]`: how fast requests leave.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct PaceSettings {
+pub(crate) struct PaceSettings {
     /// Most requests per second. 0: no limit.
     pub rate: u32,
     /// Most requests per minute. 0: no limit.
@@ -115,7 +115,7 @@ pub struct PaceSettings {
 /// `[worker]`: how jobs are worked on.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct WorkerSettings {
+pub(crate) struct WorkerSettings {
     /// Most requests on their way at once.
     pub concurrency: usize,
     /// Most jobs in hand at once; at least `concurrency`. 0: four times as many.
@@ -143,7 +143,7 @@ pub struct WorkerSettings {
 /// `[breaker]`: when an API that answers badly is left alone.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct BreakerSettings {
+pub(crate) struct BreakerSettings {
     /// How far back answers count, in seconds.
     pub window_s: u64,
     /// Answers below which their share says nothing.
@@ -165,7 +165,7 @@ pub struct BreakerSettings {
 /// `[retry]`: how many repetitions there may be.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct RetrySettings {
+pub(crate) struct RetrySettings {
     /// Repetitions for each first attempt.
     pub budget_share: f64,
     /// Repetitions per second that are always allowed.
@@ -175,7 +175,7 @@ pub struct RetrySettings {
 /// `[halt]`: when the outcomes are too bad to go on.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct HaltSettings {
+pub(crate) struct HaltSettings {
     /// How many of the last outcomes are looked at.
     pub window: usize,
     /// Share of rejected and failed jobs over which it halts.
@@ -187,7 +187,7 @@ pub struct HaltSettings {
 /// `[import]`: how files become jobs.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct ImportSettings {
+pub(crate) struct ImportSettings {
     /// The lane that rows wait in.
     pub lane: Lane,
     /// Longest CSV record, in bytes.
@@ -197,7 +197,7 @@ pub struct ImportSettings {
 /// `[plan]`: what `check` calculates with.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct PlanSettings {
+pub(crate) struct PlanSettings {
     /// Price of one new user, in `currency`.
     pub fee_per_user: f64,
     /// Three letters, such as `USD`.
@@ -207,7 +207,7 @@ pub struct PlanSettings {
 /// How the signature of a webhook is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum SignatureEncoding {
+pub(crate) enum SignatureEncoding {
     /// Hexadecimal digits.
     Hex,
     /// With padding.
@@ -217,7 +217,7 @@ pub enum SignatureEncoding {
 /// `[webhooks]`: what the partner says of people's verification.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct WebhookSettings {
+pub(crate) struct WebhookSettings {
     /// Path that they are posted to.
     pub path: String,
     /// File that holds the secret, relative to the working directory. Empty: none.
@@ -235,7 +235,7 @@ pub struct WebhookSettings {
 /// `[log]`: log lines.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct LogSettings {
+pub(crate) struct LogSettings {
     /// For people or for machines.
     pub format: LogFormat,
     /// What is logged, in the syntax of `RUST_LOG`. Empty: the command decides.
@@ -245,7 +245,7 @@ pub struct LogSettings {
 /// `[sandbox]`: the built-in simulated API.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct SandboxSettings {
+pub(crate) struct SandboxSettings {
     /// How long it remembers an idempotency key, in seconds.
     pub key_ttl_s: u64,
     /// How long it takes to answer, in milliseconds.

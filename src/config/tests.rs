@@ -2,8 +2,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use super::rules::RULES;
-use super::*;
+use crate::config::api_key::PRODUCTION_HOST;
+use crate::config::rules::RULES;
+use crate::config::*;
 use crate::domain::{KeySource, Lane};
 use crate::telemetry::logging::LogFormat;
 

@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
 
-use super::layers::read_bounded;
+use crate::config::layers::read_bounded;
 
 /// The environment variable that holds the secret.
-pub const WEBHOOK_SECRET_VARIABLE: &str = "PLU_WEBHOOK_SECRET";
+pub(crate) const WEBHOOK_SECRET_VARIABLE: &str = "PLU_WEBHOOK_SECRET";
 
 /// Longest secret, in bytes; a longer file isn't one.
 const SECRET_BYTES_MAX: u64 = 4_096;
 
 /// There is no secret that can be used. Never quotes it.
 #[derive(Debug, Error)]
-pub enum WebhookSecretError {
+pub(crate) enum WebhookSecretError {
     /// Neither source has one.
     #[error(
         "no webhook secret: set the environment variable PLU_WEBHOOK_SECRET to the webhookSecret (whsec_...) that Plu's Set Webhook \

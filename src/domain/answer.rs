@@ -18,7 +18,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Timestamp;
+use crate::domain::Timestamp;
 
 /// What an answer means.
 #[derive(Debug, Clone, PartialEq, Eq)]

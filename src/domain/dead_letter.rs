@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::decide::History;
-use super::private::debug_redacted;
-use super::{Job, Lane, Problem, Timestamp};
+use crate::domain::decide::History;
+use crate::domain::private::debug_redacted;
+use crate::domain::{Job, Lane, Problem, Timestamp};
 
 /// The reason of a job that RabbitMQ gave up, because as many deliveries as it allows came to nothing.
 pub const DELIVERY_LIMIT: &str = "DELIVERY_LIMIT";

@@ -25,8 +25,8 @@
 
 use std::time::Duration;
 
-use super::answer::UnknownReason;
-use super::{AccountReason, Answer, NameMark, Outcome, Problem, Timestamp};
+use crate::domain::answer::UnknownReason;
+use crate::domain::{AccountReason, Answer, NameMark, Outcome, Problem, Timestamp};
 
 /// The code of a job that was given up: no definite answer to any of its requests, and nobody found.
 pub const ATTEMPTS_EXHAUSTED: &str = "ATTEMPTS_EXHAUSTED";

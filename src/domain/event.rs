@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue as RawJson;
 use uuid::Uuid;
 
-use super::job::Identity;
-use super::{IdempotencyKey, Problem, Source, Timestamp};
+use crate::domain::job::Identity;
+use crate::domain::{IdempotencyKey, Problem, Source, Timestamp};
 
 /// Version of the event's shape. Changes only when a reader could break.
 pub const SPEC_VERSION: &str = "1.0";

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue as RawJson;
 
-use super::private::debug_redacted;
-use super::{Field, IdempotencyKey, NameMark, Problem, RawUser, RawValue, User, Warning, validate};
+use crate::domain::private::debug_redacted;
+use crate::domain::{Field, IdempotencyKey, NameMark, Problem, RawUser, RawValue, User, Warning, validate};
 
 /// Longest `jobId` and `batchId`, in bytes: both travel as AMQP short strings.
 pub const ID_BYTES_MAX: usize = 255;

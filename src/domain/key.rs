@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::User;
+use crate::domain::User;
 
 /// Namespace of derived keys: UUIDv5 of the DNS namespace and `idempotency.plu-onboard`. Never changes: the
 /// same request must have the same key on every machine and in every version.

@@ -8,10 +8,10 @@ use serde_json::Value;
 use serde_json::value::RawValue as RawJson;
 use uuid::Uuid;
 
-use super::Timestamp;
-use super::event::SPEC_VERSION;
-use super::job::ID_BYTES_MAX;
-use super::private::debug_redacted;
+use crate::domain::Timestamp;
+use crate::domain::event::SPEC_VERSION;
+use crate::domain::job::ID_BYTES_MAX;
+use crate::domain::private::debug_redacted;
 
 /// Namespace of the ids of these events: UUIDv5 of the DNS namespace and `kyc.plu-onboard`. Never changes: a webhook that comes
 /// again must have the same id on every machine and in every version.

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::private::debug_redacted;
+use crate::domain::private::debug_redacted;
 
 /// A person's name as a hash of its letters.
 ///

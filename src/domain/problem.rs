@@ -21,7 +21,7 @@ pub struct Problem {
 
 impl Problem {
     /// A problem with one field.
-    pub fn of(field: super::Field, code: &str, message: impl Into<String>) -> Self {
+    pub fn of(field: crate::domain::Field, code: &str, message: impl Into<String>) -> Self {
         Self { field: Some(field.name().to_owned()), code: code.to_owned(), message: message.into() }
     }
 
@@ -35,7 +35,7 @@ impl Problem {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// The field it concerns.
-    pub field: super::Field,
+    pub field: crate::domain::Field,
     /// Stable, upper-case, for machines.
     pub code: &'static str,
     /// For people.

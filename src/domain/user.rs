@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Field;
+use crate::domain::Field;
 
 /// The value of one field before validation.
 #[derive(Clone, Default, PartialEq)]
@@ -145,7 +145,7 @@ pub enum Program {
 
 /// A validated and normalised user: the request body, field for field.
 ///
-/// **Invariant:** made only by [`super::validate()`], so that whoever holds one may send it. The fields stand
+/// **Invariant:** made only by [`crate::domain::validate()`], so that whoever holds one may send it. The fields stand
 /// in the order of the canonical form. Text that was in its normal form is borrowed. Its `Debug` prints no value.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

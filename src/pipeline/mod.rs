@@ -9,24 +9,13 @@
 //! **Architecture Invariant:** imports [`crate::domain`], [`crate::ports`] and [`crate::telemetry`], never an
 //! adapter or the settings. Time is tokio's, so everything here runs on paused time.
 
-pub mod adapt;
-pub mod backoff;
-pub mod breaker;
-mod claims;
-mod day;
-pub mod gate;
-pub mod halt;
-pub mod hours;
-pub mod lanes;
-mod limiter;
-pub mod look_up;
-pub mod pace;
-mod people;
-pub mod process;
-pub mod retry_budget;
-pub mod share;
-pub mod singled_out;
-pub mod worker;
+pub(crate) mod gate;
+pub(crate) mod guards;
+pub(crate) mod job;
+pub(crate) mod rate;
+pub(crate) mod retry_budget;
+pub(crate) mod user_lookup;
+pub(crate) mod worker;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -34,16 +23,16 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
-use self::backoff::Backoff;
-use self::breaker::BreakerPolicy;
-use self::claims::Claims;
+use self::gate::breaker::BreakerPolicy;
 use self::gate::{Gate, Pass, ProbeSchedule};
-use self::halt::{Halt, HaltPolicy};
-use self::look_up::LookUp;
-use self::pace::{Held, Next, Pace};
-use self::people::People;
+use self::guards::halt::{Halt, HaltPolicy};
+use self::guards::outliers::SingledOut;
+use self::guards::ownership::Claims;
+use self::guards::per_person::People;
+use self::rate::backoff::Backoff;
+use self::rate::rate_limiter::{Held, Next, Pace};
 use self::retry_budget::{RetryBudget, RetryBudgetPolicy};
-use self::singled_out::SingledOut;
+use self::user_lookup::LookUp;
 use crate::clock::Clock;
 use crate::domain::Lane;
 use crate::domain::decide::Limits;
@@ -52,7 +41,7 @@ use crate::telemetry::Metrics;
 
 /// How the pipeline behaves. Every bound is here.
 #[derive(Debug, Clone, Copy)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// Most requests that are on their way at once.
     pub concurrency: usize,
     /// Most jobs in hand at once: on their way, waiting for a turn, for a look-up or for a short repetition.
@@ -83,7 +72,7 @@ pub struct Policy {
 
 /// What every job shares.
 #[derive(Debug)]
-pub struct Context<A> {
+pub(crate) struct Context<A> {
     /// The partner.
     pub api: A,
     /// How it behaves.
@@ -118,7 +107,14 @@ pub struct Context<A> {
 
 impl<A: PartnerApi + UserList> Context<A> {
     /// Puts the shared parts together.
-    pub fn new(api: A, policy: Policy, pace: Pace, clock: Clock, metrics: Metrics, stop: CancellationToken) -> Self {
+    pub(crate) fn new(
+        api: A,
+        policy: Policy,
+        pace: Pace,
+        clock: Clock,
+        metrics: Metrics,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             api,
             policy,
@@ -140,7 +136,7 @@ impl<A: PartnerApi + UserList> Context<A> {
     }
 
     /// A person says to go on: what is halted goes on, and what is paused or broken is tried at once. Whether it was halted.
-    pub fn go_on(&self) -> bool {
+    pub(crate) fn go_on(&self) -> bool {
         self.halt.clear();
         self.gate.go_on()
     }

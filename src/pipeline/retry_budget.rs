@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 /// How many repetitions there may be.
 #[derive(Debug, Clone, Copy)]
-pub struct RetryBudgetPolicy {
+pub(crate) struct RetryBudgetPolicy {
     /// Repetitions for each first attempt.
     pub share: f64,
     /// Repetitions per second that are always allowed.
@@ -21,7 +21,8 @@ pub struct RetryBudgetPolicy {
 
 impl RetryBudgetPolicy {
     /// The defaults of the settings.
-    pub const DEFAULT: Self = Self { share: 0.2, per_second_min: 10.0 };
+    #[cfg(test)]
+    pub(crate) const DEFAULT: Self = Self { share: 0.2, per_second_min: 10.0 };
 }
 
 /// What the bucket holds at the start and at most. Enough for a burst of lost answers after a crash.
@@ -29,7 +30,7 @@ const TOKENS_MAX: f64 = 256.0;
 
 /// See the module.
 #[derive(Debug)]
-pub struct RetryBudget {
+pub(crate) struct RetryBudget {
     policy: RetryBudgetPolicy,
     bucket: Mutex<Bucket>,
 }
@@ -47,23 +48,23 @@ struct Bucket {
 
 impl RetryBudget {
     /// A full bucket.
-    pub fn new(policy: RetryBudgetPolicy) -> Self {
+    pub(crate) fn new(policy: RetryBudgetPolicy) -> Self {
         let bucket = Bucket { tokens: TOKENS_MAX, at: Instant::now(), put_off_at: None };
         Self { policy, bucket: Mutex::new(bucket) }
     }
 
     /// A first attempt is about to be made.
-    pub fn first_attempt(&self) {
+    pub(crate) fn first_attempt(&self) {
         self.add(self.policy.share);
     }
 
     /// Whether a repetition may be made now.
-    pub fn take(&self) -> bool {
+    pub(crate) fn take(&self) -> bool {
         self.add(-1.0)
     }
 
     /// Whether repetitions were put off a moment ago.
-    pub fn holds_back(&self) -> bool {
+    pub(crate) fn holds_back(&self) -> bool {
         self.lock().put_off_at.is_some_and(|at| at.elapsed() < HELD_BACK_FOR)
     }
 

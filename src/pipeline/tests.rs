@@ -12,21 +12,21 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::Backoff;
-use super::breaker::BreakerPolicy;
-use super::gate::{GateState, ProbeSchedule};
-use super::halt::{HaltPolicy, WhenHalted};
-use super::pace::Pace;
-use super::retry_budget::RetryBudgetPolicy;
-use super::worker::{Ended, work};
-use super::{Context, Policy};
-use crate::adapters::memory::MemoryQueue;
 use crate::clock::Clock;
 use crate::domain::answer::{NoConnection, UnknownReason};
 use crate::domain::decide::{FoundUser, Limits};
 use crate::domain::{AccountReason, Answer, Event, EventType, IdempotencyKey, Lane, Timestamp};
+use crate::pipeline::gate::breaker::BreakerPolicy;
+use crate::pipeline::gate::{GateState, ProbeSchedule};
+use crate::pipeline::guards::halt::{HaltPolicy, WhenHalted};
+use crate::pipeline::rate::backoff::Backoff;
+use crate::pipeline::rate::rate_limiter::Pace;
+use crate::pipeline::retry_budget::RetryBudgetPolicy;
+use crate::pipeline::worker::{Ended, work};
+use crate::pipeline::{Context, Policy};
 use crate::ports::{Delivery, JobSource, ListError, Page, PartnerApi, QueueError, UserList};
 use crate::telemetry::Metrics;
+use crate::testing::memory::MemoryQueue;
 
 const T0: Timestamp = Timestamp::from_unix_ms(1_700_000_000_000);
 

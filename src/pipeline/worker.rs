@@ -7,11 +7,12 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::lanes::Picker;
-use super::pace::Held;
-use super::process::process;
-use super::{Context, look_up};
 use crate::domain::{Lane, Timestamp};
+use crate::pipeline::Context;
+use crate::pipeline::job::process::process;
+use crate::pipeline::rate::lanes::Picker;
+use crate::pipeline::rate::rate_limiter::Held;
+use crate::pipeline::user_lookup;
 use crate::ports::{Delivery, JobSource, PartnerApi, QueueError, Settle, UserList};
 use crate::telemetry::{BulkHeld, QueueEmpty};
 
@@ -20,7 +21,7 @@ const EMPTY_AFTER: Duration = Duration::from_secs(1);
 
 /// How a worker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// Every source is drained and every job settled.
     Drained,
     /// It was told to stop; nothing is in hand any more.
@@ -37,14 +38,14 @@ pub enum Ended {
 ///
 /// # Errors
 /// The first [`QueueError`]: the queue can't record outcomes any more, so nothing more may be sent.
-pub async fn work<A, S>(context: Arc<Context<A>>, signup: S, bulk: S) -> Result<Ended, QueueError>
+pub(crate) async fn work<A, S>(context: Arc<Context<A>>, signup: S, bulk: S) -> Result<Ended, QueueError>
 where
     A: PartnerApi + UserList,
     S: JobSource,
 {
     let sweeper = {
         let context = Arc::clone(&context);
-        AbortOnDropHandle::new(tokio::spawn(async move { look_up::sweep_on_demand(&context).await }))
+        AbortOnDropHandle::new(tokio::spawn(async move { user_lookup::sweep_on_demand(&context).await }))
     };
     let mut tasks = JoinSet::new();
     let taken = take_jobs(&context, signup, bulk, &mut tasks).await;

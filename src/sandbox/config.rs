@@ -7,8 +7,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::plan::FaultPlan;
 use crate::domain::Timestamp;
+use crate::sandbox::plan::FaultPlan;
 
 /// The condition of the partner account, which decides every request alike.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

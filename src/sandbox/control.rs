@@ -5,8 +5,8 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::config::AccountState;
-use super::plan::FaultPlan;
+use crate::sandbox::config::AccountState;
+use crate::sandbox::plan::FaultPlan;
 
 /// Changes to a running sandbox; what is absent stays as it is.
 ///

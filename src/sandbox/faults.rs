@@ -4,8 +4,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::config::SandboxConfig;
-use super::plan::{FaultKind, FaultPlan, When};
+use crate::sandbox::config::SandboxConfig;
+use crate::sandbox::plan::{FaultKind, FaultPlan, When};
 
 /// What becomes of an answer whose request took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

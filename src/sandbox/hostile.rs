@@ -5,14 +5,14 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::config::{ModelConfig, SandboxConfig};
-use super::control::Control;
-use super::faults::{Fate, Faults};
-use super::model::{CreateRequest, ListRequest, Model};
-use super::plan::FaultKind;
-use super::reply::Reply;
-use super::stats::SandboxStats;
 use crate::domain::Timestamp;
+use crate::sandbox::config::{ModelConfig, SandboxConfig};
+use crate::sandbox::control::Control;
+use crate::sandbox::faults::{Fate, Faults};
+use crate::sandbox::model::{CreateRequest, ListRequest, Model};
+use crate::sandbox::plan::FaultKind;
+use crate::sandbox::reply::Reply;
+use crate::sandbox::stats::SandboxStats;
 
 /// What leaves on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Wire {
     Nothing,
     /// The first half of the answer; then the connection is closed.
     Half(Reply),
-    /// The whole answer, so slowly that it takes [`super::DRIP`].
+    /// The whole answer, so slowly that it takes [`crate::sandbox::DRIP`].
     Drip(Reply),
 }
 

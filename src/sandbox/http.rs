@@ -10,12 +10,12 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::config::SandboxConfig;
-use super::control::Control;
-use super::routes::router;
-use super::severable::{Connection, SeverableListener};
-use super::shared::Shared;
-use super::stats::SandboxStats;
+use crate::sandbox::config::SandboxConfig;
+use crate::sandbox::control::Control;
+use crate::sandbox::routes::router;
+use crate::sandbox::severable::{Connection, SeverableListener};
+use crate::sandbox::shared::Shared;
+use crate::sandbox::stats::SandboxStats;
 
 /// How long connections may go on after the shutdown began. Held-back answers are sent at once, so
 /// only a client that doesn't finish its request takes this long.

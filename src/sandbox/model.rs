@@ -10,16 +10,16 @@ use secrecy::ExposeSecret;
 use url::form_urlencoded;
 use uuid::Uuid;
 
-use super::config::{AccountState, KeyReuse, ModelConfig};
-use super::ids::Ids;
-use super::key_ledger::{FirstUse, KeyLedger};
-use super::refusal::Refusal;
-use super::reply::{Pagination, Reply};
-use super::rolling_second::RollingSecond;
-use super::rules::{Body, NewUser};
-use super::stats::Stats;
-use super::users::{UserView, Users};
 use crate::domain::Timestamp;
+use crate::sandbox::config::{AccountState, KeyReuse, ModelConfig};
+use crate::sandbox::ids::Ids;
+use crate::sandbox::key_ledger::{FirstUse, KeyLedger};
+use crate::sandbox::refusal::Refusal;
+use crate::sandbox::reply::{Pagination, Reply};
+use crate::sandbox::rolling_second::RollingSecond;
+use crate::sandbox::rules::{Body, NewUser};
+use crate::sandbox::stats::Stats;
+use crate::sandbox::users::{UserView, Users};
 
 /// How long a partner that replays remembers the first answer. Assumed: a day, as others do.
 const REPLAY_LIFE: Duration = Duration::from_secs(86_400);
@@ -236,7 +236,7 @@ impl Model {
                 email: &email,
                 first_name: "Some",
                 last_name: "Body",
-                program: super::rules::Program::Custodial,
+                program: crate::sandbox::rules::Program::Custodial,
             };
             // Where a client took that very email, the list doesn't grow this time.
             let _ = self.users.insert(now, &user);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{KeyReuse, ListOrder, ModelConfig};
+use crate::sandbox::config::{KeyReuse, ListOrder, ModelConfig};
 
 /// What happens to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -2,9 +2,9 @@
 
 use std::num::NonZeroU32;
 
-use super::config::{KeyReuse, ModelConfig};
-use super::reply::Reply;
-use super::stats::Stats;
+use crate::sandbox::config::{KeyReuse, ModelConfig};
+use crate::sandbox::reply::Reply;
+use crate::sandbox::stats::Stats;
 
 #[derive(Debug)]
 pub(super) enum Refusal {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::users::UserView;
+use crate::sandbox::users::UserView;
 
 /// An answer of the partner, or of what stands in front of it, as the HTTP layer is to send it.
 #[derive(Clone, Debug, PartialEq, Eq)]

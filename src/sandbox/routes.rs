@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `POST /v2/partner/card/users` | the API: creates a user |
 //! | `GET /v1/partner/card/users` | the API: lists users |
-//! | `GET /stats` | [`SandboxStats`](super::SandboxStats) as JSON |
+//! | `GET /stats` | [`SandboxStats`](crate::sandbox::SandboxStats) as JSON |
 //! | `GET /healthz` | 200 while the sandbox runs |
 //! | `POST /control` | a [`Control`], from loopback addresses only |
 //!
@@ -23,13 +23,13 @@ use axum::routing::{get, post};
 
 use serde::Serialize;
 
-use super::control::Control;
-use super::hostile::{Answer, Wire};
-use super::model::{CreateRequest, ListRequest};
-use super::reply::Reply;
-use super::severable::Connection;
-use super::shared::Shared;
-use super::trickle::Trickle;
+use crate::sandbox::control::Control;
+use crate::sandbox::hostile::{Answer, Wire};
+use crate::sandbox::model::{CreateRequest, ListRequest};
+use crate::sandbox::reply::Reply;
+use crate::sandbox::severable::Connection;
+use crate::sandbox::shared::Shared;
+use crate::sandbox::trickle::Trickle;
 
 /// The largest request body that is read.
 const BODY_BYTES_MAX: usize = 64 * 1024;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::refusal::Refusal;
+use crate::sandbox::refusal::Refusal;
 
 /// The card program of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::config::SandboxConfig;
-use super::control::Control;
-use super::hostile::{Answer, Hostile};
-use super::model::{CreateRequest, ListRequest};
-use super::stats::SandboxStats;
 use crate::clock::Clock;
+use crate::sandbox::config::SandboxConfig;
+use crate::sandbox::control::Control;
+use crate::sandbox::hostile::{Answer, Hostile};
+use crate::sandbox::model::{CreateRequest, ListRequest};
+use crate::sandbox::stats::SandboxStats;
 
 #[derive(Debug)]
 pub(super) struct Shared {

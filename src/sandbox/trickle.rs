@@ -10,7 +10,7 @@ use axum::body::Bytes;
 use futures_core::Stream;
 use tokio::time::{Sleep, sleep};
 
-use super::plan::DRIP;
+use crate::sandbox::plan::DRIP;
 
 /// In how many pieces a dripping body comes.
 const PIECES: u32 = 20;

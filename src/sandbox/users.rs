@@ -10,10 +10,10 @@ use std::time::Duration;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::config::{ListOrder, ModelConfig};
-use super::ids::Ids;
-use super::rules::{NewUser, Program};
 use crate::domain::Timestamp;
+use crate::sandbox::config::{ListOrder, ModelConfig};
+use crate::sandbox::ids::Ids;
+use crate::sandbox::rules::{NewUser, Program};
 
 /// A user as the list shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -7,12 +7,12 @@ use std::time::Duration;
 use tracing::field::display;
 use tracing::{debug, info, warn};
 
-use super::{BrokerConnection, Metrics};
 use crate::domain::answer::looks_like_a_code;
 use crate::domain::decide::Row;
 use crate::domain::job::MEMBERS;
 use crate::domain::private::{HIDDEN, shown_id};
 use crate::domain::{AccountReason, Answer, Event, Field, Lane, Problem, Timestamp};
+use crate::telemetry::{BrokerConnection, Metrics};
 
 /// Where `run`, which shows warnings only, finds the good news that it shows too.
 pub const NEWS_TARGET: &str = "plu_onboard::news";

@@ -5,9 +5,9 @@ use std::time::Duration;
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
-use super::Metrics;
 use crate::domain::decide::History;
 use crate::domain::{EventType, Lane, Timestamp};
+use crate::telemetry::Metrics;
 
 /// A part of a job's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,13 +6,13 @@ use prometheus::{
     Encoder, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
-use super::facts::{BrokerConnection, Facts};
-use super::observed::{Observed, Rows};
-use super::register::Register;
-use super::trace::Spans;
-use super::{PutBack, Stage};
 use crate::domain::decide::RetryReason;
 use crate::domain::{AccountReason, EventType, Lane};
+use crate::telemetry::facts::{BrokerConnection, Facts};
+use crate::telemetry::observed::{Observed, Rows};
+use crate::telemetry::register::Register;
+use crate::telemetry::trace::Spans;
+use crate::telemetry::{PutBack, Stage};
 
 /// Every metric of a worker, in a registry of its own, and the facts that go with them. Clones share both.
 #[derive(Debug, Clone)]

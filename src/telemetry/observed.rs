@@ -4,9 +4,9 @@
 
 use prometheus::{Error, Gauge, GaugeVec, IntGauge, IntGaugeVec};
 
-use super::facts::BrokerConnection;
-use super::register::Register;
 use crate::domain::{AccountReason, Lane};
+use crate::telemetry::facts::BrokerConnection;
+use crate::telemetry::register::Register;
 
 /// How the gate is, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 
 use serde::Serialize;
 
-use super::facts::ErrorSeen;
-use super::history::Minute;
 use crate::domain::Timestamp;
+use crate::telemetry::facts::ErrorSeen;
+use crate::telemetry::history::Minute;
 
 /// Everything that the page shows.
 #[derive(Debug, Clone, Serialize)]

@@ -8,8 +8,8 @@ use prometheus::{Encoder, IntCounterVec, IntGauge, Registry, TextEncoder};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::register::Register;
 use crate::domain::KycType;
+use crate::telemetry::register::Register;
 
 /// Every metric of a receiver. Clones share them.
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("sandbox", &["domain", "clock"]),
     ("adapters", &["domain", "ports", "telemetry", "clock", "failpoint"]),
     ("failpoint", &[]),
-    ("simulation", &["domain", "ports", "telemetry", "clock", "pipeline", "sandbox", "adapters", "config"]),
+    ("testing", &["domain", "ports", "telemetry", "clock", "pipeline", "sandbox", "adapters", "config"]),
     ("config", &["domain", "pipeline", "telemetry", "sandbox"]),
     ("cli", &["config", "domain"]),
     ("app", &["domain", "ports", "telemetry", "clock", "pipeline", "sandbox", "adapters", "config", "cli"]),
@@ -156,10 +156,10 @@ fn what_breaks_the_rules_is_found() {
     for (path, code) in [
         ("domain/job.rs", "use crate::ports::Settle;"),
         ("pipeline/gate.rs", "use crate::{clock::Clock, config::Settings};"),
-        ("pipeline/gate.rs", "fn f() { crate::adapters::memory::x() }"),
-        ("adapters/plu_http.rs", "use crate::adapters::memory::Memory;"),
-        ("adapters/plu_http.rs", "use crate::adapters::{\n    memory::Memory,\n};"),
-        ("adapters/memory.rs", "use crate::pipeline::Context;"),
+        ("pipeline/gate.rs", "fn f() { crate::adapters::csv::x() }"),
+        ("adapters/plu_http/mod.rs", "use crate::adapters::csv::Header;"),
+        ("adapters/plu_http/mod.rs", "use crate::adapters::{\n    csv::Header,\n};"),
+        ("adapters/kyc_file.rs", "use crate::pipeline::Context;"),
         ("sandbox/model.rs", "use crate::telemetry::Metrics;"),
         ("novelty.rs", "use crate::domain::Job;"),
     ] {
@@ -182,8 +182,8 @@ fn no_release_kills_itself_at_a_fail_point_or_holds_the_simulation() {
     assert!(manifest.contains("\nfailpoints = []\n") && !manifest.contains("\ndefault = "), "on by default");
     let dockerfile = read("Dockerfile");
     assert!(dockerfile.contains("ARG FEATURES=\"\"\n") && !dockerfile.contains("failpoints"));
-    for source in sources().iter().filter(|source| !["simulation", "lib"].contains(&source.module())) {
-        assert!(!source.code.contains("simulation::"), "{} uses the simulation", source.path);
+    for source in sources().iter().filter(|source| !["testing", "lib"].contains(&source.module())) {
+        assert!(!source.code.contains("testing::"), "{} uses the simulation", source.path);
     }
 }
 
@@ -195,5 +195,5 @@ fn the_backoff_crate_is_known_in_one_file_only() {
         .filter(|source| source.code.contains("use backoff::") || source.code.contains(" backoff::ExponentialBackoff"))
         .map(|source| source.path.as_str())
         .collect();
-    assert_eq!(users, ["pipeline/backoff.rs"]);
+    assert_eq!(users, ["pipeline/rate/backoff.rs"]);
 }

@@ -6,10 +6,10 @@
 use std::any::Any;
 use std::time::Duration;
 
-use plu_onboard::adapters::amqp::fleet::OnCount;
-use plu_onboard::adapters::amqp::link::LinkConfig;
-use plu_onboard::adapters::amqp::publisher::{PublishConfig, Publisher, Unroutable};
-use plu_onboard::adapters::amqp::source::{AmqpSource, ConsumeConfig, Consuming, consume};
+use plu_onboard::adapters::amqp::connection::link::LinkConfig;
+use plu_onboard::adapters::amqp::consume::fleet::OnCount;
+use plu_onboard::adapters::amqp::consume::source::{AmqpSource, ConsumeConfig, Consuming, consume};
+use plu_onboard::adapters::amqp::publish::publisher::{PublishConfig, Publisher, Unroutable};
 use plu_onboard::adapters::amqp::topology::{Names, Topology};
 use plu_onboard::adapters::local_queue::export::Exporter;
 use plu_onboard::adapters::local_queue::import::{Batch, Importer, Kind, Place as RowPlace};
@@ -17,12 +17,12 @@ use plu_onboard::adapters::local_queue::open::{IfMissing, Purpose, open};
 use plu_onboard::adapters::local_queue::report;
 use plu_onboard::adapters::local_queue::source::{LocalSource, WhenEmpty};
 use plu_onboard::adapters::local_queue::store::Store;
-use plu_onboard::adapters::memory::{MemoryQueue, MemorySource};
 use plu_onboard::clock::Clock;
 use plu_onboard::domain::decide::History;
 use plu_onboard::domain::{Event, Job, Lane, Outcome, Problem};
 use plu_onboard::ports::{Delivery, JobSource, QueueError, Settle};
 use plu_onboard::telemetry::Metrics;
+use plu_onboard::testing::memory::{MemoryQueue, MemorySource};
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, timeout};

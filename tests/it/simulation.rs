@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use plu_onboard::simulation::{Coverage, Run, simulate};
+use plu_onboard::testing::simulation::{Coverage, Run, simulate};
 
 const SEEDS: u64 = 5_000;
 

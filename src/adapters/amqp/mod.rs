@@ -15,23 +15,9 @@
 //! - A broker that goes away is a fault to wait out, never the end: connection, channels, topology and consumers
 //!   are rebuilt. What was in hand comes back, marked `redelivered`.
 
-mod acks;
+pub mod connection;
+pub mod consume;
 pub mod dead;
-pub mod definitions;
-pub mod depth;
-mod establish;
-pub mod fleet;
-pub mod handle;
 pub mod headers;
-mod herald;
-mod inbox;
-pub mod kyc;
-pub mod link;
-pub mod producer;
-pub mod publisher;
-mod refusal;
-mod refused_routes;
-mod socket;
-pub mod source;
-pub mod tls;
+pub mod publish;
 pub mod topology;

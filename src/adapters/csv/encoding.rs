@@ -8,7 +8,7 @@ use encoding_rs::{Encoding, UTF_8};
 
 /// How the encoding of a file is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EncodingOrigin {
+pub(crate) enum EncodingOrigin {
     /// The user said so.
     Option,
     /// The file begins with a byte order mark.

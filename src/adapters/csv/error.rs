@@ -3,13 +3,13 @@
 use std::io;
 use std::path::Path;
 
-use super::header::HeaderError;
-use super::record::RecordError;
+use crate::adapters::csv::header::HeaderError;
+use crate::adapters::csv::record::RecordError;
 
 /// Ends the reading or writing of a file. The text says which file, where in it, and how to mend it, and
 /// contains no cell's value.
 #[derive(Debug, thiserror::Error)]
-pub enum CsvError {
+pub(crate) enum CsvError {
     /// There is nothing at this path.
     #[error("{file}: no such file: check the path")]
     NotFound {

@@ -11,7 +11,8 @@ use thiserror::Error;
 use crate::domain::Field;
 
 /// The columns that this program appends to its result files. Ignored when such a file is given again.
-pub const RESULT_COLUMNS: [&str; 5] = ["serviceId", "verificationUrl", "errorField", "errorCode", "errorMessage"];
+pub(crate) const RESULT_COLUMNS: [&str; 5] =
+    ["serviceId", "verificationUrl", "errorField", "errorCode", "errorMessage"];
 
 /// Beyond this many single-letter changes two names are different words.
 const TYPING_ERRORS_MAX: usize = 2;
@@ -41,7 +42,7 @@ pub(super) enum Column {
 
 /// The columns of a file. Every required field has its column, and none has two.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Header {
+pub(crate) struct Header {
     titles: Vec<String>,
     columns: Vec<Column>,
     /// Index of each field's column, so that a row is converted without looking at the others.
@@ -55,14 +56,14 @@ pub struct Header {
 
 /// Everything that is wrong with a header, at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeaderError {
+pub(crate) struct HeaderError {
     /// At least one.
     pub problems: Vec<HeaderProblem>,
 }
 
 /// One thing that is wrong with a header. Columns are counted from 1, titles are cut.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum HeaderProblem {
+pub(crate) enum HeaderProblem {
     /// Nearly a known name.
     #[error("column {column} \"{title}\" is not known: did you mean {meant}?")]
     NearMiss {
@@ -113,7 +114,7 @@ impl Header {
     ///
     /// # Errors
     /// Near misses, duplicates and missing required fields, all at once.
-    pub fn parse<'t>(titles: impl IntoIterator<Item = &'t str>) -> Result<Self, HeaderError> {
+    pub(crate) fn parse<'t>(titles: impl IntoIterator<Item = &'t str>) -> Result<Self, HeaderError> {
         let titles: Vec<String> = titles.into_iter().map(str::to_owned).collect();
         let columns: Vec<Column> = titles.iter().map(|title| recognise(title)).collect();
         let near_misses = near_misses(&titles, &columns);
@@ -161,13 +162,13 @@ impl Header {
     }
 
     /// The titles as they are written, one a column.
-    pub fn titles(&self) -> &[String] {
+    pub(crate) fn titles(&self) -> &[String] {
         &self.titles
     }
 
     /// Columns that serve nothing, for a warning: position, counted from 1, and title. Columns without a title,
     /// which spreadsheets like to append, are left out.
-    pub fn ignored(&self) -> impl Iterator<Item = (usize, String)> {
+    pub(crate) fn ignored(&self) -> impl Iterator<Item = (usize, String)> {
         let columns = self.titles.iter().zip(&self.columns).enumerate();
         columns
             .filter(|(_, (title, column))| **column == Column::Other && !fold(title).is_empty())

@@ -33,17 +33,17 @@ mod tests;
 
 use encoding_rs::Encoding;
 
-pub use self::encoding::EncodingOrigin;
-pub use self::error::CsvError;
-pub use self::header::{Header, HeaderError, HeaderProblem, RESULT_COLUMNS};
-pub use self::reader::RowReader;
-pub use self::row::Row;
-pub use self::scan::{Scan, scan};
-pub use self::writer::ResultWriter;
+pub(crate) use self::encoding::EncodingOrigin;
+pub(crate) use self::error::CsvError;
+pub(crate) use self::header::Header;
+pub(crate) use self::reader::RowReader;
+pub(crate) use self::row::Row;
+pub(crate) use self::scan::{Scan, scan};
+pub(crate) use self::writer::ResultWriter;
 
 /// What stands between two cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delimiter {
+pub(crate) enum Delimiter {
     /// `,`
     Comma,
     /// `;`: what spreadsheets write where the comma is the decimal sign.
@@ -56,10 +56,10 @@ pub enum Delimiter {
 
 impl Delimiter {
     /// Every delimiter, the most common first.
-    pub const ALL: [Self; 4] = [Self::Comma, Self::Semicolon, Self::Tab, Self::Pipe];
+    pub(crate) const ALL: [Self; 4] = [Self::Comma, Self::Semicolon, Self::Tab, Self::Pipe];
 
     /// The delimiter as it stands in the file.
-    pub const fn byte(self) -> u8 {
+    pub(crate) const fn byte(self) -> u8 {
         match self {
             Self::Comma => b',',
             Self::Semicolon => b';',
@@ -69,7 +69,7 @@ impl Delimiter {
     }
 
     /// Its name in messages and settings.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Comma => "comma",
             Self::Semicolon => "semicolon",
@@ -81,7 +81,7 @@ impl Delimiter {
 
 /// How a file is to be read.
 #[derive(Debug, Clone, Copy)]
-pub struct ReadOptions {
+pub(crate) struct ReadOptions {
     /// The encoding, where it is known better than the file tells.
     pub encoding: Option<&'static Encoding>,
     /// The delimiter, where it is known better than the header tells.

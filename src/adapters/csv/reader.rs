@@ -8,9 +8,9 @@ use csv::StringRecord;
 use encoding_rs::Encoding;
 use encoding_rs_io::{DecodeReaderBytes, DecodeReaderBytesBuilder};
 
-use super::error::shown;
-use super::record::{Found, Records};
-use super::{CsvError, Delimiter, ReadOptions, Row, Scan};
+use crate::adapters::csv::error::shown;
+use crate::adapters::csv::record::{Found, Records};
+use crate::adapters::csv::{CsvError, Delimiter, ReadOptions, Row, Scan};
 
 /// Decoded at once.
 const DECODE_BYTES: usize = 64 * 1024;
@@ -36,7 +36,7 @@ pub(super) fn records(
 ///
 /// There is no way to start in the middle: line numbers are only known to who has seen the lines. Whoever goes on
 /// where an earlier run stopped reads the rows before that place and drops them.
-pub struct RowReader {
+pub(crate) struct RowReader {
     records: Records<Decoded>,
     path: PathBuf,
     /// The same file, to ask for its size.
@@ -54,7 +54,7 @@ impl RowReader {
     ///
     /// # Errors
     /// [`CsvError::Changed`] where this is not the file that was scanned; else as for reading.
-    pub fn open(path: &Path, scan: &Scan, options: &ReadOptions) -> Result<Self, CsvError> {
+    pub(crate) fn open(path: &Path, scan: &Scan, options: &ReadOptions) -> Result<Self, CsvError> {
         let open = || {
             let file = File::open(path)?;
             let records = records(file.try_clone()?, scan.encoding, scan.delimiter, options.record_bytes_max)?;
@@ -75,7 +75,7 @@ impl RowReader {
 
     /// Has errors name another file, of which this one is a copy.
     #[must_use]
-    pub fn named(self, path: &Path) -> Self {
+    pub(crate) fn named(self, path: &Path) -> Self {
         Self { path: path.to_owned(), ..self }
     }
 
@@ -85,7 +85,7 @@ impl RowReader {
     /// [`CsvError`] where the file can't be read on: the rows after this place are unknown, so the file must not
     /// be taken for done. [`CsvError::Changed`] where it has another size at its end than when it was scanned:
     /// rows were handed out that may not be what the fingerprint stands for.
-    pub fn read(&mut self, row: &mut Row) -> Result<bool, CsvError> {
+    pub(crate) fn read(&mut self, row: &mut Row) -> Result<bool, CsvError> {
         let found = self.records.read(&mut row.cells).map_err(|error| CsvError::in_record(&self.path, error))?;
         let Some(Found { line, cut_at }) = found else {
             self.check_size()?;

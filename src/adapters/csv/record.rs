@@ -17,7 +17,7 @@ use std::io::{self, Read};
 use csv::StringRecord;
 use csv_core::{ReadRecordResult, ReaderBuilder};
 
-use super::Delimiter;
+use crate::adapters::csv::Delimiter;
 
 /// Read from the input at once.
 const BUFFER_BYTES: usize = 64 * 1024;

@@ -6,12 +6,12 @@ use std::fmt;
 use csv::StringRecord;
 use serde::Serializer;
 
-use super::Header;
+use crate::adapters::csv::Header;
 use crate::domain::{Field, Problem, RawUser, RawValue};
 
-/// One record of the file below the header. Reused from read to read; [`super::RowReader::read`] fills it.
+/// One record of the file below the header. Reused from read to read; [`crate::adapters::csv::RowReader::read`] fills it.
 #[derive(Default, Clone)]
-pub struct Row {
+pub(crate) struct Row {
     /// Which record it is, from 1; the header and blank lines don't count.
     pub record: u64,
     /// The line on which it starts; the first line of the file is 1.
@@ -28,7 +28,7 @@ pub struct Row {
 impl Row {
     /// A row that is too long, or has more or fewer cells than the header: which cell is which can't be said, so
     /// nothing else about it should be.
-    pub fn column_problem(&self, header: &Header) -> Option<Problem> {
+    pub(crate) fn column_problem(&self, header: &Header) -> Option<Problem> {
         if let Some(bytes_max) = self.cut_at {
             let message = format!(
                 "is longer than {bytes_max} bytes (import.record_bytes_max) and was not read to its end: shorten its \
@@ -56,7 +56,7 @@ impl Row {
 
     /// A row of an earlier `rejected.csv` that was rejected for something that can't be seen in the row any more, and
     /// that nobody says was mended: a missing cell was filled up, a contradicting row is in another file.
-    pub fn unmended_problem(&self, header: &Header) -> Option<Problem> {
+    pub(crate) fn unmended_problem(&self, header: &Header) -> Option<Problem> {
         let codes = self.not_empty(header.error_code?)?;
         let code = codes.split(" | ").find(|code| NOT_SEEN_AGAIN.contains(code))?;
         let message = "was rejected for this before, and whether it was mended can't be seen: mend the row in the file \
@@ -66,7 +66,7 @@ impl Row {
 
     /// One problem for each field that contains U+FFFD, the stand-in for bytes that are not text in the file's
     /// encoding. Such a name or address must not be sent.
-    pub fn encoding_problems(&self, header: &Header) -> Vec<Problem> {
+    pub(crate) fn encoding_problems(&self, header: &Header) -> Vec<Problem> {
         // All cells at once: there is nearly never one.
         if !self.cells.as_slice().contains(char::REPLACEMENT_CHARACTER) {
             return Vec::new();
@@ -84,7 +84,7 @@ impl Row {
     }
 
     /// The user of this row, borrowing its cells. A cell that the row doesn't have is absent.
-    pub fn to_raw_user(&self, header: &Header) -> RawUser<'_> {
+    pub(crate) fn to_raw_user(&self, header: &Header) -> RawUser<'_> {
         let mut user = RawUser::default();
         for &(field, index) in &header.fields {
             let Some(cell) = self.cells.get(index) else { continue };
@@ -95,18 +95,18 @@ impl Row {
     }
 
     /// The upstream's own reference, trimmed; `None` where it is empty.
-    pub fn job_id(&self, header: &Header) -> Option<&str> {
+    pub(crate) fn job_id(&self, header: &Header) -> Option<&str> {
         self.not_empty(header.job_id?)
     }
 
     /// The upstream's own idempotency key, trimmed; `None` where it is empty.
-    pub fn idempotency_key(&self, header: &Header) -> Option<&str> {
+    pub(crate) fn idempotency_key(&self, header: &Header) -> Option<&str> {
         self.not_empty(header.idempotency_key?)
     }
 
     /// The `metadata.NAME` cells as a JSON object of strings, in the order of the columns; `None` where the
     /// file has no such column, or the row was cut.
-    pub fn metadata(&self, header: &Header) -> Option<String> {
+    pub(crate) fn metadata(&self, header: &Header) -> Option<String> {
         if header.metadata.is_empty() || self.cut_at.is_some() {
             return None;
         }

@@ -8,9 +8,9 @@ use csv::StringRecord;
 use encoding_rs::{Encoding, UTF_16BE, UTF_16LE};
 use sha2::{Digest, Sha256};
 
-use super::encoding::{EncodingOrigin, Evidence};
-use super::error::shown;
-use super::{CsvError, Delimiter, Header, ReadOptions, reader};
+use crate::adapters::csv::encoding::{EncodingOrigin, Evidence};
+use crate::adapters::csv::error::shown;
+use crate::adapters::csv::{CsvError, Delimiter, Header, ReadOptions, reader};
 
 /// Read at once. More than enough for the byte order mark and the magic numbers.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -24,7 +24,7 @@ const OLE_MAGIC: &[u8] = b"\xD0\xCF\x11\xE0";
 
 /// What a file is. The same bytes and options always give the same.
 #[derive(Debug, Clone)]
-pub struct Scan {
+pub(crate) struct Scan {
     /// SHA-256 of the file's bytes: tells whether a later run has the same file.
     pub fingerprint: [u8; 32],
     /// Size of the file.
@@ -45,7 +45,7 @@ pub struct Scan {
 
 impl Scan {
     /// About how many records there are: a cell may hold line ends, and the header has one as well.
-    pub const fn rows_about(&self) -> u64 {
+    pub(crate) const fn rows_about(&self) -> u64 {
         self.line_ends.saturating_sub(1)
     }
 }
@@ -54,7 +54,7 @@ impl Scan {
 ///
 /// # Errors
 /// [`CsvError`] where this is no customer file, or its header can't be used.
-pub fn scan(path: &Path, options: &ReadOptions) -> Result<Scan, CsvError> {
+pub(crate) fn scan(path: &Path, options: &ReadOptions) -> Result<Scan, CsvError> {
     let Survey { fingerprint, bytes, line_ends, mark, encoding: (encoding, encoding_origin) } = survey(path, options)?;
     let (delimiter, header) = header(path, encoding, options)?;
     let has_bom = mark == Some(encoding);

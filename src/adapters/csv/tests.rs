@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use super::*;
+use crate::adapters::csv::*;
 use crate::domain::{Field, Problem, validate};
 
 const ERROR_COLUMNS: [&str; 3] = ["errorField", "errorCode", "errorMessage"];

@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 
 use encoding_rs::UTF_8;
 
-use super::{CsvError, Header, Row, Scan};
+use crate::adapters::csv::{CsvError, Header, Row, Scan};
 
 /// Writes one result file. Nothing is to be seen of it before [`ResultWriter::finish`]; dropped before that, it
 /// leaves nothing behind.
-pub struct ResultWriter {
+pub(crate) struct ResultWriter {
     csv: csv::Writer<File>,
     header: Header,
     extra_columns: usize,
@@ -29,7 +29,7 @@ impl ResultWriter {
     ///
     /// # Errors
     /// [`CsvError::Write`].
-    pub fn create(folder: &Path, name: &str, scan: &Scan, extra_titles: &[&str]) -> Result<Self, CsvError> {
+    pub(crate) fn create(folder: &Path, name: &str, scan: &Scan, extra_titles: &[&str]) -> Result<Self, CsvError> {
         let path = folder.join(format!("{name}.csv"));
         let begin = || {
             let (file, mut handle) = PartFile::create(folder, name)?;
@@ -54,7 +54,7 @@ impl ResultWriter {
     ///
     /// # Errors
     /// [`CsvError::Write`].
-    pub fn write(&mut self, row: &Row, extra: &[&str]) -> Result<(), CsvError> {
+    pub(crate) fn write(&mut self, row: &Row, extra: &[&str]) -> Result<(), CsvError> {
         debug_assert_eq!(extra.len(), self.extra_columns, "one cell for each extra title");
         let columns = self.header.titles().len();
         let own = (0..columns).filter(|index| self.header.is_own(*index));
@@ -69,7 +69,7 @@ impl ResultWriter {
     ///
     /// # Errors
     /// [`CsvError::Write`]; the earlier file is still there.
-    pub fn finish(self) -> Result<PathBuf, CsvError> {
+    pub(crate) fn finish(self) -> Result<PathBuf, CsvError> {
         let Self { csv, mut file, .. } = self;
         let finish = || {
             csv.into_inner().map_err(csv::IntoInnerError::into_error)?.sync_all()?;

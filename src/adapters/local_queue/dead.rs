@@ -7,8 +7,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::open::LocalQueueError;
-use super::{DEAD, DONE, LAST_FINISHED, WAITING, lane_code};
+use crate::adapters::local_queue::open::LocalQueueError;
+use crate::adapters::local_queue::{DEAD, DONE, LAST_FINISHED, WAITING, lane_code};
 use crate::domain::dead_letter::{Verdict, Walked};
 use crate::domain::decide::History;
 use crate::domain::{DeadLetter, Event, IdempotencyKey, Lane, Timestamp};

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
 
-use super::open::LocalQueueError;
-use super::{DEAD, lane_code};
+use crate::adapters::local_queue::open::LocalQueueError;
+use crate::adapters::local_queue::{DEAD, lane_code};
 use crate::domain::{Lane, Timestamp};
 use crate::telemetry::{Depth, Rows};
 
@@ -79,8 +79,8 @@ impl DepthReader {
 
 #[cfg(test)]
 mod tests {
-    use super::super::open::{IfMissing, Purpose, open};
     use super::*;
+    use crate::adapters::local_queue::open::{IfMissing, Purpose, open};
 
     const NOW: Timestamp = Timestamp::from_unix_ms(1_000);
 

@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::open::LocalQueueError;
-use super::report::events_after;
+use crate::adapters::local_queue::open::LocalQueueError;
+use crate::adapters::local_queue::report::events_after;
 use crate::telemetry::EventsFileSetAside;
 
 /// Events read from the queue at once.
@@ -92,7 +92,7 @@ impl Exporter {
     }
 
     /// To be called after jobs have finished. Never blocks.
-    pub fn waker(&self) -> super::store::OnFinished {
+    pub fn waker(&self) -> crate::adapters::local_queue::store::OnFinished {
         let wake = self.wake.clone();
         Box::new(move || {
             // Full: it is awake already. Closed: it has failed, and said so.

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use sha2::{Digest, Sha256};
 
-use super::lock::WorkerLock;
-use super::open::LocalQueueError;
-use super::{DONE, LAST_FINISHED, WAITING, lane_code, outcome_code};
+use crate::adapters::local_queue::lock::WorkerLock;
+use crate::adapters::local_queue::open::LocalQueueError;
+use crate::adapters::local_queue::{DONE, LAST_FINISHED, WAITING, lane_code, outcome_code};
 use crate::domain::{Event, EventType, IdempotencyKey, Job, Lane, Timestamp};
 
 /// Rows in a transaction while nobody works on the queue. Each row changes pages all over two indexes, and what a transaction

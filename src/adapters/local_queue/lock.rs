@@ -6,7 +6,7 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::open::LocalQueueError;
+use crate::adapters::local_queue::open::LocalQueueError;
 use crate::domain::Timestamp;
 
 /// How the text in the locked file begins; the process's number follows.

@@ -12,8 +12,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::open::LocalQueueError;
-use super::{DEAD, DONE};
+use crate::adapters::local_queue::open::LocalQueueError;
+use crate::adapters::local_queue::{DEAD, DONE};
 
 /// What speaks against emptying a queue, and what is in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

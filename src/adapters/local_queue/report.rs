@@ -4,8 +4,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, params};
 
-use super::open::LocalQueueError;
-use super::outcome_of;
+use crate::adapters::local_queue::open::LocalQueueError;
+use crate::adapters::local_queue::outcome_of;
 use crate::domain::{Event, EventType, Timestamp};
 
 /// Jobs or rows by outcome.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::store::{Claim, Claimed, Store};
+use crate::adapters::local_queue::store::{Claim, Claimed, Store};
 use crate::clock::Clock;
 use crate::domain::decide::History;
 use crate::domain::{Event, Lane, Timestamp};

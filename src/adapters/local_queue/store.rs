@@ -8,8 +8,8 @@ use std::thread;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
-use super::open::LocalQueueError;
-use super::{DEAD, DONE, LAST_FINISHED, WAITING, lane_code, outcome_code};
+use crate::adapters::local_queue::open::LocalQueueError;
+use crate::adapters::local_queue::{DEAD, DONE, LAST_FINISHED, WAITING, lane_code, outcome_code};
 use crate::domain::decide::History;
 use crate::domain::private::debug_redacted;
 use crate::domain::{Event, EventType, Lane, Timestamp};

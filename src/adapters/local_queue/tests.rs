@@ -9,14 +9,14 @@ use std::time::Duration;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::export::Exporter;
-use super::import::{Batch, Enqueued, Importer, Kind, Place, batches};
-use super::lock::WorkerLock;
-use super::open::{IfMissing, Purpose, claim_target, open};
-use super::purge::contents;
-use super::report::{self, Tally};
-use super::source::{LocalHandle, LocalSource, WhenEmpty};
-use super::store::{Claim, Store};
+use crate::adapters::local_queue::export::Exporter;
+use crate::adapters::local_queue::import::{Batch, Enqueued, Importer, Kind, Place, batches};
+use crate::adapters::local_queue::lock::WorkerLock;
+use crate::adapters::local_queue::open::{IfMissing, Purpose, claim_target, open};
+use crate::adapters::local_queue::purge::contents;
+use crate::adapters::local_queue::report::{self, Tally};
+use crate::adapters::local_queue::source::{LocalHandle, LocalSource, WhenEmpty};
+use crate::adapters::local_queue::store::{Claim, Store};
 use crate::clock::Clock;
 use crate::domain::decide::History;
 use crate::domain::{Event, Job, Lane, Outcome, Problem, Timestamp};
@@ -365,7 +365,7 @@ async fn every_row_is_accounted_for() {
     let mut types = Vec::new();
     report::each_row(&queue.connection(), &queue.path, 1, |row| {
         types.push(row.event_type.map(crate::domain::EventType::short));
-        Ok::<(), super::open::LocalQueueError>(())
+        Ok::<(), crate::adapters::local_queue::open::LocalQueueError>(())
     })
     .unwrap();
     assert_eq!(types, [Some("created"), Some("rejected"), Some("failed"), Some("existing"), None]);

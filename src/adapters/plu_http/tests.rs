@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use super::*;
+use crate::adapters::plu_http::*;
 use crate::domain::answer::NoConnection;
 
 /// A server that reads one request per connection and does as it is told with each.

@@ -7,13 +7,13 @@ use tokio::time::Instant;
 
 use crate::domain::{AccountReason, KeySource, Timestamp};
 use crate::pipeline::gate::GateState;
-use crate::pipeline::pace::Held;
+use crate::pipeline::rate::rate_limiter::Held;
 use crate::telemetry::status::Standing;
 use crate::telemetry::{BrokerConnection, BrokerTrouble};
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Condition {
+pub(crate) enum Condition {
     /// It was told to stop.
     Stopping,
     /// A connection to the broker is down.
@@ -43,7 +43,7 @@ pub enum Condition {
 impl Condition {
     /// What holds. `is_counted`: whether it knows with how many others it shares the pace. `mix`: the outcomes for which it
     /// halted, if it did.
-    pub fn of(
+    pub(crate) fn of(
         is_stopping: bool,
         broker: Option<BrokerTrouble>,
         gate: GateState,
@@ -73,7 +73,7 @@ impl Condition {
     }
 
     /// The state in one word.
-    pub const fn state(&self) -> &'static str {
+    pub(crate) const fn state(&self) -> &'static str {
         match self {
             Self::Stopping => "stopping",
             Self::Disconnected(..) => "disconnected",
@@ -91,7 +91,7 @@ impl Condition {
     }
 
     /// Why, as a code.
-    pub const fn reason(&self) -> Option<&'static str> {
+    pub(crate) const fn reason(&self) -> Option<&'static str> {
         match self {
             Self::Disconnected(BrokerConnection::Consumer, _) => Some("broker_consumer_down"),
             Self::Disconnected(BrokerConnection::Publisher, _) => Some("broker_publisher_down"),
@@ -108,7 +108,7 @@ impl Condition {
     }
 
     /// Whether jobs can be worked on.
-    pub const fn is_ready(&self) -> bool {
+    pub(crate) const fn is_ready(&self) -> bool {
         matches!(self, Self::Throttled(_) | Self::Held(_) | Self::Waiting(_) | Self::Working)
     }
 
@@ -162,7 +162,7 @@ impl Condition {
     }
 
     /// For people and machines; `key`: where the API key is from.
-    pub fn standing(&self, since: Timestamp, key: KeySource) -> Standing {
+    pub(crate) fn standing(&self, since: Timestamp, key: KeySource) -> Standing {
         Standing {
             ready: self.is_ready(),
             state: self.state(),

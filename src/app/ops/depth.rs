@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::adapters::amqp;
-use crate::adapters::amqp::link::LinkConfig;
+use crate::adapters::amqp::connection::link::LinkConfig;
 use crate::adapters::amqp::topology::Names;
 use crate::adapters::local_queue::depth::DepthReader;
 use crate::adapters::local_queue::open::{IfMissing, LocalQueueError, Purpose, open};
@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::telemetry::Depth;
 
 /// Which queue.
-pub enum QueueAt {
+pub(crate) enum QueueAt {
     /// The embedded one, and the limit of its size.
     Local(PathBuf, u64),
     /// A broker's, and the name that its list of connections shows.
@@ -34,7 +34,7 @@ const ROWS_EVERY: Duration = Duration::from_secs(10);
 const COST: u32 = 50;
 
 /// Starts looking, until the result is dropped.
-pub(super) fn follow(queue: QueueAt) -> (AbortOnDropHandle<()>, watch::Receiver<Option<Depth>>) {
+pub(crate) fn follow(queue: QueueAt) -> (AbortOnDropHandle<()>, watch::Receiver<Option<Depth>>) {
     let (depth, seen) = watch::channel(None);
     let task = match queue {
         QueueAt::Local(path, size_mib_max) => tokio::spawn(async move {
@@ -46,7 +46,7 @@ pub(super) fn follow(queue: QueueAt) -> (AbortOnDropHandle<()>, watch::Receiver<
                 sleep(EVERY).await;
             }
         }),
-        QueueAt::Broker(link, names, name) => tokio::spawn(amqp::depth::follow(*link, names, name, depth)),
+        QueueAt::Broker(link, names, name) => tokio::spawn(amqp::topology::depth::follow(*link, names, name, depth)),
     };
     (AbortOnDropHandle::new(task), seen)
 }

@@ -24,14 +24,14 @@ const CONNECTIONS_MAX: usize = 512;
 const IDLE_MAX: Duration = Duration::from_secs(20);
 
 /// See the module.
-pub(in crate::app) struct Bounded {
+pub(crate) struct Bounded {
     tcp: TcpListener,
     places: Arc<Semaphore>,
     idle: Duration,
 }
 
 impl Bounded {
-    pub(in crate::app) fn new(tcp: TcpListener) -> Self {
+    pub(crate) fn new(tcp: TcpListener) -> Self {
         Self::with(tcp, CONNECTIONS_MAX, IDLE_MAX)
     }
 
@@ -57,7 +57,7 @@ impl Listener for Bounded {
 }
 
 /// A connection that ends when nothing happens on it.
-pub(in crate::app) struct Watched {
+pub(crate) struct Watched {
     tcp: TcpStream,
     idle: Duration,
     timer: Pin<Box<Sleep>>,

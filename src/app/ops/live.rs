@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 /// Most streams at once. The page asks for `/status.json` instead where there is none left.
-pub(super) const STREAMS_MAX: usize = 32;
+pub(crate) const STREAMS_MAX: usize = 32;
 
 /// How long a stream lasts; a browser then opens another by itself, and one that was forgotten makes room.
 const STREAM_MAX: Duration = Duration::from_secs(600);
@@ -26,7 +26,7 @@ const STREAM_MAX: Duration = Duration::from_secs(600);
 type Latest = watch::Receiver<Arc<str>>;
 
 /// One event for the state as it is, and one for each look from then on.
-pub(super) fn stream(streams: &Arc<Semaphore>, mut latest: Latest) -> Response {
+pub(crate) fn stream(streams: &Arc<Semaphore>, mut latest: Latest) -> Response {
     let Ok(permit) = Arc::clone(streams).try_acquire_owned() else {
         let text = "too many live views are open; ask for /status.json instead\n";
         return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "60")], text).into_response();

@@ -13,7 +13,7 @@
 //!
 //! **Invariant:** whoever asks never holds up the work: answers are made from counters and from what was looked at last.
 
-pub mod condition;
+pub(crate) mod condition;
 mod depth;
 mod listener;
 mod live;
@@ -36,11 +36,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
 
-pub use self::depth::QueueAt;
-pub(super) use self::listener::Bounded;
+pub(crate) use self::depth::QueueAt;
+pub(crate) use self::listener::Bounded;
 use self::observer::Observer;
-use super::error::AppError;
 use crate::adapters::local_queue::report::Tally;
+use crate::app::console::error::AppError;
 use crate::pipeline::Context;
 
 /// Between two looks at the worker.
@@ -48,7 +48,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What is served. It ends when this is dropped.
 #[derive(Debug)]
-pub struct Ops {
+pub(crate) struct Ops {
     /// Where.
     pub address: SocketAddr,
     _tasks: [AbortOnDropHandle<()>; 3],
@@ -66,7 +66,7 @@ struct Shared<A> {
 ///
 /// # Errors
 /// Where the address can't be bound.
-pub async fn serve_if_asked<A: Send + Sync + 'static>(
+pub(crate) async fn serve_if_asked<A: Send + Sync + 'static>(
     address: Option<SocketAddr>,
     context: &Arc<Context<A>>,
     queue: QueueAt,

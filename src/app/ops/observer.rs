@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::condition::Condition;
 use crate::adapters::local_queue::report::Tally;
+use crate::app::ops::condition::Condition;
 use crate::clock::Clock;
 use crate::domain::{EventType, Lane, Timestamp};
 use crate::pipeline::Context;
 use crate::pipeline::gate::GateState;
-use crate::pipeline::halt::Notice;
-use crate::pipeline::pace::{Allowed, Held};
+use crate::pipeline::guards::halt::Notice;
+use crate::pipeline::rate::rate_limiter::{Allowed, Held};
 use crate::telemetry::history::{History, Sample};
 use crate::telemetry::status::{Ended, Latency, PaceShown, QueueShown, Snapshot, Standing};
 use crate::telemetry::{Depth, GateWord, Rows};
@@ -21,7 +21,7 @@ use crate::telemetry::{Depth, GateWord, Rows};
 const A_MOMENT: Duration = Duration::from_secs(10);
 
 /// See the module.
-pub(super) struct Observer<A> {
+pub(crate) struct Observer<A> {
     context: Arc<Context<A>>,
     depth: watch::Receiver<Option<Depth>>,
     /// Whether the queue knows no rows, so that the deliveries of this worker are balanced instead.
@@ -39,7 +39,7 @@ struct Seen {
 }
 
 impl<A: Send + Sync + 'static> Observer<A> {
-    pub(super) fn new(
+    pub(crate) fn new(
         context: Arc<Context<A>>,
         depth: watch::Receiver<Option<Depth>>,
         counts_deliveries: bool,
@@ -51,7 +51,7 @@ impl<A: Send + Sync + 'static> Observer<A> {
     }
 
     /// How it is, and since when.
-    pub(super) fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         let Context { stop, metrics, gate, halt, pace, .. } = &*self.context;
         let delayed = self.depth.borrow().map_or(0, |depth| depth.delayed.iter().sum());
         let waiting = (metrics.waiting_for_jobs.get() == 1).then_some(delayed);
@@ -85,7 +85,7 @@ impl<A: Send + Sync + 'static> Observer<A> {
     }
 
     /// The text of `/metrics`.
-    pub(super) fn metrics(&self) -> String {
+    pub(crate) fn metrics(&self) -> String {
         let Context { metrics, gate, pace, .. } = &*self.context;
         pace.show_now();
         metrics.observed.set_held(self.held().map(|held| held.code()));
@@ -102,7 +102,7 @@ impl<A: Send + Sync + 'static> Observer<A> {
     }
 
     /// Everything that the page shows. Keeps a sample for the chart.
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let standing = self.standing();
         self.context.pace.show_now();
         let metrics = &self.context.metrics;

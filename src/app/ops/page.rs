@@ -16,14 +16,14 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 /// The document with everything but the numbers.
-pub(super) struct Page {
+pub(crate) struct Page {
     /// Before the numbers for those without scripts, before the status, and after it.
     parts: [String; 3],
     policy: String,
 }
 
 impl Page {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let document = DOCUMENT.replace("{{style}}", STYLE).replace("{{script}}", SCRIPT);
         let mut parts = document.splitn(3, "{{now}}").map(str::to_owned);
         let parts = std::array::from_fn(|_| parts.next().unwrap_or_default());
@@ -36,7 +36,7 @@ impl Page {
         Self { parts, policy }
     }
 
-    pub(super) fn show(&self, now: &Snapshot) -> Response {
+    pub(crate) fn show(&self, now: &Snapshot) -> Response {
         // In a script element only "<" can begin anything else than data.
         let status = serde_json::to_string(now).unwrap_or_default().replace('<', "\\u003c");
         let [before, between, after] = &self.parts;

@@ -3,7 +3,7 @@
 use email_address::{EmailAddress, Options};
 use unicode_normalization::UnicodeNormalization;
 
-use super::Refusal;
+use crate::domain::validate::Refusal;
 use crate::domain::{Field, Warning};
 
 /// ISO 3166-1 alpha-2, upper case.

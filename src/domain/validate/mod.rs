@@ -25,8 +25,8 @@ mod wallet;
 
 use std::borrow::Cow;
 
-use super::user::Program;
-use super::{Field, Problem, RawUser, RawValue, User, Warning};
+use crate::domain::user::Program;
+use crate::domain::{Field, Problem, RawUser, RawValue, User, Warning};
 
 /// Validates and normalises.
 ///

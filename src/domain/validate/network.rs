@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use url::Url;
 
-use super::Refusal;
+use crate::domain::validate::Refusal;
 use crate::domain::{Field, Warning};
 
 /// Longest `redirectUrl`, in characters. Assumed: the vendor states no limit; browsers agree on this one.

@@ -10,8 +10,8 @@ use phonenumber::metadata::{DATABASE, Database};
 use phonenumber::{Mode, PhoneNumber, country};
 use regex_cache::RegexCache;
 
-use super::Refusal;
-use super::calling_codes::POSSIBLE_LENGTHS;
+use crate::domain::validate::Refusal;
+use crate::domain::validate::calling_codes::POSSIBLE_LENGTHS;
 
 /// Compiled patterns that are kept: some forty countries' worth. The library keeps 100, and a file of customers
 /// from ten countries would compile them over and over (measured: 300 numbers a second).

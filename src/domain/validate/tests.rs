@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use super::*;
 use crate::domain::IdempotencyKey;
+use crate::domain::validate::*;
 
 fn jane() -> Vec<(Field, &'static str)> {
     vec![

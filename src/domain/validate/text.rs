@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use unicode_normalization::UnicodeNormalization;
 
-use super::Refusal;
+use crate::domain::validate::Refusal;
 
 /// The normal form of text: without invisible format characters, NFC, runs of white space as one space, trimmed.
 ///

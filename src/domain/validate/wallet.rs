@@ -2,7 +2,7 @@
 
 use sha3::{Digest, Keccak256};
 
-use super::Refusal;
+use crate::domain::validate::Refusal;
 
 /// `0x` and 40 hex digits, in EIP-55 form.
 ///

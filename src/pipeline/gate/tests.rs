@@ -1,7 +1,7 @@
 use tokio::time::timeout;
 
-use super::*;
 use crate::domain::answer::NoConnection;
+use crate::pipeline::gate::*;
 
 const SCHEDULE: ProbeSchedule = ProbeSchedule { initial: Duration::from_secs(2), max: Duration::from_secs(7) };
 

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::*;
 use crate::domain::decide::History;
-use crate::pipeline::hours::Hours;
-use crate::pipeline::pace::PaceConfig;
+use crate::pipeline::rate::hours::Hours;
+use crate::pipeline::rate::rate_limiter::PaceConfig;
+use crate::pipeline::tests::*;
 use crate::ports::{Delivery, JobSource, QueueError, Settle};
 
 /// A lane that always has another job, and counts what became of them.
@@ -152,12 +152,12 @@ async fn whoever_signs_up_waits_for_one_turn_however_long_bulk_is() {
 
 /// The lanes of one worker have sources of one type.
 enum Either {
-    Memory(crate::adapters::memory::MemorySource),
+    Memory(crate::testing::memory::MemorySource),
     Endless(Endless),
 }
 
 enum EitherHandle {
-    Memory(crate::adapters::memory::MemoryHandle),
+    Memory(crate::testing::memory::MemoryHandle),
     Endless(Endless),
 }
 
@@ -208,7 +208,7 @@ impl Settle for EitherHandle {
 
 async fn work_mixed(
     context: Arc<Context<Partner>>,
-    signup: crate::adapters::memory::MemorySource,
+    signup: crate::testing::memory::MemorySource,
     bulk: Endless,
 ) -> Result<Ended, QueueError> {
     work(context, Either::Memory(signup), Either::Endless(bulk)).await

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::fixture::{AUTHORIZATION, body, key, parsed, request};
 use crate::domain::Timestamp;
+use crate::sandbox::tests::fixture::{AUTHORIZATION, body, key, parsed, request};
 use crate::sandbox::{Answer, Control, CreateRequest, FaultKind, FaultPlan, Hostile, ListRequest, SandboxConfig, Wire};
 
 struct Rig {

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::fixture::{AUTHORIZATION, body, body_with, key};
+use crate::sandbox::tests::fixture::{AUTHORIZATION, body, body_with, key};
 use crate::sandbox::{AccountState, Control, ModelConfig, Sandbox, SandboxConfig, SandboxStats, serve};
 
 /// A running sandbox and a client that speaks to it.

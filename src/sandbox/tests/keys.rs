@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::fixture::{Partner, body, body_with, check, key, outcome, partner, partner_with, request};
+use crate::sandbox::tests::fixture::{Partner, body, body_with, check, key, outcome, partner, partner_with, request};
 use crate::sandbox::{AccountState, CreateRequest, ModelConfig};
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::fixture::{Partner, body_with, check, parsed, partner, partner_with};
+use crate::sandbox::tests::fixture::{Partner, body_with, check, parsed, partner, partner_with};
 use crate::sandbox::{ListOrder, ModelConfig};
 
 fn emails(list: &Value) -> Vec<&str> {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::fixture::{AUTHORIZATION, Partner, body, body_with, check, key, parsed, partner, partner_with, request};
+use crate::sandbox::tests::fixture::{
+    AUTHORIZATION, Partner, body, body_with, check, key, parsed, partner, partner_with, request,
+};
 use crate::sandbox::{AccountState, CreateRequest, ListRequest, ModelConfig, RequestCounts, Stats};
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::fixture::{Partner, body, body_with, outcome, parsed, request};
+use crate::sandbox::tests::fixture::{Partner, body, body_with, outcome, parsed, request};
 use crate::sandbox::{CreateRequest, ModelConfig};
 
 const WALLET: &str = "0x52908400098527886E0F7030069857D2E4169EE7";
@@ -199,7 +199,7 @@ fn bodies_that_are_not_an_object_are_refused() {
         (b"[]", (422, "VALIDATION_ERROR")),
         (b"null", (422, "VALIDATION_ERROR")),
     ] {
-        let key = super::fixture::key(1);
+        let key = crate::sandbox::tests::fixture::key(1);
         let reply = Partner::new(ModelConfig::default()).send(&CreateRequest { body: bytes, ..request(&key) });
         let (status, message) = outcome(&reply);
         assert_eq!((status, message.as_str()), expected, "{bytes:?}");

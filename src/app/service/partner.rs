@@ -1,0 +1,193 @@
+//! Which partner is called: the real one, or the built-in simulated one.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use url::Url;
+
+use crate::adapters::local_queue::report;
+use crate::adapters::plu_http::{PluHttp, PluHttpConfig};
+use crate::app::console::error::AppError;
+use crate::app::service::reload::reload_on_hangup;
+use crate::app::service::traces::Traces;
+use crate::clock::Clock;
+use crate::config::{ApiKey, Settings, check_key_fits};
+use crate::domain::KeySource;
+use crate::pipeline::guards::halt::{HaltPolicy, WhenHalted};
+use crate::pipeline::rate::rate_limiter::Pace;
+use crate::pipeline::{Context, Policy};
+use crate::sandbox::{ModelConfig, Sandbox, SandboxConfig};
+
+/// What stands for the simulated API where a run is remembered: its port changes from start to start.
+pub(crate) const SANDBOX_TARGET: &str = "sandbox";
+
+/// The pipeline's shared parts, ready to work, and the sandbox that they talk to, if any.
+pub(crate) struct Partner {
+    /// For the worker.
+    pub context: Arc<Context<PluHttp>>,
+    /// Stops when it is dropped.
+    #[expect(dead_code, reason = "held until it is dropped")]
+    pub sandbox: Option<Sandbox>,
+    /// Listens for SIGHUP until it is dropped.
+    #[expect(dead_code, reason = "held until it is dropped")]
+    pub reload: AbortOnDropHandle<()>,
+    /// Finish it after the work.
+    pub traces: Traces,
+}
+
+/// What the command line says about outcomes that aren't as planned.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Halting {
+    /// What halting does.
+    pub when_halted: WhenHalted,
+    /// Whether the queue may forget that a job was given out.
+    pub queue_forgets: bool,
+    /// How many rows go first and alone. 0: none.
+    pub canary: usize,
+    /// They are as planned, whatever they are.
+    pub yes: bool,
+}
+
+impl Halting {
+    /// The command that halts like this.
+    const fn command(self) -> &'static str {
+        match self.when_halted {
+            WhenHalted::Stop => "run",
+            WhenHalted::HoldBulk => "worker",
+        }
+    }
+
+    fn apply(self, policy: Policy) -> Policy {
+        let Self { when_halted, queue_forgets, canary, yes } = self;
+        let never = |share| if yes { 1.0 } else { share };
+        let halt = HaltPolicy {
+            when_halted,
+            queue_forgets,
+            canary,
+            rejected_share: never(policy.halt.rejected_share),
+            existing_share: never(policy.halt.existing_share),
+            ..policy.halt
+        };
+        Policy { halt, ..policy }
+    }
+}
+
+/// Puts the pipeline's shared parts together. Nothing is sent yet.
+///
+/// # Errors
+/// [`AppError::Usage`] where the API key is missing or doesn't fit the URL.
+pub(crate) async fn connect(
+    settings: &Settings,
+    with_sandbox: bool,
+    halting: Halting,
+    stop: CancellationToken,
+) -> Result<Partner, AppError> {
+    let (base_url, api_key, sandbox) = if with_sandbox {
+        let sandbox = Sandbox::start(sandbox_config(settings))
+            .await
+            .map_err(|error| AppError::CannotGoOn(format!("the sandbox could not be started: {error}")))?;
+        let url = Url::parse(&sandbox.base_url())
+            .map_err(|error| AppError::CannotGoOn(format!("the sandbox has no address: {error}")))?;
+        (url, ModelConfig::default().api_key, Some(sandbox))
+    } else {
+        (settings.api.url.clone(), api_key(settings)?, None)
+    };
+    let api = &settings.api;
+    let config = PluHttpConfig {
+        base_url,
+        api_key,
+        connect_timeout: Duration::from_secs(api.connect_timeout_s),
+        timeout: Duration::from_secs(api.timeout_s),
+        body_bytes_max: api.body_bytes_max,
+        page_size: api.page_size,
+        refusals: settings.refusal_marks(),
+        clock_skew: Duration::from_secs(api.clock_skew_s),
+    };
+    let metrics = crate::app::metrics()?;
+    metrics.set_started(halting.command(), Clock::System.now());
+    metrics.facts.set_key_source(if with_sandbox { KeySource::Sandbox } else { settings.key_source() });
+    let http = PluHttp::new(config, Clock::System, metrics.clone()).map_err(AppError::Usage)?;
+    // Differs from worker to worker, so that their jitters do too.
+    let seed = Clock::System.now().unix_ms().unsigned_abs() ^ u64::from(std::process::id()) << 32;
+    let traces = Traces::start(&metrics, seed)?;
+    let pace = Pace::with(settings.pace());
+    pace.show_in(metrics.clone());
+    let policy = halting.apply(settings.policy(seed));
+    let mut context = Context::new(http, policy, pace, Clock::System, metrics, stop);
+    context.link_ttl = settings.link_ttl();
+    let context = Arc::new(context);
+    let reload = reload_on_hangup(settings, with_sandbox, &context)?;
+    Ok(Partner { context, sandbox, reload, traces })
+}
+
+/// Counts what an embedded queue's earlier workers created in the last day, where the day is limited.
+///
+/// # Errors
+/// Where the queue can't be read.
+pub(crate) fn remember_day(
+    settings: &Settings,
+    context: &Context<PluHttp>,
+    connection: &Connection,
+    queue: &Path,
+) -> Result<(), AppError> {
+    if settings.pace.per_day > 0 {
+        let since = Clock::System.now().minus(Duration::from_secs(86_400));
+        for (at, users) in report::created_since(connection, queue, since)? {
+            context.pace.remember_created(at, users);
+        }
+    }
+    Ok(())
+}
+
+/// What a queue is worked on against, as it is remembered: a base URL, or [`SANDBOX_TARGET`].
+pub(crate) fn target(settings: &Settings, with_sandbox: bool) -> String {
+    if with_sandbox { SANDBOX_TARGET.to_owned() } else { settings.api.url.as_str().trim_end_matches('/').to_owned() }
+}
+
+/// Refuses a missing or unfit key before anything else is done.
+///
+/// # Errors
+/// [`AppError::Usage`].
+pub(crate) fn check_api_key(settings: &Settings) -> Result<(), AppError> {
+    fit_api_key(settings).map(drop)
+}
+
+/// The key, once it is about to be used. Says what a person should be warned of.
+///
+/// # Errors
+/// As [`check_api_key`].
+pub(crate) fn api_key(settings: &Settings) -> Result<SecretString, AppError> {
+    let (key, warnings) = fit_api_key(settings)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(key.secret().clone())
+}
+
+fn fit_api_key(settings: &Settings) -> Result<(ApiKey, Vec<String>), AppError> {
+    let usage = |error: crate::config::ApiKeyError| AppError::Usage(error.to_string());
+    let (key, warnings) = settings.api_key().map_err(usage)?;
+    check_key_fits(&settings.api.url, &key).map_err(usage)?;
+    Ok((key, warnings))
+}
+
+/// The simulated API as the settings want it.
+pub(crate) fn sandbox_config(settings: &Settings) -> SandboxConfig {
+    let sandbox = &settings.sandbox;
+    SandboxConfig {
+        model: ModelConfig {
+            key_ttl: Duration::from_secs(sandbox.key_ttl_s),
+            rate_limit: (sandbox.rate_limit > 0).then_some(sandbox.rate_limit),
+            seed: sandbox.seed,
+            ..ModelConfig::default()
+        },
+        latency: Duration::from_millis(sandbox.latency_ms),
+        faults: sandbox.faults.clone(),
+        ..SandboxConfig::default()
+    }
+}

@@ -1,0 +1,68 @@
+//! SIGHUP: read the settings and the API key again, and go on at once.
+//!
+//! What a running worker takes over is the API key and the pace (`[pace]`, `worker.bulk_share_percent`); everything else
+//! needs a restart. What can't be used changes nothing. A SIGHUP because the terminal was closed is a wish to stop.
+
+use std::fs::File;
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::adapters::plu_http::PluHttp;
+use crate::app::console::error::AppError;
+use crate::config::{Settings, check_key_fits};
+use crate::pipeline::Context;
+use crate::telemetry::Reloaded;
+
+/// Listens for SIGHUP until the result is dropped.
+///
+/// # Errors
+/// Where the system refuses the handler.
+pub(crate) fn reload_on_hangup(
+    settings: &Settings,
+    with_sandbox: bool,
+    context: &Arc<Context<PluHttp>>,
+) -> Result<AbortOnDropHandle<()>, AppError> {
+    let mut hangups: Signal = signal(SignalKind::hangup())
+        .map_err(|error| AppError::CannotGoOn(format!("signals can't be listened for: {error}")))?;
+    let has_terminal = std::io::stderr().is_terminal();
+    let (settings, context) = (settings.clone(), Arc::clone(context));
+    let task = tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            if has_terminal && File::open("/dev/tty").is_err() {
+                context.stop.cancel();
+                continue;
+            }
+            let result = match reload(&settings, with_sandbox, &context) {
+                Ok(applied) => applied,
+                Err(reason) => Reloaded::Refused { reason },
+            };
+            result.emit(&context.metrics);
+        }
+    });
+    Ok(AbortOnDropHandle::new(task))
+}
+
+fn reload(settings: &Settings, with_sandbox: bool, context: &Context<PluHttp>) -> Result<Reloaded, String> {
+    let new = settings.reload().map_err(|error| one_line(&error))?;
+    let mut is_key_new = false;
+    if !with_sandbox {
+        let (key, warnings) = new.api_key().map_err(|error| one_line(&error))?;
+        // The URL stays as it was, so it is the old one that the key must fit.
+        check_key_fits(&settings.api.url, &key).map_err(|error| one_line(&error))?;
+        is_key_new = context.api.set_api_key(key.secret())?;
+        context.metrics.facts.set_key_source(new.key_source());
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+    }
+    context.pace.set(new.pace());
+    let was_halted = context.go_on();
+    Ok(Reloaded::Applied { is_key_new, rate: new.rate(), was_halted })
+}
+
+fn one_line(error: &dyn std::error::Error) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,3 @@
+//! One job from the queue to its outcome.
+
+pub(crate) mod process;

@@ -1,0 +1,251 @@
+//! The pace on paused time.
+
+use std::sync::Arc;
+
+use tokio::time::sleep;
+
+use crate::pipeline::rate::rate_limiter::*;
+
+fn n(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap()
+}
+
+/// The instants at which requests leave when they always want to.
+async fn departures(pace: &Pace, count: usize) -> Vec<Instant> {
+    let mut departures = Vec::with_capacity(count);
+    for _ in 0..count {
+        pace.turn(Lane::Bulk).await;
+        departures.push(Instant::now());
+    }
+    departures
+}
+
+/// The most of them in any rolling time of this length.
+fn most_in(span: Duration, departures: &[Instant]) -> usize {
+    let mut first = 0;
+    let window = |(index, at): (usize, &Instant)| {
+        while *at - departures[first] >= span {
+            first += 1;
+        }
+        index + 1 - first
+    };
+    departures.iter().enumerate().map(window).max().unwrap_or(0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_rolling_second_exceeds_the_rate_and_nearly_all_of_it_is_used() {
+    for per_second in [1, 2, 5, 20, 49, 50, 100, 250, 900, 1_000, 5_000] {
+        let count = per_second as usize * 10 + 1;
+        let departures = departures(&Pace::new(Some(n(per_second))), count).await;
+        let most = most_in(SECOND, &departures);
+        assert!(most <= per_second as usize, "{most} in a second, {per_second} allowed");
+        let took = departures[count - 1] - departures[0];
+        assert!(took <= Duration::from_millis(10_300), "{per_second}/s: {count} requests took {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_rolling_minute_exceeds_its_rate_and_nearly_all_of_it_is_used() {
+    for per_minute in [1, 7, 300, 6_000] {
+        let pace = Pace::with(PaceConfig { rate_per_minute: Some(n(per_minute)), ..PaceConfig::default() });
+        let count = per_minute as usize * 5 + 1;
+        let departures = departures(&pace, count).await;
+        let most = most_in(MINUTE, &departures);
+        assert!(most <= per_minute as usize, "{most} in a minute, {per_minute} allowed");
+        let took = departures[count - 1] - departures[0];
+        assert!(took <= Duration::from_secs(303), "{per_minute}/min: {count} requests took {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_leave_evenly_and_not_in_bursts() {
+    let departures = departures(&Pace::new(Some(n(100))), 1_000).await;
+    assert!(most_in(Duration::from_millis(100), &departures) <= 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_life_adds_no_burst_to_the_requests_of_the_former() {
+    for per_second in [5, 500] {
+        let mut all = departures(&Pace::new(Some(n(per_second))), 2_000).await;
+        all.extend(departures(&Pace::new(Some(n(per_second))), 2_000).await);
+        let most = most_in(SECOND, &all);
+        assert!(most <= per_second as usize, "{most} of {per_second}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_rate_holds_from_the_next_request_on() {
+    for (old, new) in [(100, 10), (10, 100), (500, 499), (3, 2), (20, 1)] {
+        let pace = Pace::new(Some(n(old)));
+        let before = departures(&pace, old as usize * 3).await;
+        pace.set_rate(Some(n(new)));
+        let after = departures(&pace, new as usize * 3 + 1).await;
+        let all: Vec<Instant> = before.iter().chain(&after).copied().collect();
+        assert!(most_in(SECOND, &all) <= old.max(new) as usize, "{old} to {new}");
+        for at in &after {
+            let last_second = all.iter().filter(|other| *other <= at && *at - **other < SECOND).count();
+            assert!(last_second <= new as usize, "{old} to {new}: {last_second} in the second before a request");
+        }
+        let took = *after.last().unwrap() - *before.last().unwrap();
+        assert!(took <= Duration::from_millis(5_200), "{old} to {new}: {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_rate_is_seen_by_who_waits_already() {
+    let pace = Arc::new(Pace::with(PaceConfig { rate_per_minute: Some(n(1)), ..PaceConfig::default() }));
+    pace.turn(Lane::Bulk).await;
+    let start = Instant::now();
+    let waiting = tokio::spawn({
+        let pace = Arc::clone(&pace);
+        async move { pace.turn(Lane::Bulk).await }
+    });
+    sleep(SECOND).await;
+    pace.set(PaceConfig::default());
+    waiting.await.unwrap();
+    assert_eq!(start.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_rate_nobody_waits() {
+    let start = Instant::now();
+    departures(&Pace::new(None), 10_000).await;
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn giving_up_while_waiting_does_not_block_the_others() {
+    let pace = Pace::new(Some(n(1)));
+    pace.turn(Lane::Bulk).await;
+    let impatient = tokio::time::timeout(Duration::from_millis(10), pace.turn(Lane::Bulk)).await;
+    assert!(impatient.is_err());
+    pace.turn(Lane::Bulk).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_429_lowers_the_pace_which_climbs_back_and_never_above_the_rate() {
+    let adapt = AdaptConfig { cut: 0.5, climb_per_second: 0.01 };
+    let pace = Pace::with(PaceConfig { rate: Some(n(100)), adapt, ..PaceConfig::default() });
+    departures(&pace, 200).await;
+    pace.throttled();
+    let mut all = Vec::new();
+    let mut by_second = Vec::new();
+    for _ in 0..60 {
+        let start = Instant::now();
+        let before = all.len();
+        while start.elapsed() < SECOND {
+            pace.turn(Lane::Bulk).await;
+            all.push(Instant::now());
+        }
+        by_second.push(all.len() - before);
+    }
+    assert!((47..=53).contains(&by_second[1]), "{by_second:?}");
+    assert!((67..=75).contains(&by_second[21]), "{by_second:?}");
+    assert!((96..=100).contains(&by_second[58]), "{by_second:?}");
+    assert!(most_in(SECOND, &all) <= 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_rate_a_429_lowers_what_was_sent() {
+    let pace = Pace::new(None);
+    let step = Duration::from_millis(5);
+    for _ in 0..600 {
+        pace.turn(Lane::Bulk).await;
+        sleep(step).await;
+    }
+    assert_eq!(pace.allowed(), Allowed::AnyNumber);
+    pace.throttled();
+    let allowed = pace.allowed().shown().unwrap();
+    assert!((135.0..=145.0).contains(&allowed), "{allowed}");
+}
+
+/// Workers that count each other once a second, start, stop, die, and lose the broker and live on.
+#[tokio::test(start_paused = true)]
+async fn workers_that_count_each_other_never_send_more_than_the_rate_together() {
+    const RATE: u32 = 30;
+    for seed in 0..40 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        // Whether it runs, and whether the broker counts it.
+        let mut fleet: Vec<Option<(Arc<Pace>, tokio::task::AbortHandle, bool)>> = vec![None, None, None, None];
+        let phases: Vec<u32> = (0..4).map(|_| rng.u32(0..10)).collect();
+        // The only worker may begin at once, also where another lives on for a moment without its broker; here the
+        // first is always there.
+        for tick in 0..400_u32 {
+            let at = if tick == 0 { Some(0) } else { (rng.u32(0..30) == 0).then(|| rng.usize(1..4)) };
+            if let Some(at) = at {
+                fleet[at] = match fleet[at].take() {
+                    None => {
+                        let pace = Arc::new(Pace::new(Some(n(RATE))));
+                        pace.share_with_others();
+                        let (worker, sent) = (Arc::clone(&pace), Arc::clone(&sent));
+                        let task = tokio::spawn(async move {
+                            loop {
+                                worker.turn(Lane::Bulk).await;
+                                sent.lock().unwrap().push(Instant::now());
+                            }
+                        });
+                        Some((pace, task.abort_handle(), true))
+                    }
+                    Some((pace, task, true)) if rng.bool() => Some((pace, task, false)),
+                    Some((_, task, _)) => {
+                        task.abort();
+                        None
+                    }
+                };
+            }
+            let count = fleet.iter().flatten().filter(|(.., is_counted)| *is_counted).count();
+            for (worker, phase) in fleet.iter().zip(&phases) {
+                if let Some((pace, _, true)) = worker
+                    && (tick % 10 == *phase || pace.allowed() == Allowed::NotYet)
+                {
+                    pace.counted(Instant::now(), n(u32::try_from(count).unwrap()));
+                }
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        fleet.iter().flatten().for_each(|(_, task, _)| task.abort());
+        let sent = sent.lock().unwrap();
+        let most = most_in(SECOND, &sent);
+        assert!(most <= RATE as usize, "seed {seed}: {most} in a second");
+        assert!(sent.len() > RATE as usize * 40 / 3, "seed {seed}: {} in 40 s", sent.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_starts_second_gets_half_and_who_is_left_has_all_of_it_within_ten_seconds() {
+    let paces = [(); 2].map(|()| {
+        let pace = Pace::new(Some(n(100)));
+        pace.share_with_others();
+        pace
+    });
+    use Allowed::{NotYet, PerSecond};
+    let allowed = || paces.each_ref().map(Pace::allowed);
+    assert_eq!(allowed(), [NotYet, NotYet]);
+    paces[0].counted(Instant::now(), n(1));
+    assert_eq!(allowed(), [PerSecond(100.0), NotYet]);
+    for _ in 0..5 {
+        paces.iter().for_each(|pace| pace.counted(Instant::now(), n(2)));
+        sleep(SECOND).await;
+    }
+    assert_eq!(allowed(), [PerSecond(50.0), PerSecond(50.0)]);
+    for _ in 0..5 {
+        paces[0].counted(Instant::now(), n(1));
+        sleep(SECOND).await;
+    }
+    assert_eq!(allowed(), [PerSecond(100.0), NotYet]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_settings_allow_is_shown_whichever_of_them_says_it() {
+    let metrics = Metrics::new().unwrap();
+    let pace = Pace::with(PaceConfig {
+        rate: NonZeroU32::new(20),
+        rate_per_minute: NonZeroU32::new(300),
+        ..PaceConfig::default()
+    });
+    pace.show_in(metrics.clone());
+    assert_eq!(metrics.observed.pace_configured.get(), 5.0);
+    pace.set_rate(NonZeroU32::new(2));
+    assert_eq!(metrics.observed.pace_configured.get(), 2.0);
+}
