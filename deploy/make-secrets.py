@@ -48,7 +48,7 @@ def main() -> None:
         "permissions": [{"user": "plu-onboard", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}],
     }
     write("rabbitmq-users.json", json.dumps(users, indent=2) + "\n")
-    pace = "# Requests a second, of all workers together. Changed in place and read anew with SIGHUP.\n[pace]\nrate = 20\n"
+    pace = "# Requests a second, of all workers together. Changed in place and read anew with SIGHUP.\n[rate_limit]\nrate = 20\n"
     write("worker.toml", f'[queue]\nurl = "amqp://plu-onboard:{password}@rabbitmq/%2f"\n\n{pace}')
     write("grafana-password", secrets.token_urlsafe(18))
     write("plu-api-key", "put-the-key-here\n")

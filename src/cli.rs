@@ -195,7 +195,7 @@ pub struct RunArgs {
     pub api: ApiArgs,
     /// How fast.
     #[command(flatten)]
-    pub pace: PaceArgs,
+    pub rate_limit: RateArgs,
     /// How the worker is run.
     #[command(flatten)]
     pub service: ServiceArgs,
@@ -226,7 +226,7 @@ pub struct CheckArgs {
     pub all: bool,
     /// How fast, for the time in the plan.
     #[command(flatten)]
-    pub pace: PaceArgs,
+    pub rate_limit: RateArgs,
     /// How the file is read.
     #[command(flatten)]
     pub csv: CsvArgs,
@@ -271,7 +271,7 @@ pub struct WorkerArgs {
     pub api: ApiArgs,
     /// How fast.
     #[command(flatten)]
-    pub pace: PaceArgs,
+    pub rate_limit: RateArgs,
     /// How the worker is run.
     #[command(flatten)]
     pub service: ServiceArgs,
@@ -393,7 +393,7 @@ pub struct ConfigArgs {
     pub api: ApiArgs,
     /// How fast.
     #[command(flatten)]
-    pub pace: PaceArgs,
+    pub rate_limit: RateArgs,
     /// How many at once.
     #[command(flatten)]
     pub concurrency: ConcurrencyArgs,
@@ -434,8 +434,8 @@ pub struct ApiArgs {
 
 /// Flags of commands to which the pace matters.
 #[derive(Debug, Args)]
-pub struct PaceArgs {
-    /// Most requests per second; 0 means no limit [setting: pace.rate].
+pub struct RateArgs {
+    /// Most requests per second; 0 means no limit [setting: rate_limit.rate].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub rate: Option<String>,
 }

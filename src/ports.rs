@@ -87,7 +87,7 @@ pub trait Settle: Send + 'static {
     ///
     /// # Errors
     /// [`QueueError`]: the job is still on the queue as it was.
-    fn put_back(self, history: History, delay: Duration) -> impl Future<Output = Result<(), QueueError>> + Send;
+    fn requeue(self, history: History, delay: Duration) -> impl Future<Output = Result<(), QueueError>> + Send;
 }
 
 /// Where events about verifications go.

@@ -15,9 +15,9 @@
 mod broker;
 mod jobs;
 mod minimal;
+mod mock_api;
 mod parts;
 mod process;
-mod stand_in;
 mod table;
 
 fn main() {
@@ -26,7 +26,7 @@ fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = || tokio::runtime::Runtime::new().expect("threads");
     match words[..] {
-        ["stand-in", latency_ms] => runtime().block_on(stand_in::serve(number(latency_ms))),
+        ["stand-in", latency_ms] => runtime().block_on(mock_api::serve(number(latency_ms))),
         ["minimal", amqp, api, window] => runtime().block_on(minimal::consume(amqp, api, number(window))),
         ["bare", api, in_flight, requests] => {
             runtime().block_on(minimal::post(api, number(in_flight), number(requests)));

@@ -13,7 +13,7 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::jobs::message;
-use crate::stand_in::answer;
+use crate::mock_api::answer;
 
 /// Both ends of a loop, each on a connection of its own.
 struct Ends {

@@ -142,7 +142,7 @@ impl Field {
     }
 }
 
-fn stand_in(latency_ms: u64) -> (Process, String) {
+fn mock_api(latency_ms: u64) -> (Process, String) {
     let mut process = Process::again(&["stand-in", &latency_ms.to_string()]);
     let url = format!("http://127.0.0.1:{}/api", process.line());
     (process, url)
@@ -187,14 +187,14 @@ fn throughput() {
         for (n, contestant) in contestants.into_iter().enumerate() {
             field.purge();
             field.fill(0..JOBS);
-            let (_api, url) = stand_in(0);
+            let (_api, url) = mock_api(0);
             let process = contestant.start(&field, &url);
             let (rate, cost) = field.drained(&process, JOBS);
             rates[n].push(rate);
             costs[n].push(cost);
             memory[n].push(process.memory_mib().0);
         }
-        let (_api, url) = stand_in(0);
+        let (_api, url) = mock_api(0);
         let cpu_s: f64 = Process::again(&["reqwest", &url, "64", &JOBS.to_string()]).line().parse().expect("a number");
         bare_costs.push(cpu_s * 1_000.0 / JOBS as f64);
     }
@@ -242,7 +242,7 @@ fn slow_api() {
     for _ in 0..rounds() {
         field.purge();
         field.fill(0..REQUESTS);
-        let (api, url) = stand_in(20);
+        let (api, url) = mock_api(20);
         let process = field.worker(&url, 64, 0);
         worker.push(field.drained(&process, REQUESTS).0);
         drop(process);
@@ -294,7 +294,7 @@ fn each_alone(field: &Field, events: &mut Consumer, lane: &str, first: usize, co
 fn latency() {
     const SIGNUPS: usize = 300;
     let field = Field::new();
-    let (_api, url) = stand_in(0);
+    let (_api, url) = mock_api(0);
     title("Enqueue to event", &["", "p50 ms", "p99 ms"]);
     let mut starts = Vec::new();
     for n in 0..rounds() {
@@ -383,7 +383,7 @@ impl Desk {
 /// The same as [`latency`] on the embedded queue.
 fn embedded_latency(report: impl Fn(&str, Vec<f64>)) {
     const SIGNUPS: usize = 200;
-    let (_api, url) = stand_in(0);
+    let (_api, url) = mock_api(0);
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     let worker = |rate: u32| {
@@ -407,7 +407,7 @@ fn embedded() {
     write_csv(&folder.path().join("customers.csv"), ROWS);
     let (mut runs, mut imports, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds() {
-        let (_api, url) = stand_in(0);
+        let (_api, url) = mock_api(0);
         let (seconds, peak) = timed(folder.path(), &format!("run customers.csv --out run --api-url {url} --rate 0"));
         runs.push(ROWS as f64 / seconds);
         memory.push(peak);
@@ -442,7 +442,7 @@ fn timed(folder: &Path, arguments: &str) -> (f64, f64) {
 fn idle() {
     const WATCHED: Duration = Duration::from_secs(20);
     let field = Field::new();
-    let (_api, url) = stand_in(0);
+    let (_api, url) = mock_api(0);
     title("Idle for 20 s", &["", "% of a core", "MiB"]);
     let local = format!("worker --queue local:idle.db --api-url {url}");
     for (name, process) in [
@@ -468,7 +468,7 @@ fn memory() {
             let missing = queued.saturating_sub(field.ready(BULK));
             field.fill(0..missing);
             field.empty(UNROUTED);
-            let (_api, url) = stand_in(0);
+            let (_api, url) = mock_api(0);
             let process = field.worker(&url, 64, 0);
             let _ = field.drained(&process, JOBS);
             peaks.push(process.memory_mib().0);
@@ -484,7 +484,7 @@ fn scale() {
     for rows in [10_000, 100_000, 1_000_000] {
         let folder = tempfile::tempdir().expect("a folder");
         write_csv(&folder.path().join("customers.csv"), rows);
-        let (_api, url) = stand_in(0);
+        let (_api, url) = mock_api(0);
         let (seconds, peak) = timed(folder.path(), &format!("run customers.csv --out run --api-url {url} --rate 0"));
         row(&[
             rows.to_string(),

@@ -19,7 +19,7 @@ use crate::ports::{KycSink, QueueError};
 pub(crate) enum KycFileError {
     /// Another process has it open.
     #[error("{path} is being written by another `webhooks`: stop that one first, or give another --out DIR", path = .0.display())]
-    Held(PathBuf),
+    BulkHold(PathBuf),
     /// The system refuses it.
     #[error("{path} can't be written: {source}: make room or mend its permissions, or give another --out DIR", path = .path.display())]
     Io {
@@ -51,7 +51,7 @@ impl KycFile {
 /// Keeps a file, as it is, from being written for as long as the result is held.
 ///
 /// # Errors
-/// [`KycFileError::Held`] where a process writes it.
+/// [`KycFileError::BulkHold`] where a process writes it.
 pub(crate) fn hold(path: &Path) -> Result<File, KycFileError> {
     let file = File::open(path).map_err(|source| KycFileError::Io { path: path.to_owned(), source })?;
     lock(&file, path)?;
@@ -60,7 +60,7 @@ pub(crate) fn hold(path: &Path) -> Result<File, KycFileError> {
 
 fn lock(file: &File, path: &Path) -> Result<(), KycFileError> {
     file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => KycFileError::Held(path.to_owned()),
+        TryLockError::WouldBlock => KycFileError::BulkHold(path.to_owned()),
         TryLockError::Error(source) => KycFileError::Io { path: path.to_owned(), source },
     })
 }
@@ -153,7 +153,7 @@ mod tests {
         let path = folder.path().join("kyc.ndjson");
         let file = KycFile::open(&path).unwrap();
         file.publish(&event("one")).await.unwrap();
-        assert!(matches!(KycFile::open(&path), Err(KycFileError::Held(_))));
+        assert!(matches!(KycFile::open(&path), Err(KycFileError::BulkHold(_))));
         drop(file);
         let whole = fs::read_to_string(&path).unwrap();
         // Longer than what is read at a time.

@@ -31,7 +31,7 @@ where
 
 /// Nobody scrapes a command that ends; they are counted all the same.
 fn metrics() -> Result<Metrics, AppError> {
-    Metrics::new().map_err(|error| AppError::CannotGoOn(error.to_string()))
+    Metrics::new().map_err(|error| AppError::CannotContinue(error.to_string()))
 }
 
 /// How a file is to be read.
@@ -95,7 +95,7 @@ pub fn main(cli: Cli) -> ExitCode {
         // Spawned, so that commands run on the worker thread instead of the main thread.
         Ok(runtime) => runtime.block_on(async { tokio::spawn(run_command(cli)).await.unwrap_or(ExitCode::FAILURE) }),
         Err(error) => {
-            error::print(&AppError::CannotGoOn(format!("no threads can be started: {error}")), false);
+            error::print(&AppError::CannotContinue(format!("no threads can be started: {error}")), false);
             ExitCode::from(1)
         }
     }
@@ -123,7 +123,7 @@ async fn run_command(cli: Cli) -> ExitCode {
         Err(error) => {
             error::print(&error, as_json);
             ExitCode::from(match error {
-                AppError::CannotGoOn(_) => 1,
+                AppError::CannotContinue(_) => 1,
                 AppError::Usage(_) => 2,
             })
         }

@@ -2,7 +2,7 @@
 
 use crate::cli::{
     ApiArgs, CheckArgs, Command, CommonArgs, ConcurrencyArgs, ConfigArgs, ConfigCommand, HealthArgs, ImportArgs,
-    LaneArgs, PaceArgs, PurgeArgs, QueueArgs, RunArgs, SandboxArgs, ServiceArgs, TopologyArgs, WebhooksArgs,
+    LaneArgs, PurgeArgs, QueueArgs, RateArgs, RunArgs, SandboxArgs, ServiceArgs, TopologyArgs, WebhooksArgs,
     WorkerArgs,
 };
 use crate::config::Overrides;
@@ -12,13 +12,13 @@ impl From<&Command> for Overrides {
     fn from(command: &Command) -> Self {
         let dead;
         let groups: &[&dyn SettingFlags] = match command {
-            Command::Run(RunArgs { common, queue, api, pace, service, lane, .. }) => {
-                &[common, queue, api, pace, service, lane]
+            Command::Run(RunArgs { common, queue, api, rate_limit, service, lane, .. }) => {
+                &[common, queue, api, rate_limit, service, lane]
             }
-            Command::Check(CheckArgs { common, pace, .. }) => &[common, pace],
+            Command::Check(CheckArgs { common, rate_limit, .. }) => &[common, rate_limit],
             Command::Import(ImportArgs { common, queue, lane, .. }) => &[common, queue, lane],
-            Command::Worker(WorkerArgs { common, queue, api, pace, service, .. }) => {
-                &[common, queue, api, pace, service]
+            Command::Worker(WorkerArgs { common, queue, api, rate_limit, service, .. }) => {
+                &[common, queue, api, rate_limit, service]
             }
             Command::Webhooks(WebhooksArgs { common, queue, .. }) => &[common, queue],
             Command::Dead(command) => {
@@ -30,8 +30,8 @@ impl From<&Command> for Overrides {
             Command::Health(HealthArgs { common, .. }) => &[common],
             Command::Topology(TopologyArgs { common, queue }) => &[common, queue],
             Command::Config(ConfigCommand::Check(args) | ConfigCommand::Show(args)) => {
-                let ConfigArgs { common, queue, api, pace, concurrency, lane } = args;
-                &[common, queue, api, pace, concurrency, lane]
+                let ConfigArgs { common, queue, api, rate_limit, concurrency, lane } = args;
+                &[common, queue, api, rate_limit, concurrency, lane]
             }
         };
         let mut overrides = Self::default();
@@ -64,9 +64,9 @@ impl SettingFlags for ApiArgs {
     }
 }
 
-impl SettingFlags for PaceArgs {
+impl SettingFlags for RateArgs {
     fn add_to(&self, overrides: &mut Overrides) {
-        overrides.set("--rate", "pace.rate", self.rate.clone());
+        overrides.set("--rate", "rate_limit.rate", self.rate.clone());
     }
 }
 

@@ -58,7 +58,7 @@ fn every_flag_that_stands_for_a_setting_sets_it() {
         ("run f.csv --queue local:q.db", "queue.url", "\"local:q.db\""),
         ("run f.csv --api-url https://a.example/x", "api.url", "\"https://a.example/x\""),
         ("worker --api-key-file k", "api.key_file", "\"k\""),
-        ("check f.csv --rate 0", "pace.rate", "0"),
+        ("check f.csv --rate 0", "rate_limit.rate", "0"),
         ("worker --concurrency 7", "worker.concurrency", "7"),
         ("import f.csv --lane signup", "import.lane", "\"signup\""),
         ("dead list --queue local:d.db", "queue.url", "\"local:d.db\""),
@@ -69,7 +69,7 @@ fn every_flag_that_stands_for_a_setting_sets_it() {
         ("sandbox --fault lost=5%,cut=1/9", "sandbox.faults", "[\"lost=5%\",\"cut=1/9\"]"),
         ("worker --sandbox --fault lost=5%", "sandbox.faults", "[\"lost=5%\"]"),
         ("sandbox --seed 5", "sandbox.seed", "5"),
-        ("config show --rate 6", "pace.rate", "6"),
+        ("config show --rate 6", "rate_limit.rate", "6"),
     ] {
         let name = key.split('.').next_back().unwrap();
         let flag = line.split(' ').rfind(|word| word.starts_with("--")).unwrap();
@@ -82,7 +82,7 @@ fn every_flag_that_stands_for_a_setting_sets_it() {
 #[test]
 fn a_number_below_zero_is_refused_by_its_setting_rather_than_taken_for_a_flag() {
     for (line, key) in [
-        ("run f.csv --rate -1", "pace.rate"),
+        ("run f.csv --rate -1", "rate_limit.rate"),
         ("worker --concurrency -1", "worker.concurrency"),
         ("sandbox --key-ttl -1", "sandbox.key_ttl_s"),
         ("sandbox --latency-ms -1", "sandbox.latency_ms"),

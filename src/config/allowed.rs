@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use crate::config::QueueUrl;
-use crate::pipeline::rate::hours::{self, Hours};
+use crate::pipeline::rate::hours::{self, ActiveHours};
 use crate::sandbox::{FAULT_FORM, FaultPlan};
 
 /// Most texts in a list.
@@ -120,7 +120,7 @@ pub(super) const CURRENCY: Allowed = Allowed::Text {
 
 pub(super) const ACTIVE_HOURS: Allowed = Allowed::Text {
     form: "two times of day such as 08:00-20:00; empty for always",
-    check: |text| Hours::parse(text, "UTC").map(|_| ()),
+    check: |text| ActiveHours::parse(text, "UTC").map(|_| ()),
 };
 
 pub(super) const TIME_ZONE: Allowed = Allowed::Text {

@@ -10,10 +10,10 @@ use crate::pipeline::Policy;
 use crate::pipeline::gate::ProbeSchedule;
 use crate::pipeline::gate::breaker::BreakerPolicy;
 use crate::pipeline::guards::halt::HaltPolicy;
-use crate::pipeline::rate::adapt::AdaptConfig;
+use crate::pipeline::rate::adapt::AdaptiveRateConfig;
 use crate::pipeline::rate::backoff::Backoff;
-use crate::pipeline::rate::hours::Hours;
-use crate::pipeline::rate::rate_limiter::PaceConfig;
+use crate::pipeline::rate::hours::ActiveHours;
+use crate::pipeline::rate::rate_limiter::RateLimitConfig;
 use crate::pipeline::retry_budget::RetryBudgetPolicy;
 
 /// Jobs in hand for each request on its way, where `worker.window` doesn't say. Measured: a window well above the
@@ -76,20 +76,20 @@ impl Settings {
     }
 
     /// How fast requests leave, and when.
-    pub(crate) fn pace(&self) -> PaceConfig {
-        let Self { pace, worker, .. } = self;
+    pub(crate) fn rate_limit(&self) -> RateLimitConfig {
+        let Self { rate_limit, worker, .. } = self;
         let share = |percent: u32| f64::from(percent) / 100.0;
-        PaceConfig {
+        RateLimitConfig {
             rate: self.rate(),
-            rate_per_minute: NonZeroU32::new(pace.rate_per_minute),
-            adapt: AdaptConfig {
-                cut: share(pace.cut_percent),
-                climb_per_second: share(pace.climb_percent_per_minute) / 60.0,
+            rate_per_minute: NonZeroU32::new(rate_limit.rate_per_minute),
+            adapt: AdaptiveRateConfig {
+                cut: share(rate_limit.cut_percent),
+                climb_per_second: share(rate_limit.climb_percent_per_minute) / 60.0,
             },
             bulk_share_percent: worker.bulk_share_percent,
-            per_day: NonZeroU64::new(pace.per_day),
+            per_day: NonZeroU64::new(rate_limit.per_day),
             // Both were checked when the settings were read.
-            hours: Hours::parse(&pace.active_hours, &pace.time_zone).unwrap_or_default(),
+            hours: ActiveHours::parse(&rate_limit.active_hours, &rate_limit.time_zone).unwrap_or_default(),
         }
     }
 
@@ -100,6 +100,6 @@ impl Settings {
 
     /// Most requests per second; `None`: no limit.
     pub(crate) fn rate(&self) -> Option<NonZeroU32> {
-        NonZeroU32::new(self.pace.rate)
+        NonZeroU32::new(self.rate_limit.rate)
     }
 }

@@ -47,8 +47,9 @@ use self::layers::{Environment, Leaf};
 pub(crate) use self::layers::{Origin, Overrides, environment};
 pub(crate) use self::queue_url::QueueUrl;
 pub(crate) use self::sections::{
-    AmqpSettings, ApiSettings, BreakerSettings, HaltSettings, ImportSettings, LogSettings, PaceSettings, PlanSettings,
-    QueueSettings, RetrySettings, SandboxSettings, SignatureEncoding, TopologyMode, WebhookSettings, WorkerSettings,
+    AmqpSettings, ApiSettings, BreakerSettings, HaltSettings, ImportSettings, LogSettings, PlanSettings, QueueSettings,
+    RateLimitSettings, RetrySettings, SandboxSettings, SignatureEncoding, TopologyMode, WebhookSettings,
+    WorkerSettings,
 };
 pub(crate) use self::webhook_secret::{WEBHOOK_SECRET_VARIABLE, WebhookSecretError};
 use crate::domain::KeySource;
@@ -67,7 +68,7 @@ pub(crate) struct Settings {
     /// RabbitMQ.
     pub amqp: AmqpSettings,
     /// How fast requests leave.
-    pub pace: PaceSettings,
+    pub rate_limit: RateLimitSettings,
     /// How the worker behaves.
     pub worker: WorkerSettings,
     /// When an API that answers badly is left alone.

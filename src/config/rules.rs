@@ -44,13 +44,13 @@ pub(super) const RULES: &[(&str, Allowed)] = &[
     ("amqp.ca_file", FILE),
     ("amqp.client_cert_file", FILE),
     ("amqp.client_key_file", FILE),
-    ("pace.rate", Allowed::Whole { min: 0, max: 100_000 }),
-    ("pace.rate_per_minute", Allowed::Whole { min: 0, max: 60_000 }),
-    ("pace.cut_percent", Allowed::Whole { min: 1, max: 90 }),
-    ("pace.climb_percent_per_minute", Allowed::Whole { min: 1, max: 1_000 }),
-    ("pace.per_day", Allowed::Whole { min: 0, max: 100_000_000 }),
-    ("pace.active_hours", ACTIVE_HOURS),
-    ("pace.time_zone", TIME_ZONE),
+    ("rate_limit.rate", Allowed::Whole { min: 0, max: 100_000 }),
+    ("rate_limit.rate_per_minute", Allowed::Whole { min: 0, max: 60_000 }),
+    ("rate_limit.cut_percent", Allowed::Whole { min: 1, max: 90 }),
+    ("rate_limit.climb_percent_per_minute", Allowed::Whole { min: 1, max: 1_000 }),
+    ("rate_limit.per_day", Allowed::Whole { min: 0, max: 100_000_000 }),
+    ("rate_limit.active_hours", ACTIVE_HOURS),
+    ("rate_limit.time_zone", TIME_ZONE),
     ("worker.concurrency", Allowed::Whole { min: 1, max: 4_096 }),
     ("worker.window", Allowed::Whole { min: 0, max: 65_536 }),
     ("worker.bulk_share_percent", Allowed::Whole { min: 0, max: 50 }),
@@ -159,8 +159,13 @@ fn sections() -> impl Iterator<Item = &'static str> {
 fn nearest(key: &str) -> Option<String> {
     let key = key.to_lowercase();
     let likeness = |known: &str| strsim::normalized_damerau_levenshtein(known, &key);
+    let (section, wrong_name) = key.split_once('.').unwrap_or_default();
     let known_keys = RULES.iter().map(|(known, _)| match known.split_once('.') {
         Some((_, name)) if !key.contains('.') => (likeness(name), (*known).to_owned()),
+        // Within one section only the names are compared: a long section name would make all of them alike.
+        Some((of, name)) if of == section => {
+            (strsim::normalized_damerau_levenshtein(name, wrong_name), (*known).to_owned())
+        }
         _ => (likeness(known), (*known).to_owned()),
     });
     let known_sections = sections().map(|section| (likeness(section), format!("[{section}]")));

@@ -92,10 +92,10 @@ pub(crate) struct AmqpSettings {
     pub client_key_file: PathBuf,
 }
 
-/// `[pace]`: how fast requests leave.
+/// `[rate_limit]`: how fast requests leave.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct PaceSettings {
+pub(crate) struct RateLimitSettings {
     /// Most requests per second. 0: no limit.
     pub rate: u32,
     /// Most requests per minute. 0: no limit.

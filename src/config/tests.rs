@@ -50,9 +50,9 @@ fn the_defaults_load_and_are_safe() {
     assert_eq!(settings.import.lane, Lane::Bulk);
     assert_eq!(settings.log.format, LogFormat::Text);
     assert_eq!(settings.rate().map(std::num::NonZeroU32::get), Some(20));
-    let pace = settings.pace();
-    assert_eq!((pace.bulk_share_percent, pace.per_day, pace.hours), (10, None, None));
-    assert!((pace.adapt.climb_per_second * 60.0 - pace.adapt.cut).abs() < 1e-9);
+    let rate_limit = settings.rate_limit();
+    assert_eq!((rate_limit.bulk_share_percent, rate_limit.per_day, rate_limit.hours), (10, None, None));
+    assert!((rate_limit.adapt.climb_per_second * 60.0 - rate_limit.adapt.cut).abs() < 1e-9);
     assert_eq!(settings.link_ttl(), Some(Duration::from_secs(86_400)));
     let policy = settings.policy(7);
     assert_eq!((policy.concurrency, policy.window, policy.seed), (64, 256, 7));
@@ -98,19 +98,23 @@ fn the_comments_of_default_toml_state_the_ranges_that_hold() {
 
 #[test]
 fn each_layer_wins_over_the_one_before() {
-    let file = "[pace]\nrate = 1";
-    let variables: Variables<'_> = &[("PACE__RATE", "2")];
-    let flags: Flags = &[("--rate", "pace.rate", "3")];
+    let file = "[rate_limit]\nrate = 1";
+    let variables: Variables<'_> = &[("RATE_LIMIT__RATE", "2")];
+    let flags: Flags = &[("--rate", "rate_limit.rate", "3")];
     for (layers, rate, origin) in [
         (("", &[][..], &[][..]), 20, "default"),
         ((file, &[][..], &[][..]), 1, "file"),
-        ((file, variables, &[][..]), 2, "environment PLU_ONBOARD__PACE__RATE"),
+        ((file, variables, &[][..]), 2, "environment PLU_ONBOARD__RATE_LIMIT__RATE"),
         ((file, variables, flags), 3, "flag --rate"),
         (("", &[][..], flags), 3, "flag --rate"),
     ] {
         let settings = load(layers.0, layers.1, layers.2).0.unwrap();
-        assert_eq!(settings.pace.rate, rate);
-        assert!(settings.origin("pace.rate").to_string().starts_with(origin), "{:?}", settings.origin("pace.rate"));
+        assert_eq!(settings.rate_limit.rate, rate);
+        assert!(
+            settings.origin("rate_limit.rate").to_string().starts_with(origin),
+            "{:?}",
+            settings.origin("rate_limit.rate")
+        );
     }
 }
 
@@ -162,9 +166,9 @@ fn variables_of_others_are_left_alone() {
 fn an_unknown_key_is_refused_with_its_origin_the_nearest_key_and_the_known_ones() {
     for (file, variables, expected) in [
         (
-            "[pace]\nrat = 1",
+            "[rate_limit]\nrat = 1",
             &[][..],
-            "FILE: pace.rat is not a setting; did you mean pace.rate? (allowed: in [pace]: rate, rate_per_minute, ",
+            "FILE: rate_limit.rat is not a setting; did you mean rate_limit.rate? (allowed: in [rate_limit]: rate, rate_per_minute, ",
         ),
         (
             "",
@@ -173,13 +177,21 @@ fn an_unknown_key_is_refused_with_its_origin_the_nearest_key_and_the_known_ones(
              worker.concurrency? (allowed: in [worker]: concurrency, window, ",
         ),
         ("[wroker]\nwindow = 1", &[], "FILE: wroker is not a setting; did you mean [worker]?"),
-        ("[wroker]\nwindow = 1", &[], "(allowed: keys in [api], [queue], [amqp], [pace], [worker], [breaker], "),
-        ("[pace]\nburst = 1", &[], "FILE: pace.burst is not a setting (allowed: in [pace]: rate, rate_per_minute, "),
+        ("[wroker]\nwindow = 1", &[], "(allowed: keys in [api], [queue], [amqp], [rate_limit], [worker], [breaker], "),
+        (
+            "[rate_limit]\nburst = 1",
+            &[],
+            "FILE: rate_limit.burst is not a setting (allowed: in [rate_limit]: rate, rate_per_minute, ",
+        ),
         ("[ampq]", &[], "FILE: ampq is not a setting; did you mean [amqp]?"),
-        ("rate = 1", &[], "FILE: rate is not a setting; did you mean pace.rate?"),
-        ("pace = 1", &[], "FILE: pace is a section, not a setting (allowed: in [pace]: rate, rate_per_minute, "),
+        ("rate = 1", &[], "FILE: rate is not a setting; did you mean rate_limit.rate?"),
+        (
+            "rate_limit = 1",
+            &[],
+            "FILE: rate_limit is a section, not a setting (allowed: in [rate_limit]: rate, rate_per_minute, ",
+        ),
         ("[log.format]\nx = 1", &[], "FILE: log.format is a table (allowed: text or json)"),
-        ("", &[("PACE", "1")], "environment PLU_ONBOARD__PACE: pace is a section, not a setting"),
+        ("", &[("RATE_LIMIT", "1")], "environment PLU_ONBOARD__RATE_LIMIT: rate_limit is a section, not a setting"),
         ("[API]\nurl = 'x'", &[], "FILE: API is not a setting; did you mean [api]?"),
         ("", &[("API__KEY", "sk_live_s3cret")], "comes from the variable PLU_API_KEY or from the file api.key_file"),
     ] {
@@ -193,20 +205,30 @@ fn an_unknown_key_is_refused_with_its_origin_the_nearest_key_and_the_known_ones(
 fn a_wrong_value_is_refused_with_its_origin_its_key_and_what_is_allowed() {
     let rate = "(allowed: a whole number from 0 to 100000)";
     for (file, variables, flags, expected) in [
-        ("[pace]\nrate = '5'", &[][..], &[][..], format!("FILE: pace.rate is the text \"5\" {rate}")),
-        ("[pace]\nrate = 5.0", &[], &[], format!("FILE: pace.rate is 5.0 {rate}")),
-        ("[pace]\nrate = true", &[], &[], format!("FILE: pace.rate is true {rate}")),
-        ("[pace]\nrate = [1]", &[], &[], format!("FILE: pace.rate is a list {rate}")),
-        ("[pace]\nrate = -1", &[], &[], format!("FILE: pace.rate is -1 {rate}")),
+        ("[rate_limit]\nrate = '5'", &[][..], &[][..], format!("FILE: rate_limit.rate is the text \"5\" {rate}")),
+        ("[rate_limit]\nrate = 5.0", &[], &[], format!("FILE: rate_limit.rate is 5.0 {rate}")),
+        ("[rate_limit]\nrate = true", &[], &[], format!("FILE: rate_limit.rate is true {rate}")),
+        ("[rate_limit]\nrate = [1]", &[], &[], format!("FILE: rate_limit.rate is a list {rate}")),
+        ("[rate_limit]\nrate = -1", &[], &[], format!("FILE: rate_limit.rate is -1 {rate}")),
         (
             "",
-            &[("PACE__RATE", "fast")],
+            &[("RATE_LIMIT__RATE", "fast")],
             &[],
-            format!("environment PLU_ONBOARD__PACE__RATE: pace.rate is the text \"fast\" {rate}"),
+            format!("environment PLU_ONBOARD__RATE_LIMIT__RATE: rate_limit.rate is the text \"fast\" {rate}"),
         ),
-        ("", &[("PACE__RATE", "100001")], &[], format!("PLU_ONBOARD__PACE__RATE: pace.rate is 100001 {rate}")),
-        ("", &[], &[("--rate", "pace.rate", "")], format!("flag --rate: pace.rate is the text \"\" {rate}")),
-        ("", &[], &[("--rate", "pace.rate", "-5")], format!("flag --rate: pace.rate is -5 {rate}")),
+        (
+            "",
+            &[("RATE_LIMIT__RATE", "100001")],
+            &[],
+            format!("PLU_ONBOARD__RATE_LIMIT__RATE: rate_limit.rate is 100001 {rate}"),
+        ),
+        (
+            "",
+            &[],
+            &[("--rate", "rate_limit.rate", "")],
+            format!("flag --rate: rate_limit.rate is the text \"\" {rate}"),
+        ),
+        ("", &[], &[("--rate", "rate_limit.rate", "-5")], format!("flag --rate: rate_limit.rate is -5 {rate}")),
         ("", &[("IMPORT__LANE", "Bulk")], &[], "is the text \"Bulk\" (allowed: signup or bulk)".to_owned()),
         ("[api]\nurl = 5", &[], &[], "FILE: api.url is 5 (allowed: a base URL".to_owned()),
         ("[api]\nurl = 'getplu.com'", &[], &[], "FILE: api.url is not a URL".to_owned()),
@@ -220,12 +242,17 @@ fn a_wrong_value_is_refused_with_its_origin_its_key_and_what_is_allowed() {
         ("[plan]\ncurrency = 'usd'", &[], &[], "(allowed: three capital letters".to_owned()),
         ("[log]\nfilter = 'plu=loud'", &[], &[], "FILE: log.filter can't be read".to_owned()),
         (
-            "[pace]\nactive_hours = '8-20'",
+            "[rate_limit]\nactive_hours = '8-20'",
             &[],
             &[],
             "is not a time of day such as 08:00 (allowed: two times".to_owned(),
         ),
-        ("", &[("PACE__TIME_ZONE", "Mars/Base")], &[], "is not a time zone that is known (allowed: a name".to_owned()),
+        (
+            "",
+            &[("RATE_LIMIT__TIME_ZONE", "Mars/Base")],
+            &[],
+            "is not a time zone that is known (allowed: a name".to_owned(),
+        ),
         ("[queue]\nurl = 'redis://h'", &[], &[], "(allowed: local:PATH, or amqp://".to_owned()),
     ] {
         let problems = problems(file, variables, flags);
@@ -256,19 +283,19 @@ fn every_range_ends_where_it_says() {
 #[test]
 fn all_problems_are_reported_at_once() {
     let problems = problems(
-        "[worker]\nwindow = 99999\nattempts_max = 0\n[pace]\nrate = 5\nburst = 1",
+        "[worker]\nwindow = 99999\nattempts_max = 0\n[rate_limit]\nrate = 5\nburst = 1",
         &[("QUEUE__POLL_MS", "0")],
-        &[("--rate", "pace.rate", "x")],
+        &[("--rate", "rate_limit.rate", "x")],
     );
     let starts: Vec<_> = problems.iter().map(|problem| problem.split(" is ").next().unwrap()).collect();
     assert_eq!(
         starts,
         [
-            "FILE: pace.burst",
+            "FILE: rate_limit.burst",
             "FILE: worker.attempts_max",
             "FILE: worker.window",
             "environment PLU_ONBOARD__QUEUE__POLL_MS: queue.poll_ms",
-            "flag --rate: pace.rate"
+            "flag --rate: rate_limit.rate"
         ]
     );
 }
@@ -341,7 +368,7 @@ fn secrets_are_in_no_output() {
 #[test]
 fn the_rendering_is_a_settings_file_of_the_same_meaning() {
     let file = "[queue]\nurl = 'local:a \"b\" \\c.db'\n[api]\nkey_used_codes = []\n[plan]\nfee_per_user = 1.5";
-    let first = load(file, &[("PACE__RATE", "3")], &[]).0.unwrap();
+    let first = load(file, &[("RATE_LIMIT__RATE", "3")], &[]).0.unwrap();
     let rendered = first.render_redacted();
     assert!(rendered.starts_with("[api]\nurl = \"https://services-staging.getplu.com/api\" # default\n"), "{rendered}");
     assert!(rendered.contains("# API key: not set\n"), "{rendered}");

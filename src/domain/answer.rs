@@ -88,11 +88,11 @@ const STAND_IN: &str = "HTTP_";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AccountReason {
     /// 401.
-    KeyRefused,
+    Unauthorized,
     /// 402.
-    WalletEmpty,
+    PaymentRequired,
     /// 403.
-    Suspended,
+    Forbidden,
     /// 404, a redirect, 405 (the status): nothing of the API is there.
     WrongUrl(u16),
     /// The answer isn't JSON: something else answered, perhaps after the API did.
@@ -176,9 +176,9 @@ impl NoConnection {
 impl AccountReason {
     /// All of them; of the statuses that speak of a wrong URL the most usual one, and of the missing connections any.
     pub const ALL: [Self; 6] = [
-        Self::KeyRefused,
-        Self::WalletEmpty,
-        Self::Suspended,
+        Self::Unauthorized,
+        Self::PaymentRequired,
+        Self::Forbidden,
         Self::WrongUrl(404),
         Self::NotTheApi,
         Self::Unreachable(NoConnection::Other),
@@ -187,9 +187,9 @@ impl AccountReason {
     /// Its name in logs and labels.
     pub const fn code(self) -> &'static str {
         match self {
-            Self::KeyRefused => "key_refused",
-            Self::WalletEmpty => "wallet_empty",
-            Self::Suspended => "account_suspended",
+            Self::Unauthorized => "unauthorized",
+            Self::PaymentRequired => "payment_required",
+            Self::Forbidden => "forbidden",
             Self::WrongUrl(_) => "wrong_url",
             Self::NotTheApi => "not_the_api",
             Self::Unreachable(_) => "unreachable",
@@ -199,7 +199,7 @@ impl AccountReason {
     /// Whether it may be about one job after all, as where a firewall on the way dislikes something in it. Key, wallet and network
     /// are everybody's.
     pub const fn may_be_about_a_job(self) -> bool {
-        matches!(self, Self::Suspended | Self::WrongUrl(_) | Self::NotTheApi)
+        matches!(self, Self::Forbidden | Self::WrongUrl(_) | Self::NotTheApi)
     }
 
     /// Whether a request that is answered like this may have created the user: the page of something in between may
@@ -211,15 +211,15 @@ impl AccountReason {
     /// What it means and what a person can do about it. What can be done about a key depends on where it is from.
     pub fn advice(self, key: KeySource) -> String {
         let advice = match self {
-            Self::KeyRefused => return format!("the API key is refused (401): {}", key.advice()),
+            Self::Unauthorized => return format!("the API key is refused (401): {}", key.advice()),
             Self::WrongUrl(status @ 300..=399) => {
                 return format!("the base URL leads elsewhere ({status}), and no redirect is followed: check api.url");
             }
             Self::WrongUrl(status) => {
                 return format!("nothing of the API answers at this base URL ({status}): check api.url");
             }
-            Self::WalletEmpty => "the partner wallet is empty (402): top it up, and the work goes on by itself",
-            Self::Suspended => "the partner account is suspended or pending (403): ask Plu",
+            Self::PaymentRequired => "the partner wallet is empty (402): top it up, and the work goes on by itself",
+            Self::Forbidden => "the partner account is suspended or pending (403): ask Plu",
             Self::NotTheApi => {
                 "something other than the API answers, such as a proxy, or a gateway whose API is down: check api.url and the network"
             }
@@ -377,9 +377,9 @@ impl Failure {
 /// Why every request would be answered like this; `None`: it is about this request, or about the pace.
 pub fn about_everybody(reply: &Reply<'_>) -> Option<AccountReason> {
     match reply.status {
-        401 => Some(AccountReason::KeyRefused),
-        402 => Some(AccountReason::WalletEmpty),
-        403 => Some(AccountReason::Suspended),
+        401 => Some(AccountReason::Unauthorized),
+        402 => Some(AccountReason::PaymentRequired),
+        403 => Some(AccountReason::Forbidden),
         404 | 405 | 300..=399 => Some(AccountReason::WrongUrl(reply.status)),
         429 => None,
         _ => reply.is_a_page().then_some(AccountReason::NotTheApi),
@@ -558,9 +558,9 @@ mod tests {
     fn answers_about_the_account_are_never_charged_to_a_job() {
         let shaped = r#"{"status":"error","message":"X","data":{"error":"y"}}"#;
         for (status, body, reason) in [
-            (401, shaped, AccountReason::KeyRefused),
-            (402, shaped, AccountReason::WalletEmpty),
-            (403, "<html>blocked by the proxy</html>", AccountReason::Suspended),
+            (401, shaped, AccountReason::Unauthorized),
+            (402, shaped, AccountReason::PaymentRequired),
+            (403, "<html>blocked by the proxy</html>", AccountReason::Forbidden),
             (404, "not found", AccountReason::WrongUrl(404)),
             (302, "", AccountReason::WrongUrl(302)),
             (405, shaped, AccountReason::WrongUrl(405)),
@@ -580,11 +580,11 @@ mod tests {
         for (status, text) in [(404, "(404): check api.url"), (405, "(405): check api.url"), (301, "elsewhere (301)")] {
             says(AccountReason::WrongUrl(status), KeySource::File, text);
         }
-        says(AccountReason::KeyRefused, KeySource::File, "into the key file and send SIGHUP");
-        says(AccountReason::KeyRefused, KeySource::Credential, "restart the service");
-        says(AccountReason::KeyRefused, KeySource::Variable, "start it again with a valid key in PLU_API_KEY");
-        says(AccountReason::KeyRefused, KeySource::Sandbox, "goes on by itself");
-        assert!(!AccountReason::KeyRefused.advice(KeySource::Variable).contains("file"));
+        says(AccountReason::Unauthorized, KeySource::File, "into the key file and send SIGHUP");
+        says(AccountReason::Unauthorized, KeySource::Credential, "restart the service");
+        says(AccountReason::Unauthorized, KeySource::Variable, "start it again with a valid key in PLU_API_KEY");
+        says(AccountReason::Unauthorized, KeySource::Sandbox, "goes on by itself");
+        assert!(!AccountReason::Unauthorized.advice(KeySource::Variable).contains("file"));
     }
 
     #[test]

@@ -111,7 +111,7 @@ pub enum Step {
     /// The job is over.
     Finish(Outcome),
     /// Ask the user list for the email, then call [`after_look_up`].
-    LookUp(LookUpReason),
+    UserLookup(LookUpReason),
     /// Give up, but first look the user up, and not before this time has passed: until then the last request may still
     /// be worked on.
     LookUpAfter(Duration),
@@ -217,7 +217,7 @@ pub enum Due {
     /// A request.
     Send,
     /// Its last look-up, for [`LookUpReason::GivingUp`].
-    LookUp,
+    UserLookup,
     /// The same after this time.
     LookUpAfter(Duration),
 }
@@ -228,7 +228,7 @@ pub fn due(history: &History, now: Timestamp, limits: &Limits) -> Due {
         return Due::Send;
     }
     match until_nothing_is_on_its_way(history, now, limits) {
-        Duration::ZERO => Due::LookUp,
+        Duration::ZERO => Due::UserLookup,
         wait => Due::LookUpAfter(wait),
     }
 }
@@ -253,12 +253,12 @@ pub fn after_answer(answer: Answer, before: &History, history: &History, now: Ti
             let message = if text.is_empty() { format!("the API refused it with HTTP {status}") } else { text.clone() };
             let problem = Problem::whole(code, message);
             if before.first_sent_at.is_some() && !answer.is_conclusive() {
-                return Step::LookUp(LookUpReason::Refused(problem));
+                return Step::UserLookup(LookUpReason::Refused(problem));
             }
             Step::Finish(Outcome::Rejected(vec![problem]))
         }
-        Answer::AlreadyThere => Step::LookUp(LookUpReason::UserExists),
-        Answer::KeyAlreadyUsed => Step::LookUp(LookUpReason::KeyUsed),
+        Answer::AlreadyThere => Step::UserLookup(LookUpReason::UserExists),
+        Answer::KeyAlreadyUsed => Step::UserLookup(LookUpReason::KeyUsed),
         Answer::Unknown(reason) => without_answer(RetryReason::NoAnswer(reason), history, now, limits),
         Answer::Throttled { retry_after } => Step::Throttle(retry_after),
         Answer::Account(reason) => Step::Pause(reason),
@@ -269,8 +269,8 @@ pub fn after_answer(answer: Answer, before: &History, history: &History, now: Ti
 fn without_answer(reason: RetryReason, history: &History, now: Timestamp, limits: &Limits) -> Step {
     match due(history, now, limits) {
         Due::LookUpAfter(wait) => Step::LookUpAfter(wait),
-        Due::LookUp => Step::LookUp(LookUpReason::GivingUp),
-        Due::Send if is_used_up(history, now, limits) => Step::LookUp(LookUpReason::GivingUp),
+        Due::UserLookup => Step::UserLookup(LookUpReason::GivingUp),
+        Due::Send if is_used_up(history, now, limits) => Step::UserLookup(LookUpReason::GivingUp),
         Due::Send => Step::Retry(reason),
     }
 }
@@ -758,7 +758,7 @@ mod tests {
         let (_, first) = sent_at(&[0]);
         assert_eq!(answered(refusal(), &first, at(0), &LIMITS), rejected());
         let (_, second) = sent_at(&[0, 60]);
-        assert_eq!(answered(refusal(), &second, at(60), &LIMITS), Step::LookUp(refused()));
+        assert_eq!(answered(refusal(), &second, at(60), &LIMITS), Step::UserLookup(refused()));
 
         assert_eq!(look_up(refused(), &[0, 60], user(Some(1))), recovered());
         let others = existing(Some("acme-user-1"));
@@ -790,7 +790,7 @@ mod tests {
         let lost = Answer::Unknown(UnknownReason::Timeout);
         // Until the last request can't be on its way any more: a minute, and the clocks' difference.
         assert_eq!(answered(lost.clone(), &history, at(2), &LIMITS), Step::LookUpAfter(Duration::from_secs(90)));
-        assert_eq!(answered(lost.clone(), &history, at(92), &LIMITS), Step::LookUp(LookUpReason::GivingUp));
+        assert_eq!(answered(lost.clone(), &history, at(92), &LIMITS), Step::UserLookup(LookUpReason::GivingUp));
         let (_, early) = sent_at(&[0, 1]);
         assert_eq!(answered(lost, &early, at(2), &LIMITS), TIMED_OUT);
 
@@ -810,7 +810,7 @@ mod tests {
         assert_eq!(due(&early, at(2), &LIMITS), Due::Send);
         let (_, history) = sent_at(&[0, 1, 2]);
         assert_eq!(due(&history, at(12), &LIMITS), Due::LookUpAfter(Duration::from_secs(80)));
-        assert_eq!(due(&history, at(92), &LIMITS), Due::LookUp);
+        assert_eq!(due(&history, at(92), &LIMITS), Due::UserLookup);
         // A key that lives shorter bounds the request's life too; a gateway that replays has none.
         let replays = Limits { key_ttl: Duration::ZERO, ..LIMITS };
         assert_eq!(due(&history, at(2), &replays), Due::LookUpAfter(Duration::from_secs(30)));
@@ -885,11 +885,11 @@ mod tests {
             );
             assert_eq!(
                 answered(Answer::KeyAlreadyUsed, &history, at(60), &LIMITS),
-                Step::LookUp(LookUpReason::KeyUsed)
+                Step::UserLookup(LookUpReason::KeyUsed)
             );
             assert_eq!(
                 answered(Answer::AlreadyThere, &history, at(60), &LIMITS),
-                Step::LookUp(LookUpReason::UserExists)
+                Step::UserLookup(LookUpReason::UserExists)
             );
         }
     }
@@ -912,7 +912,7 @@ mod tests {
         assert_eq!(answered(lost(), &twice, at(200_000), &limits), TIMED_OUT);
         let (_, thrice) = sent_at(&[0, 1, 2]);
         assert_eq!(answered(lost(), &thrice, at(3), &limits), TIMED_OUT);
-        assert_eq!(answered(lost(), &thrice, at(200_000), &limits), Step::LookUp(LookUpReason::GivingUp));
+        assert_eq!(answered(lost(), &thrice, at(200_000), &limits), Step::UserLookup(LookUpReason::GivingUp));
     }
 
     #[test]
@@ -921,8 +921,8 @@ mod tests {
         let wait = Some(Duration::from_secs(7));
         let throttled = Answer::Throttled { retry_after: wait };
         assert_eq!(answered(throttled, &history, at(4), &LIMITS), Step::Throttle(wait));
-        let revoked = Answer::Account(AccountReason::KeyRefused);
-        assert_eq!(answered(revoked, &history, at(4), &LIMITS), Step::Pause(AccountReason::KeyRefused));
+        let revoked = Answer::Account(AccountReason::Unauthorized);
+        assert_eq!(answered(revoked, &history, at(4), &LIMITS), Step::Pause(AccountReason::Unauthorized));
         let not_sent = Answer::NotSent(NoConnection::Dns);
         let pause = Step::Pause(AccountReason::Unreachable(NoConnection::Dns));
         assert_eq!(answered(not_sent, &history, at(4), &LIMITS), pause);

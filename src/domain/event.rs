@@ -163,9 +163,14 @@ impl Event {
         Self::build(outcome, identity, key, Some(key), attempts, time)
     }
 
-    /// The event of a job that is invalid and therefore has no key. `stand_in` identifies it.
-    pub fn of_invalid(problems: Vec<Problem>, identity: Identity, stand_in: IdempotencyKey, time: Timestamp) -> Self {
-        Self::build(Outcome::Rejected(problems), identity, stand_in, None, 0, time)
+    /// The event of a job that is invalid and therefore has no key. `surrogate_key` identifies it.
+    pub fn of_invalid(
+        problems: Vec<Problem>,
+        identity: Identity,
+        surrogate_key: IdempotencyKey,
+        time: Timestamp,
+    ) -> Self {
+        Self::build(Outcome::Rejected(problems), identity, surrogate_key, None, 0, time)
     }
 
     fn build(

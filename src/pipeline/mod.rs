@@ -1,8 +1,8 @@
 //! The way of a job: validate, gate, intent, pace, call, decide, finish.
 //!
 //! [`process`] is one job on one screen; [`worker`] takes jobs from the lanes and keeps so many of them in hand;
-//! [`gate`] (with its [`breaker`]) and [`pace`] say when a request may leave, [`lanes`] whose; [`retry_budget`] whether one
-//! may be repeated; [`halt`] stops the work when its outcomes aren't what was planned; [`singled_out`] knows the jobs that
+//! [`gate`] (with its [`breaker`]) and [`rate_limiter`] say when a request may leave, [`lanes`] whose; [`retry_budget`] whether one
+//! may be repeated; [`halt`] stops the work when its outcomes aren't what was planned; [`outliers`] knows the jobs that
 //! somebody on the way dislikes; `people` keeps jobs about one person apart; [`look_up`] answers for all jobs that need the user
 //! list.
 //!
@@ -24,15 +24,15 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use self::gate::breaker::BreakerPolicy;
-use self::gate::{Gate, Pass, ProbeSchedule};
+use self::gate::{Gate, ProbeSchedule, SendPermit};
 use self::guards::halt::{Halt, HaltPolicy};
-use self::guards::outliers::SingledOut;
-use self::guards::ownership::Claims;
-use self::guards::per_person::People;
+use self::guards::outliers::OutlierJobs;
+use self::guards::ownership::UserOwnership;
+use self::guards::per_person::PersonLocks;
 use self::rate::backoff::Backoff;
-use self::rate::rate_limiter::{Held, Next, Pace};
+use self::rate::rate_limiter::{BulkHold, Next, RateLimiter};
 use self::retry_budget::{RetryBudget, RetryBudgetPolicy};
-use self::user_lookup::LookUp;
+use self::user_lookup::UserLookup;
 use crate::clock::Clock;
 use crate::domain::Lane;
 use crate::domain::decide::Limits;
@@ -78,21 +78,21 @@ pub(crate) struct Context<A> {
     /// How it behaves.
     pub policy: Policy,
     /// How fast.
-    pub pace: Pace,
+    pub rate_limiter: RateLimiter,
     /// Whether at all.
     pub gate: Gate,
     /// The user list.
-    pub look_up: LookUp,
+    pub look_up: UserLookup,
     /// How many repetitions there may be.
     pub retry_budget: RetryBudget,
     /// Whether the outcomes are as planned.
     pub halt: Halt,
     /// Jobs that alone are answered like the whole account.
-    pub singled_out: SingledOut,
+    pub outliers: OutlierJobs,
     /// Whose jobs are at work.
-    people: People,
+    people: PersonLocks,
     /// Whose users are whose.
-    claims: Claims,
+    ownership: UserOwnership,
     /// Time of day.
     pub clock: Clock,
     /// What is told.
@@ -110,7 +110,7 @@ impl<A: PartnerApi + UserList> Context<A> {
     pub(crate) fn new(
         api: A,
         policy: Policy,
-        pace: Pace,
+        rate_limiter: RateLimiter,
         clock: Clock,
         metrics: Metrics,
         stop: CancellationToken,
@@ -118,14 +118,14 @@ impl<A: PartnerApi + UserList> Context<A> {
         Self {
             api,
             policy,
-            pace,
+            rate_limiter,
             gate: Gate::new(policy.probes, policy.breaker).beginning(),
-            look_up: LookUp::new(policy.look_up_cache),
+            look_up: UserLookup::new(policy.look_up_cache),
             retry_budget: RetryBudget::new(policy.retry_budget),
             halt: Halt::new(policy.halt),
-            singled_out: SingledOut::default(),
-            people: People::default(),
-            claims: Claims::default(),
+            outliers: OutlierJobs::default(),
+            people: PersonLocks::default(),
+            ownership: UserOwnership::default(),
             link_ttl: None,
             clock,
             metrics,
@@ -144,8 +144,8 @@ impl<A: PartnerApi + UserList> Context<A> {
     /// Waits for what a creation needs beside an open gate: the head of the line, one of the slots for requests on
     /// their way, and the pace. Only the head of the line waits for a slot and for the pace, so that nothing but
     /// requests on their way takes up slots, and whoever signs up is next: a bulk job that waits there gives way. Cancel-safe.
-    async fn turn(&self, lane: Lane, pass: &Pass<'_>) -> Result<Turn<'_>, QueueError> {
-        let mut next = self.pace.head(lane).await;
+    async fn turn(&self, lane: Lane, pass: &SendPermit<'_>) -> Result<Turn<'_>, QueueError> {
+        let mut next = self.rate_limiter.head(lane).await;
         loop {
             if let Some(turn) = next.unless_overtaken(self.turn_at_head(lane, pass, &next)).await {
                 return turn;
@@ -155,28 +155,28 @@ impl<A: PartnerApi + UserList> Context<A> {
     }
 
     /// The same at the head of the line. Cancel-safe: nothing is begun before the last wait is over.
-    async fn turn_at_head(&self, lane: Lane, pass: &Pass<'_>, next: &Next<'_>) -> Result<Turn<'_>, QueueError> {
+    async fn turn_at_head(&self, lane: Lane, pass: &SendPermit<'_>, next: &Next<'_>) -> Result<Turn<'_>, QueueError> {
         // The gate may have closed while this job waited in line: then it costs the others no turn.
         if !pass.is_valid() {
             return Ok(Turn::TooLate);
         }
         let slot = self.requests.acquire().await.map_err(|_| QueueError("the worker is shutting down".to_owned()))?;
         if lane == Lane::Bulk
-            && let Some(held) = self.pace.held(self.clock.now())
+            && let Some(held) = self.rate_limiter.held(self.clock.now())
         {
-            return Ok(Turn::Held(held));
+            return Ok(Turn::BulkHold(held));
         }
         next.turn().await;
         if !pass.is_valid() {
             return Ok(Turn::TooLate);
         }
         // Begun where nothing can be given up any more.
-        Ok(match self.pace.begin_creation(lane, self.clock.now()) {
+        Ok(match self.rate_limiter.begin_creation(lane, self.clock.now()) {
             Ok(()) => {
                 pass.leaves();
                 Turn::Now(slot)
             }
-            Err(held) => Turn::Held(held),
+            Err(held) => Turn::BulkHold(held),
         })
     }
 
@@ -193,7 +193,7 @@ enum Turn<'c> {
     /// The gate has closed meanwhile.
     TooLate,
     /// A migration may not create users now.
-    Held(Held),
+    BulkHold(BulkHold),
 }
 
 #[cfg(test)]

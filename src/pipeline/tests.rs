@@ -18,9 +18,9 @@ use crate::domain::decide::{FoundUser, Limits};
 use crate::domain::{AccountReason, Answer, Event, EventType, IdempotencyKey, Lane, Timestamp};
 use crate::pipeline::gate::breaker::BreakerPolicy;
 use crate::pipeline::gate::{GateState, ProbeSchedule};
-use crate::pipeline::guards::halt::{HaltPolicy, WhenHalted};
+use crate::pipeline::guards::halt::{HaltAction, HaltPolicy};
 use crate::pipeline::rate::backoff::Backoff;
-use crate::pipeline::rate::rate_limiter::Pace;
+use crate::pipeline::rate::rate_limiter::RateLimiter;
 use crate::pipeline::retry_budget::RetryBudgetPolicy;
 use crate::pipeline::worker::{Ended, work};
 use crate::pipeline::{Context, Policy};
@@ -83,7 +83,7 @@ impl PartnerApi for Partner {
     async fn create(&self, key: &IdempotencyKey, body: &Bytes) -> Answer {
         let body = String::from_utf8_lossy(body);
         if body.contains("poison@") {
-            return Answer::Account(AccountReason::Suspended);
+            return Answer::Account(AccountReason::Forbidden);
         }
         if body.contains("disliked@") {
             return page();
@@ -164,9 +164,9 @@ impl Bench {
     }
 
     fn context(&self) -> Arc<Context<Partner>> {
-        let pace = Pace::new(self.rate);
+        let rate_limiter = RateLimiter::new(self.rate);
         let metrics = Metrics::new().unwrap();
-        Arc::new(Context::new(self.partner.clone(), self.policy, pace, self.clock, metrics, self.stop.clone()))
+        Arc::new(Context::new(self.partner.clone(), self.policy, rate_limiter, self.clock, metrics, self.stop.clone()))
     }
 
     /// Works until the queue is empty or somebody stops it.
@@ -298,7 +298,7 @@ async fn a_refusal_that_can_not_be_read_after_a_lost_answer_does_not_hide_the_us
 #[tokio::test(start_paused = true)]
 async fn a_job_that_the_broker_took_back_while_it_waited_is_sent_by_its_other_delivery_only() {
     let emails = ["a@example.com", "b@example.com", "c@example.com"];
-    let partner = Partner::answering([Answer::Account(AccountReason::WalletEmpty)]);
+    let partner = Partner::answering([Answer::Account(AccountReason::PaymentRequired)]);
     let mut bench = Bench::new(&partner);
     bench.queue = MemoryQueue::like_a_broker(bench.clock);
     bench.policy.concurrency = 1;
@@ -369,7 +369,7 @@ async fn a_throttled_reply_waits_for_retry_after_and_is_no_attempt() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_about_the_account_pauses_everybody_and_is_charged_to_nobody() {
     for (answer, reason) in
-        [(Answer::Account(AccountReason::WalletEmpty), "wallet"), (Answer::NotSent(NoConnection::Other), "network")]
+        [(Answer::Account(AccountReason::PaymentRequired), "wallet"), (Answer::NotSent(NoConnection::Other), "network")]
     {
         let partner = Partner(Arc::new(Script {
             // The first request leaves alone.
@@ -393,7 +393,7 @@ async fn an_answer_about_the_account_pauses_everybody_and_is_charged_to_nobody()
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_waits_to_be_counted_finds_out_with_one_request_that_the_key_is_revoked() {
     let partner = Partner(Arc::new(Script {
-        answers: Mutex::new(vec![Answer::Account(AccountReason::KeyRefused); 60].into()),
+        answers: Mutex::new(vec![Answer::Account(AccountReason::Unauthorized); 60].into()),
         latency: Duration::from_millis(1_500),
         ..Script::default()
     }));
@@ -402,12 +402,12 @@ async fn a_worker_that_waits_to_be_counted_finds_out_with_one_request_that_the_k
     let mut bench = Bench::new(&partner).with_jobs(&emails);
     bench.rate = NonZeroU32::new(100);
     let context = bench.context();
-    context.pace.share_with_others();
+    context.rate_limiter.share_with_others();
     let counting = async {
         // Until a while after the first request may have left.
         for _ in 0..10 {
             sleep(Duration::from_secs(1)).await;
-            context.pace.counted(Instant::now(), NonZeroU32::new(3).unwrap());
+            context.rate_limiter.counted(Instant::now(), NonZeroU32::new(3).unwrap());
         }
     };
     let working = work(Arc::clone(&context), bench.queue.source(Lane::Signup), bench.queue.source(Lane::Bulk));
@@ -423,7 +423,7 @@ fn page() -> Answer {
 
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_gets_no_answer_is_charged_to_nobody() {
-    let refused = Answer::Account(AccountReason::KeyRefused);
+    let refused = Answer::Account(AccountReason::Unauthorized);
     let answers = [vec![refused; 2], vec![lost(); 40]].concat();
     let bench = Bench::new(&Partner::answering(answers)).with_jobs(&["jane@example.com", "joe@example.com"]);
     assert_eq!(bench.work().await, Ended::Drained);
@@ -433,7 +433,7 @@ async fn a_probe_that_gets_no_answer_is_charged_to_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn an_account_that_pays_now_and_then_ends_nobodys_job() {
-    for reason in [AccountReason::WalletEmpty, AccountReason::Suspended] {
+    for reason in [AccountReason::PaymentRequired, AccountReason::Forbidden] {
         // Whenever it pays for one, all the others on their way are refused, and the probe some seconds later pays.
         let round = [vec![created()], vec![Answer::Account(reason); 3]].concat();
         let partner = Partner(Arc::new(Script {
@@ -603,7 +603,7 @@ const HALT: HaltPolicy = HaltPolicy {
     rejected_share: 0.5,
     existing_share: 0.5,
     canary: 0,
-    when_halted: WhenHalted::Stop,
+    halt_action: HaltAction::Stop,
     queue_forgets: false,
 };
 
@@ -626,7 +626,7 @@ async fn outcomes_that_were_not_planned_stop_the_work_before_all_rows_are_burnt(
 async fn a_halted_worker_holds_bulk_lets_signups_through_and_goes_on_when_told() {
     let partner = Partner::answering(vec![blacklisted(); 10]);
     let mut bench = Bench::new(&partner).with_many(100);
-    bench.policy.halt = HaltPolicy { when_halted: WhenHalted::HoldBulk, ..HALT };
+    bench.policy.halt = HaltPolicy { halt_action: HaltAction::HoldBulk, ..HALT };
     let context = bench.context();
     let queue = bench.queue.clone();
     let (signup, bulk) = (queue.source(Lane::Signup).for_ever(), queue.source(Lane::Bulk).for_ever());
@@ -680,7 +680,7 @@ impl<S: JobSource> JobSource for Counted<S> {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_is_not_held_through_a_long_pause_and_nothing_is_charged_to_it() {
-    let partner = Partner::answering(vec![Answer::Account(AccountReason::WalletEmpty); 60]);
+    let partner = Partner::answering(vec![Answer::Account(AccountReason::PaymentRequired); 60]);
     let bench = Bench::new(&partner).with_jobs(&["jane@example.com"]);
     let taken = Arc::new(Mutex::new(0));
     let bulk = Counted(bench.queue.source(Lane::Bulk), Arc::clone(&taken));
@@ -694,7 +694,7 @@ async fn a_job_is_not_held_through_a_long_pause_and_nothing_is_charged_to_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_that_is_alone_goes_on_with_the_first_probe_after_a_long_pause() {
-    let partner = Partner::answering(vec![Answer::Account(AccountReason::KeyRefused); 5]);
+    let partner = Partner::answering(vec![Answer::Account(AccountReason::Unauthorized); 5]);
     let event = Bench::new(&partner).with_jobs(&["jane@example.com"]).event().await;
     assert_eq!((event.event_type, event.attempts), (EventType::Created, 1));
     let sent = partner.sent();
@@ -839,8 +839,8 @@ async fn a_look_up_that_takes_longer_than_a_job_may_be_in_hand_comes_to_its_end(
     let partner = Partner::answering([lost(), lost(), lost()]);
     let bench = Bench::new(&partner).with_jobs(&["jane@example.com"]);
     let list = LongList { partner: partner.clone(), users: 3_000 };
-    let (metrics, pace) = (Metrics::new().unwrap(), Pace::new(None));
-    let context = Context::new(list, POLICY, pace, bench.clock, metrics, bench.stop.clone());
+    let (metrics, rate_limiter) = (Metrics::new().unwrap(), RateLimiter::new(None));
+    let context = Context::new(list, POLICY, rate_limiter, bench.clock, metrics, bench.stop.clone());
     let start = Instant::now();
     work(Arc::new(context), bench.queue.source(Lane::Signup), bench.queue.source(Lane::Bulk)).await.unwrap();
     let events = bench.queue.events();

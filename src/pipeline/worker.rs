@@ -11,7 +11,7 @@ use crate::domain::{Lane, Timestamp};
 use crate::pipeline::Context;
 use crate::pipeline::job::process::process;
 use crate::pipeline::rate::lanes::Picker;
-use crate::pipeline::rate::rate_limiter::Held;
+use crate::pipeline::rate::rate_limiter::BulkHold;
 use crate::pipeline::user_lookup;
 use crate::ports::{Delivery, JobSource, PartnerApi, QueueError, Settle, UserList};
 use crate::telemetry::{BulkHeld, QueueEmpty};
@@ -43,16 +43,16 @@ where
     A: PartnerApi + UserList,
     S: JobSource,
 {
-    let sweeper = {
+    let scanner = {
         let context = Arc::clone(&context);
-        AbortOnDropHandle::new(tokio::spawn(async move { user_lookup::sweep_on_demand(&context).await }))
+        AbortOnDropHandle::new(tokio::spawn(async move { user_lookup::scan_on_demand(&context).await }))
     };
     let mut tasks = JoinSet::new();
     let taken = take_jobs(&context, signup, bulk, &mut tasks).await;
     // Whether it is drained, stopped or broken: no new request leaves from here on.
     context.stop.cancel();
     let finished = timeout(context.policy.shutdown_grace, finish_all(&mut tasks)).await;
-    drop(sweeper);
+    drop(scanner);
     let cut_off = tasks.len();
     tasks.shutdown().await;
     match (taken?, finished) {
@@ -82,16 +82,16 @@ const TURNED_OVER_IN: Duration = Duration::from_secs(1_200);
 struct Taking {
     window: usize,
     picker: Picker,
-    in_hand: usize,
+    in_flight: usize,
     bulk_in_hand: usize,
-    held: Option<Held>,
+    held: Option<BulkHold>,
     is_told: bool,
     turn_over_at: Instant,
 }
 
 impl Taking {
     fn has_room(&self) -> bool {
-        self.in_hand < self.window
+        self.in_flight < self.window
     }
 
     /// The last quarter of the window is kept for people who sign up.
@@ -109,7 +109,7 @@ impl Taking {
 
     fn took(&mut self, lane: Lane) {
         self.picker.took(lane);
-        self.in_hand += 1;
+        self.in_flight += 1;
         if lane == Lane::Bulk {
             self.bulk_in_hand += 1;
             let jobs = u32::try_from(self.window).unwrap_or(u32::MAX).max(1);
@@ -118,12 +118,12 @@ impl Taking {
     }
 
     fn ended(&mut self, lane: Lane) {
-        self.in_hand -= 1;
+        self.in_flight -= 1;
         self.bulk_in_hand -= usize::from(lane == Lane::Bulk);
     }
 
     /// Looks whether bulk is held, and tells of it where that is for more than a moment.
-    fn look(&mut self, held: Option<Held>, now: Timestamp) {
+    fn look(&mut self, held: Option<BulkHold>, now: Timestamp) {
         let will_be_told = match &held {
             None => false,
             Some(held) => self.is_told || held.until().since(now) > A_MOMENT,
@@ -149,8 +149,8 @@ where
     let (mut signup, mut bulk) = (Some(signup), Some(bulk));
     let mut taking = Taking {
         window: context.policy.window,
-        picker: Picker::new(context.pace.bulk_share_percent()),
-        in_hand: 0,
+        picker: Picker::new(context.rate_limiter.bulk_share_percent()),
+        in_flight: 0,
         bulk_in_hand: 0,
         held: None,
         is_told: false,
@@ -159,9 +159,9 @@ where
     let mut is_empty = false;
     while signup.is_some() || bulk.is_some() {
         let now = context.clock.now();
-        taking.look(context.pace.held(now), now);
+        taking.look(context.rate_limiter.held(now), now);
         // It can be set while the worker runs.
-        taking.picker.set_bulk_share(context.pace.bulk_share_percent());
+        taking.picker.set_bulk_share(context.rate_limiter.bulk_share_percent());
         let from_signup = signup.as_mut().filter(|_| taking.has_room());
         let from_bulk = bulk.as_mut().filter(|_| taking.has_room_for_bulk());
         let (lane, delivery) = tokio::select! {
@@ -173,7 +173,7 @@ where
             }
             (lane, delivery) = receive(from_signup, from_bulk, taking.picker.first()) => (lane, delivery?),
             () = sleep_until(taking.wake_at()), if taking.held.is_some() => continue,
-            () = sleep(EMPTY_AFTER), if taking.in_hand == 0 && !is_empty => {
+            () = sleep(EMPTY_AFTER), if taking.in_flight == 0 && !is_empty => {
                 // Without the broker nobody knows what is on the queue.
                 is_empty = context.metrics.facts.broken_link().is_none();
                 if is_empty {

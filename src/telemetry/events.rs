@@ -218,14 +218,14 @@ pub enum GateChanged {
     /// Somebody said to go on, and the probe that followed fared no better.
     StillPaused(AccountReason),
     /// The circuit breaker opened.
-    Broken {
+    CircuitOpened {
         /// Requests without an answer in time.
         failures: u32,
         /// Of so many.
         requests: u32,
     },
     /// The circuit breaker closed.
-    Mended,
+    CircuitClosed,
     /// After a 429 a request was answered again.
     Unthrottled,
 }
@@ -253,7 +253,7 @@ impl GateChanged {
                 metrics.breaker_open.set(0);
                 info!(target: NEWS_TARGET, "the account answers again: going on");
             }
-            Self::Broken { failures, requests } => {
+            Self::CircuitOpened { failures, requests } => {
                 metrics.breaker_open.set(1);
                 warn!(
                     failures,
@@ -261,7 +261,7 @@ impl GateChanged {
                     "the API is down or slow: requests are kept back but for a few trials, no attempt is used up"
                 );
             }
-            Self::Mended => {
+            Self::CircuitClosed => {
                 metrics.breaker_open.set(0);
                 info!(target: NEWS_TARGET, "the API answers again: going on");
             }
@@ -272,9 +272,9 @@ impl GateChanged {
 
 /// A repetition must wait for longer: there were too many in proportion to first attempts.
 #[derive(Debug)]
-pub struct RetryPutOff;
+pub struct RetryPostponed;
 
-impl RetryPutOff {
+impl RetryPostponed {
     /// Metric; the log line is that of the repetition.
     pub fn emit(self, metrics: &Metrics) {
         metrics.retry_budget_exhausted.inc();
@@ -304,14 +304,14 @@ impl ClocksDiffer {
 
 /// A job alone is answered like the whole account.
 #[derive(Debug)]
-pub struct JobSetAside<'a> {
+pub struct OutlierDelayed<'a> {
     /// How often this has happened to it.
     pub rounds: u32,
     /// The job.
     pub key: &'a uuid::Uuid,
 }
 
-impl JobSetAside<'_> {
+impl OutlierDelayed<'_> {
     /// Log line.
     pub fn emit(self) {
         warn!(key = %self.key, rounds = self.rounds, "one job alone is answered like the whole account: set aside");
@@ -320,7 +320,7 @@ impl JobSetAside<'_> {
 
 /// The mix of outcomes was looked at. `mix` holds counts, fields and codes.
 #[derive(Debug)]
-pub enum MixSeen {
+pub enum OutcomeMixChecked {
     /// The canary went well.
     CanaryWell {
         /// In words.
@@ -333,7 +333,7 @@ pub enum MixSeen {
     },
 }
 
-impl MixSeen {
+impl OutcomeMixChecked {
     /// Log line and metric.
     pub fn emit(self, metrics: &Metrics) {
         match self {
@@ -391,12 +391,12 @@ impl Reloaded {
 
 /// Something on the broker is missing or different, while the connection works.
 #[derive(Debug)]
-pub struct TopologyAmiss<'a> {
+pub struct TopologyMismatch<'a> {
     /// What, and what to do about it; `None`: everything is there.
     pub reason: Option<&'a str>,
 }
 
-impl TopologyAmiss<'_> {
+impl TopologyMismatch<'_> {
     /// Log line and metric.
     pub fn emit(self, metrics: &Metrics) {
         metrics.observed.set_topology_amiss(self.reason.is_some());
@@ -503,7 +503,7 @@ impl BrokerLink<'_> {
 
 /// The rows of an import can't get on, or can again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ImportHeldUp {
+pub enum ImportPaused {
     /// `connection.blocked`: memory or disk alarm.
     Blocked,
     /// Negative confirms.
@@ -512,7 +512,7 @@ pub enum ImportHeldUp {
     Over,
 }
 
-impl ImportHeldUp {
+impl ImportPaused {
     /// Log line.
     pub fn emit(self) {
         match self {
@@ -583,7 +583,7 @@ impl ListRefused {
 
 /// A sweep of a long list is under way.
 #[derive(Debug)]
-pub struct SweepGoesOn {
+pub struct ScanProgressed {
     /// Users read.
     pub read: u64,
     /// Users in the list.
@@ -592,7 +592,7 @@ pub struct SweepGoesOn {
     pub waiting: usize,
 }
 
-impl SweepGoesOn {
+impl ScanProgressed {
     /// Log line.
     pub fn emit(self) {
         let Self { read, total, waiting } = self;
@@ -602,7 +602,7 @@ impl SweepGoesOn {
 
 /// A sweep of the user list ended.
 #[derive(Debug)]
-pub struct SweepFinished {
+pub struct ScanFinished {
     /// `Ok`: the list was read as far as it was needed.
     pub result: Result<(), &'static str>,
     /// Pages read.
@@ -613,7 +613,7 @@ pub struct SweepFinished {
     pub found: usize,
 }
 
-impl SweepFinished {
+impl ScanFinished {
     /// Log line and metric.
     pub fn emit(self, metrics: &Metrics) {
         let Self { result, pages, waiting, found } = self;
@@ -673,12 +673,12 @@ impl IntoLabel for AccountReason {
 
 /// The pace lowered itself: the partner answered 429 and didn't say how long to wait.
 #[derive(Debug, Clone, Copy)]
-pub struct PaceLowered {
+pub struct RateLowered {
     /// Requests per second from now on; it climbs again.
     pub per_second: f64,
 }
 
-impl PaceLowered {
+impl RateLowered {
     /// Log line.
     pub fn emit(self) {
         let per_second = (self.per_second * 10.0).round() / 10.0;

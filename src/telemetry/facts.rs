@@ -74,9 +74,9 @@ struct Link {
 
 /// Shared by everything that tells and everything that shows.
 #[derive(Debug, Clone, Default)]
-pub struct Facts(Arc<Mutex<Inner>>);
+pub struct HealthState(Arc<Mutex<Inner>>);
 
-impl Facts {
+impl HealthState {
     /// Remembers an error by its code.
     pub(super) fn error(&self, code: &str, at: Timestamp) {
         let code = if looks_like_a_code(code) { code } else { "OTHER" };
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn errors_are_counted_by_code_and_the_least_recent_is_forgotten() {
-        let facts = Facts::default();
+        let facts = HealthState::default();
         facts.error("DUP_USER", at(0));
         facts.error("somebody@example.com is on a list", at(1));
         facts.error("DUP_USER", at(2));
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_connection_counts_as_made_anew_only_after_it_was_up() {
-        let facts = Facts::default();
+        let facts = HealthState::default();
         let consumer = BrokerConnection::Consumer;
         assert!(!facts.set_link(consumer, Err("away")));
         assert_eq!(facts.broken_link(), Some((consumer, "away".to_owned())));

@@ -15,7 +15,7 @@ pub enum Stage {
     /// On the queue, until it was first taken.
     Queue,
     /// For the gate, a slot, the intent on record and a turn in the pace.
-    Pace,
+    RateLimiter,
     /// For the partner's answer.
     Api,
     /// For the event to be recorded or confirmed.
@@ -24,13 +24,13 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in their order.
-    pub const ALL: [Self; 4] = [Self::Queue, Self::Pace, Self::Api, Self::Confirm];
+    pub const ALL: [Self; 4] = [Self::Queue, Self::RateLimiter, Self::Api, Self::Confirm];
 
     /// Its name in labels.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Queue => "queue",
-            Self::Pace => "pace",
+            Self::RateLimiter => "pace",
             Self::Api => "api",
             Self::Confirm => "confirm",
         }
@@ -39,7 +39,7 @@ impl Stage {
 
 /// Why a job went back to the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PutBack {
+pub enum RequeueReason {
     /// The worker was told to stop.
     Stopping,
     /// It waits there for its next attempt.
@@ -52,7 +52,7 @@ pub enum PutBack {
     TakenBack,
 }
 
-impl PutBack {
+impl RequeueReason {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Stopping, Self::Delayed, Self::SetAside, Self::NoTurn, Self::TakenBack];
 
@@ -76,21 +76,21 @@ pub struct JobWatch<'m> {
     enqueued_at: Timestamp,
     spent: [Duration; 4],
     running: Option<(Stage, Instant)>,
-    _in_hand: InHand,
+    _in_hand: ActiveJob,
 }
 
 /// Counts a job for as long as it is in hand.
 #[derive(Debug)]
-struct InHand(IntGauge);
+struct ActiveJob(IntGauge);
 
-impl InHand {
+impl ActiveJob {
     fn of(gauge: IntGauge) -> Self {
         gauge.inc();
         Self(gauge)
     }
 }
 
-impl Drop for InHand {
+impl Drop for ActiveJob {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -105,8 +105,8 @@ impl<'m> JobWatch<'m> {
         if *history == History::new(history.enqueued_at) {
             spent[Stage::Queue as usize] = now.since(history.enqueued_at);
         }
-        let in_hand = InHand::of(metrics.in_flight.with_label_values(&[lane.name()]));
-        Self { metrics, lane, enqueued_at: history.enqueued_at, spent, running: None, _in_hand: in_hand }
+        let in_flight = ActiveJob::of(metrics.in_flight.with_label_values(&[lane.name()]));
+        Self { metrics, lane, enqueued_at: history.enqueued_at, spent, running: None, _in_hand: in_flight }
     }
 
     /// Where it waited.
@@ -136,8 +136,8 @@ impl<'m> JobWatch<'m> {
     }
 
     /// It went back to the queue.
-    pub fn put_back(self, reason: PutBack) {
-        self.metrics.put_back.with_label_values(&[reason.name()]).inc();
+    pub fn requeue(self, reason: RequeueReason) {
+        self.metrics.requeue.with_label_values(&[reason.name()]).inc();
     }
 }
 
@@ -151,12 +151,12 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         let now = Timestamp::from_unix_ms(0);
         let take = || JobWatch::taken(&metrics, Lane::Signup, &History::new(now), now);
-        let (finished, returned, in_hand) = (take(), take(), take());
+        let (finished, returned, in_flight) = (take(), take(), take());
         finished.confirmed(EventType::Created, now);
-        returned.put_back(PutBack::Delayed);
+        returned.requeue(RequeueReason::Delayed);
         assert_eq!(metrics.deliveries(), Rows { total: 3, finished: 2, waiting: 1 });
         assert_eq!(metrics.deliveries().difference(), 0);
-        drop(in_hand);
+        drop(in_flight);
         assert_eq!(metrics.deliveries().difference(), 1);
     }
 }

@@ -8,11 +8,11 @@ use prometheus::{
 
 use crate::domain::decide::RetryReason;
 use crate::domain::{AccountReason, EventType, Lane};
-use crate::telemetry::facts::{BrokerConnection, Facts};
+use crate::telemetry::facts::{BrokerConnection, HealthState};
 use crate::telemetry::observed::{Observed, Rows};
 use crate::telemetry::register::Register;
 use crate::telemetry::trace::Spans;
-use crate::telemetry::{PutBack, Stage};
+use crate::telemetry::{RequeueReason, Stage};
 
 /// Every metric of a worker, in a registry of its own, and the facts that go with them. Clones share both.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub struct Metrics {
     pub(super) received: IntCounterVec,
     pub(super) completed: IntCounterVec,
     pub(super) recovered: IntCounter,
-    pub(super) put_back: IntCounterVec,
+    pub(super) requeue: IntCounterVec,
     pub(super) requests: IntCounterVec,
     pub(super) request_duration: HistogramVec,
     pub(super) job_duration: HistogramVec,
@@ -46,7 +46,7 @@ pub struct Metrics {
     /// What is looked at when somebody asks.
     pub observed: Observed,
     /// What no number tells.
-    pub facts: Facts,
+    pub facts: HealthState,
     /// Where spans go.
     pub spans: Spans,
 }
@@ -88,7 +88,7 @@ impl Metrics {
                 "plu_onboard_jobs_recovered_total",
                 "Jobs whose user was created by an earlier request with a lost answer: without a link.",
             )?,
-            put_back: register.counters(
+            requeue: register.counters(
                 "plu_onboard_jobs_put_back_total",
                 "Jobs given back to the queue, by reason.",
                 &["reason"],
@@ -167,7 +167,7 @@ impl Metrics {
             in_flight: register.gauges("plu_onboard_jobs_in_flight", "Jobs in hand.", &["lane"])?,
             waiting_for_jobs: register.int_gauge("plu_onboard_waiting_for_jobs", "1 while there is no job to take.")?,
             observed: Observed::new(&register)?,
-            facts: Facts::default(),
+            facts: HealthState::default(),
             spans: Spans::default(),
             registry,
         };
@@ -186,8 +186,8 @@ impl Metrics {
                 self.published.with_label_values(&[event_type.name()]);
             }
         }
-        for reason in PutBack::ALL {
-            self.put_back.with_label_values(&[reason.name()]);
+        for reason in RequeueReason::ALL {
+            self.requeue.with_label_values(&[reason.name()]);
         }
         for stage in Stage::ALL {
             self.stages.with_label_values(&[stage.name()]);
@@ -264,15 +264,15 @@ impl Metrics {
 
     /// How many jobs are in hand.
     pub fn in_flight(&self) -> u64 {
-        let in_hand: i64 = Lane::ALL.map(|lane| self.in_flight.with_label_values(&[lane.name()]).get()).iter().sum();
-        u64::try_from(in_hand).unwrap_or(0)
+        let in_flight: i64 = Lane::ALL.map(|lane| self.in_flight.with_label_values(&[lane.name()]).get()).iter().sum();
+        u64::try_from(in_flight).unwrap_or(0)
     }
 
     /// Deliveries, and what became of them: each is settled, with an event or by giving it back, or is still in hand.
     pub fn deliveries(&self) -> Rows {
         // In this order none that arrives or is settled meanwhile looks lost.
         let returned: u64 =
-            PutBack::ALL.map(|reason| self.put_back.with_label_values(&[reason.name()]).get()).iter().sum();
+            RequeueReason::ALL.map(|reason| self.requeue.with_label_values(&[reason.name()]).get()).iter().sum();
         let published: u64 =
             EventType::ALL.map(|event_type| self.published.with_label_values(&[event_type.name()]).get()).iter().sum();
         let total = Lane::ALL.map(|lane| self.received.with_label_values(&[lane.name()]).get()).iter().sum();

@@ -18,11 +18,12 @@ mod webhooks;
 
 pub use events::{
     ApiAnswered, BrokerLink, BulkHeld, CacheLost, ClocksDiffer, Decided, EventsFileSetAside, FleetCounted, GateChanged,
-    ImportHeldUp, IntoLabel, JobFinished, JobSetAside, ListRefused, MixSeen, NEWS_TARGET, PaceLowered, PageRead,
-    QueueEmpty, Reloaded, RetryPutOff, RetryScheduled, SweepFinished, SweepGoesOn, Throttled, TopologyAmiss,
+    ImportPaused, IntoLabel, JobFinished, ListRefused, NEWS_TARGET, OutcomeMixChecked, OutlierDelayed, PageRead,
+    QueueEmpty, RateLowered, Reloaded, RetryPostponed, RetryScheduled, ScanFinished, ScanProgressed, Throttled,
+    TopologyMismatch,
 };
-pub use facts::{BrokerConnection, BrokerTrouble, ErrorSeen, Facts};
-pub use job_watch::{JobWatch, PutBack, Stage};
+pub use facts::{BrokerConnection, BrokerTrouble, ErrorSeen, HealthState};
+pub use job_watch::{JobWatch, RequeueReason, Stage};
 pub use metrics::Metrics;
-pub use observed::{Depth, GateWord, Observed, Rows};
+pub use observed::{Depth, GateStateName, Observed, Rows};
 pub use webhooks::{WebhookMetrics, WebhookReceived, WebhookResult};

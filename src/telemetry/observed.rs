@@ -10,7 +10,7 @@ use crate::telemetry::register::Register;
 
 /// How the gate is, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GateWord {
+pub enum GateStateName {
     /// Requests leave at the pace.
     Open,
     /// The partner asked for patience.
@@ -18,14 +18,14 @@ pub enum GateWord {
     /// Nothing but a probe leaves.
     Paused,
     /// The circuit breaker lets a few trials through.
-    Broken,
+    CircuitOpen,
     /// Bulk jobs wait for a person.
     Halted,
 }
 
-impl GateWord {
+impl GateStateName {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Open, Self::Throttled, Self::Paused, Self::Broken, Self::Halted];
+    pub const ALL: [Self; 5] = [Self::Open, Self::Throttled, Self::Paused, Self::CircuitOpen, Self::Halted];
 
     /// Its name in labels.
     pub const fn name(self) -> &'static str {
@@ -33,7 +33,7 @@ impl GateWord {
             Self::Open => "open",
             Self::Throttled => "throttled",
             Self::Paused => "paused",
-            Self::Broken => "broken",
+            Self::CircuitOpen => "broken",
             Self::Halted => "halted",
         }
     }
@@ -94,11 +94,11 @@ pub struct Observed {
     rows_finished: IntGaugeVec,
     difference: IntGaugeVec,
     partner_clock: IntGaugeVec,
-    pace_allowed: GaugeVec,
+    rate_allowed: GaugeVec,
     /// Requests per second as they were set, for all workers together; 0: no limit.
-    pub pace_configured: Gauge,
+    pub rate_configured: Gauge,
     /// Workers that share the pace; 0: not known.
-    pub pace_workers: IntGauge,
+    pub rate_workers: IntGauge,
 }
 
 impl Observed {
@@ -162,30 +162,30 @@ impl Observed {
                 "By how much the partner's clock is ahead of ours at least, as the dates of its answers say.",
                 &[],
             )?,
-            pace_allowed: register.fractions(
-                "plu_onboard_pace_allowed_requests_per_second",
+            rate_allowed: register.fractions(
+                "plu_onboard_rate_limit_allowed_requests_per_second",
                 "Requests that this worker may send in a second; 0: no limit. Absent while workers are being counted.",
                 &[],
             )?,
-            pace_workers: register
-                .int_gauge("plu_onboard_pace_workers", "Workers that share the pace; 0: not known yet.")?,
-            pace_configured: register.gauge(
-                "plu_onboard_pace_configured_requests_per_second",
+            rate_workers: register
+                .int_gauge("plu_onboard_rate_limit_workers", "Workers that share the pace; 0: not known yet.")?,
+            rate_configured: register.gauge(
+                "plu_onboard_rate_limit_configured_requests_per_second",
                 "Requests in a second that the settings allow; 0: no limit.",
             )?,
         })
     }
 
     /// Shows the gate; `paused`: for what.
-    pub fn set_gate(&self, word: GateWord, paused: Option<AccountReason>) {
-        for each in GateWord::ALL {
+    pub fn set_gate(&self, word: GateStateName, paused: Option<AccountReason>) {
+        for each in GateStateName::ALL {
             self.gate.with_label_values(&[each.name()]).set(i64::from(each == word));
         }
         let paused = paused.map(AccountReason::code);
         for code in AccountReason::ALL.map(AccountReason::code) {
             self.paused.with_label_values(&[code]).set(i64::from(paused == Some(code)));
         }
-        self.paused.with_label_values(&["halted"]).set(i64::from(word == GateWord::Halted));
+        self.paused.with_label_values(&["halted"]).set(i64::from(word == GateStateName::Halted));
     }
 
     /// Shows whether the lane `bulk` is held on purpose, and why.
@@ -201,10 +201,10 @@ impl Observed {
     }
 
     /// Shows how many requests may leave in a second now (0: no limit); `None`: not known, workers are being counted.
-    pub fn set_pace_allowed(&self, per_second: Option<f64>) {
+    pub fn set_rate_allowed(&self, per_second: Option<f64>) {
         match per_second {
-            Some(per_second) => self.pace_allowed.with_label_values::<&str>(&[]).set(per_second),
-            None => self.pace_allowed.reset(),
+            Some(per_second) => self.rate_allowed.with_label_values::<&str>(&[]).set(per_second),
+            None => self.rate_allowed.reset(),
         }
     }
 

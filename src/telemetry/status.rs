@@ -30,7 +30,7 @@ pub struct Snapshot {
     /// Jobs that end in a second, over the last minute.
     pub jobs_per_second: f64,
     /// Requests.
-    pub pace: PaceShown,
+    pub rate: RateShown,
     /// How fast the API answers; `None`: it wasn't asked in the last minutes.
     pub latency: Option<Latency>,
     /// `None`: it can't be read at the moment.
@@ -75,7 +75,7 @@ pub struct Ended {
 /// Requests in a second.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PaceShown {
+pub struct RateShown {
     /// What this worker may send; 0: no limit. `None`: not known, workers are being counted.
     pub allowed_per_second: Option<f64>,
     /// What it sent, over the last minute.

@@ -214,9 +214,9 @@ impl<H: Settle> Settle for FaultyHandle<H> {
         self.inner.nearest_delay(delay)
     }
 
-    async fn put_back(self, history: History, delay: Duration) -> Result<(), QueueError> {
+    async fn requeue(self, history: History, delay: Duration) -> Result<(), QueueError> {
         self.life.queue_step("before put_back").await?;
-        self.inner.put_back(history, delay).await?;
+        self.inner.requeue(history, delay).await?;
         self.life.step("after put_back").await;
         Ok(())
     }

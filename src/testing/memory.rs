@@ -297,9 +297,9 @@ impl MemorySource {
                 };
                 let history = waiting.history(memory, now);
                 let body = waiting.body.clone();
-                let in_hand = state.waiting.values().filter(|waiting| waiting.holder == Some(worker)).count();
+                let in_flight = state.waiting.values().filter(|waiting| waiting.holder == Some(worker)).count();
                 let most = state.in_hand_max.entry(worker).or_default();
-                *most = (*most).max(in_hand);
+                *most = (*most).max(in_flight);
                 Next::Job(Delivery { lane, body: body.into(), message_id: None, history, handle })
             }
         }
@@ -386,7 +386,7 @@ impl Settle for MemoryHandle {
         })
     }
 
-    async fn put_back(self, history: History, delay: Duration) -> Result<(), QueueError> {
+    async fn requeue(self, history: History, delay: Duration) -> Result<(), QueueError> {
         let now = self.queue.shared.clock.now();
         self.change(|state, is_ours| {
             let mut waiting = (*self.original).clone();

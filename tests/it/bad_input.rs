@@ -102,25 +102,31 @@ fn a_queue_that_is_none_or_is_damaged_is_refused_and_left_as_it_is() {
 #[test]
 fn a_wrong_setting_is_refused_with_its_origin_its_name_and_what_would_be_right() {
     let place = Place::with("people.csv", customers(0..3));
-    place.write("key.toml", "[pace]\nrat = 3\n");
+    place.write("key.toml", "[rate_limit]\nrat = 3\n");
     place.write("section.toml", "[speed]\nrate = 3\n");
     place.write("value.toml", "[worker]\nconcurrency = \"many\"\n");
-    place.write("syntax.toml", "[pace]\nrate = = 3\n");
+    place.write("syntax.toml", "[rate_limit]\nrate = = 3\n");
     place.write("clash.toml", "[api]\nconnect_timeout_s = 60\ntimeout_s = 10\n");
     let run = |flags: &str| place.program(&format!("run people.csv --sandbox {flags}"));
     for (program, texts) in [
-        (run("--config key.toml"), &["file key.toml: pace.rat is not a setting", "did you mean pace.rate?"][..]),
-        (run("--config section.toml"), &["file section.toml: speed is not a setting", "[pace]"]),
+        (
+            run("--config key.toml"),
+            &["file key.toml: rate_limit.rat is not a setting", "did you mean rate_limit.rate?"][..],
+        ),
+        (run("--config section.toml"), &["file section.toml: speed is not a setting", "[rate_limit]"]),
         (run("--config value.toml"), &["file value.toml: worker.concurrency is", "a whole number from 1 to 4096"]),
         (run("--config syntax.toml"), &["syntax.toml", "line 2"]),
         (run("--config clash.toml"), &["api.connect_timeout_s is 60, which is more than api.timeout_s"]),
         (run("--config none.toml"), &["the settings file none.toml can't be read"]),
         (
-            run("").set("pace.rate", "fast"),
-            &["environment PLU_ONBOARD__PACE__RATE: pace.rate is", "a whole number from 0"],
+            run("").set("rate_limit.rate", "fast"),
+            &["environment PLU_ONBOARD__RATE_LIMIT__RATE: rate_limit.rate is", "a whole number from 0"],
         ),
-        (run("").set("pace.rat", "1"), &["environment PLU_ONBOARD__PACE__RAT", "did you mean pace.rate?"]),
-        (run("--rate fast"), &["flag --rate: pace.rate is", "a whole number from 0 to 100000"]),
+        (
+            run("").set("rate_limit.rat", "1"),
+            &["environment PLU_ONBOARD__RATE_LIMIT__RAT", "did you mean rate_limit.rate?"],
+        ),
+        (run("--rate fast"), &["flag --rate: rate_limit.rate is", "a whole number from 0 to 100000"]),
         (run("--concurrency 0"), &["flag --concurrency: worker.concurrency is 0", "from 1 to 4096"]),
         (run("--api-url ftp://x"), &["--sandbox", "cannot be used with", "--api-url"]),
         (place.program("run people.csv --api-url ftp://x"), &["flag --api-url: api.url", "such as https://"]),
@@ -180,10 +186,10 @@ fn a_file_without_rows_is_finished_at_once_and_asks_whether_it_is_the_right_one(
 
 #[test]
 fn a_machine_that_reads_the_log_can_read_the_error_that_ended_the_program_too() {
-    let place = Place::with("broken.toml", "[pace]\nrate = \"fast\"\n");
+    let place = Place::with("broken.toml", "[rate_limit]\nrate = \"fast\"\n");
     for (arguments, says) in [
         ("worker --log-format json", "no API key"),
-        ("worker --log-format json --config broken.toml", "pace.rate"),
+        ("worker --log-format json --config broken.toml", "rate_limit.rate"),
         ("worker --sandbox --log-format json --listen 192.0.2.1:9", "--listen 192.0.2.1:9"),
     ] {
         let finished = place.program(arguments).without_key().ends_with(2);

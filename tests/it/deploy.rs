@@ -363,7 +363,7 @@ fn health_tells_by_its_status_whether_a_worker_answers() {
     health("no-such-page").ends_with(1).said(&["404"]);
     // It lives while it stands still, and says why.
     worker.says("the partner wallet is empty (402)");
-    let words = ["503 Service Unavailable", "paused (wallet_empty) since 2", "What to do: top it up"];
+    let words = ["503 Service Unavailable", "paused (payment_required) since 2", "What to do: top it up"];
     health("healthz").ends_with(0).said(&words);
     health("readyz").ends_with(1).said(&words);
     worker.signal("TERM");

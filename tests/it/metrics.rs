@@ -145,7 +145,7 @@ fn a_paused_worker_shows_what_waits_that_nothing_is_lost_and_why() {
     let arguments = format!("worker --queue local:q.db --rate 100 --listen 127.0.0.1:0 --api-url {}", partner.url());
     let mut worker = place.program(&arguments).set("worker.probe_initial_s", "1").start();
     let address = worker.serves();
-    until(&mut worker, &address, "plu_onboard_gate_paused{reason=\"wallet_empty\"}", 1.0);
+    until(&mut worker, &address, "plu_onboard_gate_paused{reason=\"payment_required\"}", 1.0);
     let text = until(&mut worker, &address, "plu_onboard_rows", 40.0);
     for (sample, expected) in [
         ("plu_onboard_queue_jobs{lane=\"bulk\"}", 40.0),
@@ -153,8 +153,8 @@ fn a_paused_worker_shows_what_waits_that_nothing_is_lost_and_why() {
         ("plu_onboard_conservation_difference", 0.0),
         ("plu_onboard_gate_state{state=\"paused\"}", 1.0),
         ("plu_onboard_gate_state{state=\"open\"}", 0.0),
-        ("plu_onboard_gate_paused{reason=\"key_refused\"}", 0.0),
-        ("plu_onboard_pace_configured_requests_per_second", 100.0),
+        ("plu_onboard_gate_paused{reason=\"unauthorized\"}", 0.0),
+        ("plu_onboard_rate_limit_configured_requests_per_second", 100.0),
     ] {
         assert_eq!(value(&text, sample), Some(expected), "{sample}");
     }

@@ -165,7 +165,7 @@ fn a_job_that_is_put_back_untouched_comes_again_as_it_was<Q: Queue>(runtime: &Ru
     let mut life = queue.start(runtime);
     let delivery = receive(runtime, &mut life.signup);
     let history = delivery.history;
-    runtime.block_on(delivery.handle.put_back(history, Duration::ZERO)).unwrap();
+    runtime.block_on(delivery.handle.requeue(history, Duration::ZERO)).unwrap();
     let again = receive(runtime, &mut life.signup);
     assert_eq!(email(&again), "p1@example.com");
     assert_eq!(again.history.attempts, 0);
@@ -178,7 +178,7 @@ fn a_job_that_has_to_wait_comes_back_later_with_its_history<Q: Queue>(runtime: &
     let delivery = receive(runtime, &mut life.bulk);
     let history = History { attempts: 3, ..delivery.history.with_send(Clock::System.now()) };
     let start = Instant::now();
-    runtime.block_on(delivery.handle.put_back(history, DELAY)).unwrap();
+    runtime.block_on(delivery.handle.requeue(history, DELAY)).unwrap();
     // Another life: waiting isn't something that a worker does.
     queue.stop(runtime, life);
     let mut life = queue.start(runtime);

@@ -29,7 +29,7 @@ fn a_paused_account_is_not_ready_says_why_and_is_ready_again_by_itself() {
     let mut worker = place.program(&arguments).set("worker.probe_initial_s", "1").start();
     let address = worker.serves();
     let paused = until_ready(&mut worker, &address, 503);
-    assert_eq!((&paused["state"], &paused["reason"]), (&"paused".into(), &"key_refused".into()));
+    assert_eq!((&paused["state"], &paused["reason"]), (&"paused".into(), &"unauthorized".into()));
     assert!(paused["advice"].as_str().unwrap().contains("PLU_API_KEY"), "{paused}");
     assert!(paused["since"].as_str().unwrap().ends_with('Z'));
     // It lives, all the same.

@@ -44,7 +44,7 @@ fn sighup_reads_the_key_again_and_a_run_goes_on_at_once() {
 #[test]
 fn sighup_takes_over_a_rate_from_the_settings_file() {
     let (partner, place) = (partner(), Place::with("people.csv", customers(0..400)));
-    let settings = |rate: u32| place.write("worker.toml", format!("[pace]\nrate = {rate}\n"));
+    let settings = |rate: u32| place.write("worker.toml", format!("[rate_limit]\nrate = {rate}\n"));
     settings(2);
     let mut running =
         place.program(&format!("run people.csv --out out --config worker.toml --api-url {}", partner.url())).start();

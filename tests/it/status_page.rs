@@ -35,7 +35,7 @@ fn the_page_follows_the_work_live_in_every_guise() {
     browser.until("message", "Paused: the partner wallet is empty (402)");
     browser.until("doing", "every job is kept");
     browser.until("advice", "top it up");
-    browser.until("state", "paused (wallet_empty)");
+    browser.until("state", "paused (payment_required)");
     browser.until("queue", "400");
     browser.picture(&folder.join("paused-light.png"));
 
@@ -119,17 +119,17 @@ fn whatever_keeps_jobs_waiting_is_said_in_words_with_what_to_do() {
     looks(&browser, &mut broken, "broken", 503, words);
     drop(broken);
 
-    let mut full = worker("full", "--sandbox").set("pace.per_day", "7").start();
+    let mut full = worker("full", "--sandbox").set("rate_limit.per_day", "7").start();
     let words = ["held (per_day)", "Bulk waits: the users of 24 hours", "signups go on"];
     looks(&browser, &mut full, "per-day", 200, words);
     drop(full);
 
     let hour = |later: i64| (Clock::System.now().unix_ms() / 3_600_000 + later).rem_euclid(24);
     let hours = format!("{:02}:00-{:02}:00", hour(5), hour(6));
-    let mut night = worker("night", "--sandbox").set("pace.active_hours", &hours).start();
+    let mut night = worker("night", "--sandbox").set("rate_limit.active_hours", &hours).start();
     let opens = Timestamp::from_unix_ms((Clock::System.now().unix_ms() / 3_600_000 + 5) * 3_600_000).to_string();
     let message = format!("Bulk waits until {} UTC: outside of the active hours", opens[..16].replace('T', " "));
-    looks(&browser, &mut night, "hours", 200, ["held (active_hours)", &message, "set pace.active_hours"]);
+    looks(&browser, &mut night, "hours", 200, ["held (active_hours)", &message, "set rate_limit.active_hours"]);
     browser.until("since", ", until ");
     browser.until("live", "UTC");
     let metrics = get(&night.serves(), "/metrics").body;

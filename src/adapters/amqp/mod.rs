@@ -4,8 +4,8 @@
 //! [`link`] keeps a connection and rebuilds it, over a `socket` that it can cut and [`tls`]; `refusal` puts into words
 //! what the broker says no to; [`publisher`] sends
 //! events and returned jobs, with confirms, on a connection of its own (a blocked publisher must not hold up
-//! acknowledgements), and `refused_routes` lines up what the broker refuses; [`source`] consumes the lanes, `inbox` keeps what nobody has in hand yet,
-//! [`handle`] settles a job in hand and `acks` acknowledges many at once; [`headers`] carries a job's history over the broker. `herald` says once what a
+//! acknowledgements), and `refused_routes` lines up what the broker refuses; [`source`] consumes the lanes, `prefetch_buffer` keeps what nobody has in hand yet,
+//! [`handle`] settles a job in hand and `acks` acknowledges many at once; [`headers`] carries a job's history over the broker. `connection_log` says once what a
 //! connection is up to. [`fleet`] counts the workers on a queue; [`producer`] puts the rows of a file on a lane; [`dead`] looks
 //! after the dead letters.
 //!

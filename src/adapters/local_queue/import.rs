@@ -221,7 +221,7 @@ impl Importer {
     pub fn reject(
         &mut self,
         place: Place,
-        stand_in: IdempotencyKey,
+        surrogate_key: IdempotencyKey,
         event: &Event,
         lane: Lane,
         now: Timestamp,
@@ -234,7 +234,7 @@ impl Importer {
                      VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7)",
                 )?
                 .execute(params![
-                    stand_in.uuid().as_bytes(),
+                    surrogate_key.uuid().as_bytes(),
                     lane_code(lane),
                     DONE,
                     now.unix_ms(),

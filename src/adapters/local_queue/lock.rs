@@ -22,7 +22,7 @@ impl WorkerLock {
     /// Takes the right, or says who has it.
     ///
     /// # Errors
-    /// [`LocalQueueError::Held`] where another process works on the queue; [`LocalQueueError::Io`].
+    /// [`LocalQueueError::BulkHold`] where another process works on the queue; [`LocalQueueError::Io`].
     pub fn acquire(queue: &Path, now: Timestamp) -> Result<Self, LocalQueueError> {
         let path = lock_path(queue);
         let io = |error: std::io::Error| match error.kind() {
@@ -44,7 +44,7 @@ impl WorkerLock {
                 let _ = file.read_to_string(&mut holder);
                 let holder = holder.trim();
                 let holder = if holder.is_empty() { "another process" } else { holder }.to_owned();
-                return Err(LocalQueueError::Held { path: queue.to_owned(), holder });
+                return Err(LocalQueueError::BulkHold { path: queue.to_owned(), holder });
             }
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }

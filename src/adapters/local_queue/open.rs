@@ -69,7 +69,7 @@ pub enum LocalQueueError {
     },
     /// Somebody else works on it.
     #[error("the queue {path} is being worked on by {holder}: one worker at a time; stop that one first", path = .path.display())]
-    Held {
+    BulkHold {
         /// The file.
         path: PathBuf,
         /// Process and start time.

@@ -124,9 +124,9 @@ impl Settle for LocalHandle {
         Ok(())
     }
 
-    async fn put_back(self, history: History, delay: Duration) -> Result<(), QueueError> {
+    async fn requeue(self, history: History, delay: Duration) -> Result<(), QueueError> {
         failpoint::pass("before_put_back");
-        self.store.put_back(self.seq, history, self.clock.now().plus(delay)).await?;
+        self.store.requeue(self.seq, history, self.clock.now().plus(delay)).await?;
         failpoint::pass("after_put_back");
         Ok(())
     }

@@ -45,7 +45,7 @@ enum Command {
     Intent { seq: i64, now: Timestamp, reply: Reply<()> },
     Retract { seq: i64, reply: Reply<()> },
     Finish { seq: i64, event_type: EventType, attempts: u32, event_json: String, reply: Reply<()> },
-    PutBack { seq: i64, history: History, due: Timestamp, reply: Reply<()> },
+    RequeueReason { seq: i64, history: History, due: Timestamp, reply: Reply<()> },
 }
 
 /// The way to the thread. The thread ends when the last of these is dropped.
@@ -66,11 +66,11 @@ impl Store {
         let finished: i64 = connection
             .query_row(LAST_FINISHED, [], |row| row.get(0))
             .map_err(|error| LocalQueueError::from_sqlite(path, &error))?;
-        let (commands, inbox) = mpsc::channel(GROUP_MAX);
-        let state = State { finished, cursors: [0; 2], in_hand: HashSet::new(), path: path.to_owned() };
+        let (commands, prefetch_buffer) = mpsc::channel(GROUP_MAX);
+        let state = State { finished, cursors: [0; 2], in_flight: HashSet::new(), path: path.to_owned() };
         thread::Builder::new()
             .name("local-queue".to_owned())
-            .spawn(move || run(connection, state, inbox, &on_finished))
+            .spawn(move || run(connection, state, prefetch_buffer, &on_finished))
             .map_err(|error| LocalQueueError::Io { path: path.to_owned(), why: error.to_string() })?;
         Ok(Self { commands })
     }
@@ -105,8 +105,8 @@ impl Store {
         self.ask(|reply| Command::Finish { seq, event_type, attempts, event_json, reply }).await
     }
 
-    pub(super) async fn put_back(&self, seq: i64, history: History, due: Timestamp) -> Result<(), QueueError> {
-        self.ask(|reply| Command::PutBack { seq, history, due, reply }).await
+    pub(super) async fn requeue(&self, seq: i64, history: History, due: Timestamp) -> Result<(), QueueError> {
+        self.ask(|reply| Command::RequeueReason { seq, history, due, reply }).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, QueueError> {
@@ -123,13 +123,18 @@ struct State {
     /// By lane: the last fresh job that was taken. Fresh jobs are taken in order, so what is in hand lies before.
     cursors: [i64; 2],
     /// Jobs in hand that are not fresh: their due time has passed and must not deliver them again.
-    in_hand: HashSet<i64>,
+    in_flight: HashSet<i64>,
     path: PathBuf,
 }
 
-fn run(mut connection: Connection, mut state: State, mut inbox: mpsc::Receiver<Command>, on_finished: &OnFinished) {
+fn run(
+    mut connection: Connection,
+    mut state: State,
+    mut prefetch_buffer: mpsc::Receiver<Command>,
+    on_finished: &OnFinished,
+) {
     let mut group = Vec::with_capacity(GROUP_MAX);
-    while inbox.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
+    while prefetch_buffer.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
         let has_finished = group.iter().any(|command| matches!(command, Command::Finish { .. }));
         let finished_before = state.finished;
         match state.commit(&mut connection, &group) {
@@ -198,9 +203,9 @@ impl State {
                         outcome_code(*event_type),
                         event_json,
                     ])?;
-                self.in_hand.remove(seq);
+                self.in_flight.remove(seq);
             }
-            Command::PutBack { seq, history, due, .. } => {
+            Command::RequeueReason { seq, history, due, .. } => {
                 connection
                     .prepare_cached(
                         "UPDATE jobs SET due_ms = ?2, attempts = ?3, first_sent_ms = ?4, last_sent_ms = ?5 WHERE seq = ?1",
@@ -212,7 +217,7 @@ impl State {
                         history.first_sent_at.map(Timestamp::unix_ms),
                         history.last_sent_at.map(Timestamp::unix_ms),
                     ])?;
-                self.in_hand.remove(seq);
+                self.in_flight.remove(seq);
             }
         }
         Ok(())
@@ -228,11 +233,11 @@ impl State {
                  WHERE state = 0 AND lane = ?1 AND due_ms > 0 AND due_ms <= ?2 ORDER BY due_ms LIMIT ?3",
             )?;
             // Jobs in hand are still due in the file; ask for as many more.
-            let limit = i64::try_from(max + self.in_hand.len()).unwrap_or(i64::MAX);
+            let limit = i64::try_from(max + self.in_flight.len()).unwrap_or(i64::MAX);
             let mut rows = due.query(params![code, now.unix_ms(), limit])?;
             while let Some(row) = rows.next()? {
                 let job = claimed(row)?;
-                if jobs.len() < max && self.in_hand.insert(job.seq) {
+                if jobs.len() < max && self.in_flight.insert(job.seq) {
                     jobs.push(job);
                 }
             }
@@ -293,7 +298,7 @@ fn answer(group: &mut Vec<Command>, state: &mut State, connection: &Connection) 
             Command::Intent { reply, .. }
             | Command::Retract { reply, .. }
             | Command::Finish { reply, .. }
-            | Command::PutBack { reply, .. } => {
+            | Command::RequeueReason { reply, .. } => {
                 let _ = reply.send(Ok(()));
             }
         }
@@ -310,7 +315,7 @@ fn refuse(group: &mut Vec<Command>, why: &str) {
             Command::Intent { reply, .. }
             | Command::Retract { reply, .. }
             | Command::Finish { reply, .. }
-            | Command::PutBack { reply, .. } => {
+            | Command::RequeueReason { reply, .. } => {
                 let _ = reply.send(Err(error()));
             }
         }

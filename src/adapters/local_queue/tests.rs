@@ -124,7 +124,7 @@ async fn a_source_does_not_end_while_a_job_is_in_hand() {
     let mut source = source(&store);
     let delivery = source.receive().await.unwrap().unwrap();
     assert_eq!(lane(&store).await, "later");
-    delivery.handle.put_back(delivery.history, Duration::ZERO).await.unwrap();
+    delivery.handle.requeue(delivery.history, Duration::ZERO).await.unwrap();
     assert!(source.receive().await.unwrap().is_some());
 }
 
@@ -160,7 +160,7 @@ async fn a_job_that_was_put_back_is_delivered_when_it_is_due_and_only_once() {
     let mut source = source(&store);
     let first = source.receive().await.unwrap().unwrap();
     let history = History { attempts: 2, ..first.history.with_send(Timestamp::from_unix_ms(50)) };
-    first.handle.put_back(history, Duration::from_secs(30)).await.unwrap();
+    first.handle.requeue(history, Duration::from_secs(30)).await.unwrap();
     let second = source.receive().await.unwrap().unwrap();
     let start = tokio::time::Instant::now();
     let first = source.receive().await.unwrap().unwrap();

@@ -322,7 +322,7 @@ fn whole_number(value: &Value) -> Option<u64> {
 pub(crate) fn read_page(reply: &Reply<'_>, clocks: &Clocks, now: Timestamp) -> Result<Page, ListError> {
     match (about_everybody(reply), reply.status) {
         // An empty wallet says nothing about reading, which is free.
-        (Some(reason), _) if reason != AccountReason::WalletEmpty => Err(ListError::Account(reason)),
+        (Some(reason), _) if reason != AccountReason::PaymentRequired => Err(ListError::Account(reason)),
         (_, 200..=299) => page(reply.body, clocks),
         (_, 429) => Err(ListError::Throttled(reply.retry_after(now))),
         (_, 408 | 500..) => Err(ListError::Failed("server_error")),

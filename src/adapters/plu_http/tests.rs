@@ -229,9 +229,9 @@ async fn one_odd_entry_hides_nobody_else_and_numbers_may_be_texts() {
 #[tokio::test]
 async fn a_page_that_can_not_be_had_says_why() {
     for (status, body, expected) in [
-        ("401 Unauthorized", "{}", ListError::Account(AccountReason::KeyRefused)),
+        ("401 Unauthorized", "{}", ListError::Account(AccountReason::Unauthorized)),
         ("402 Payment Required", "{}", ListError::Failed("refused")),
-        ("403 Forbidden", "{}", ListError::Account(AccountReason::Suspended)),
+        ("403 Forbidden", "{}", ListError::Account(AccountReason::Forbidden)),
         ("404 Not Found", "{}", ListError::Account(AccountReason::WrongUrl(404))),
         ("429 Too Many Requests", "{}", ListError::Throttled(None)),
         ("503 Service Unavailable", "{}", ListError::Failed("server_error")),

@@ -15,7 +15,7 @@ use crate::adapters::local_queue::open::{IfMissing, Purpose, open};
 use crate::app::console::error::AppError;
 use crate::app::console::progress::{Progress, READ_STYLE};
 use crate::app::console::stdout::{print, print_file};
-use crate::app::input::row_parser::{self, Intake};
+use crate::app::input::row_parser::{self, RowParser};
 use crate::app::input::rows::{self, Counts, RowsJob, Visitor};
 use crate::app::results::summary::grouped;
 use crate::app::results::tables;
@@ -45,9 +45,10 @@ pub(crate) async fn check(arguments: &CheckArgs, settings: Settings) -> Result<F
         let plan = read(&file, &scan, &options, settings.queue.message_bytes_max, all, &progress, &stop)?;
         Ok::<_, AppError>(plan.map(|plan| plan.text(&row_parser::file_name(&file), &scan, &settings)))
     });
-    let text = thread.await.map_err(|error| AppError::CannotGoOn(format!("reading ended abnormally: {error}")))??;
+    let text =
+        thread.await.map_err(|error| AppError::CannotContinue(format!("reading ended abnormally: {error}")))??;
     match text {
-        None => Err(AppError::CannotGoOn("stopped before the end of the file".to_owned())),
+        None => Err(AppError::CannotContinue("stopped before the end of the file".to_owned())),
         Some((text, finished)) => {
             text.print();
             Ok(finished)
@@ -67,7 +68,7 @@ fn read(
     let folder = tempfile::Builder::new()
         .prefix("plu-onboard-check-")
         .tempdir()
-        .map_err(|error| AppError::CannotGoOn(format!("no temporary folder could be made: {error}")))?;
+        .map_err(|error| AppError::CannotContinue(format!("no temporary folder could be made: {error}")))?;
     let path = folder.path().join("queue.db");
     let batch = Batch {
         batch_id: row_parser::batch_id(file, &scan.fingerprint),
@@ -76,16 +77,22 @@ fn read(
     };
     let connection = open(&path, IfMissing::Create, Purpose::Scratch, u64::from(u32::MAX))?;
     // Already now, so that not even kill -9 leaves anything of the customers behind; the open file goes on.
-    folder.close().map_err(|error| AppError::CannotGoOn(format!("the temporary folder can't be removed: {error}")))?;
+    folder
+        .close()
+        .map_err(|error| AppError::CannotContinue(format!("the temporary folder can't be removed: {error}")))?;
     let mut importer = Importer::begin(connection, &path, &batch, Kind::Run, None)?;
-    let intake =
-        Intake { file: batch.file.clone(), batch_id: batch.batch_id.clone(), header: &scan.header, message_bytes_max };
+    let row_parser = RowParser {
+        file: batch.file.clone(),
+        batch_id: batch.batch_id.clone(),
+        header: &scan.header,
+        message_bytes_max,
+    };
     let job = RowsJob {
         file,
         read_from: file,
         scan,
         options,
-        intake: &intake,
+        row_parser: &row_parser,
         lane: Lane::Bulk,
         after_record: 0,
         progress,
@@ -132,7 +139,7 @@ impl Listing {
 }
 
 fn no_temporary_file(error: &std::io::Error) -> AppError {
-    AppError::CannotGoOn(format!("what there is to say about rows can't be kept in a temporary file: {error}"))
+    AppError::CannotContinue(format!("what there is to say about rows can't be kept in a temporary file: {error}"))
 }
 
 /// The lines that are shown, in the order of the rows: one of each kind in turn, until there are enough.
@@ -265,8 +272,8 @@ fn forecast(jobs: u64, settings: &Settings) -> String {
 
 /// How long it takes by the pace that is set, in words.
 fn duration(jobs: u64, settings: &Settings) -> String {
-    let pace = settings.pace();
-    let limits = [(pace.rate, 1, "second"), (pace.rate_per_minute, 60, "minute")];
+    let rate_limit = settings.rate_limit();
+    let limits = [(rate_limit.rate, 1, "second"), (rate_limit.rate_per_minute, 60, "minute")];
     let limits = limits.into_iter().filter_map(|(most, seconds, unit)| Some((most?.get(), seconds, unit)));
     let slowest = limits.min_by(|a, b| (u64::from(a.0) * b.1).cmp(&(u64::from(b.0) * a.1)));
     let mut words = Vec::new();
@@ -274,13 +281,13 @@ fn duration(jobs: u64, settings: &Settings) -> String {
         words.push(format!("{most} requests a {unit}"));
         jobs.saturating_mul(seconds).div_ceil(u64::from(most))
     });
-    if let Some(hours) = &pace.hours {
-        words.push(format!("in the hours {} of {}", settings.pace.active_hours, settings.pace.time_zone));
+    if let Some(hours) = &rate_limit.hours {
+        words.push(format!("in the hours {} of {}", settings.rate_limit.active_hours, settings.rate_limit.time_zone));
         // In whole days beside the last: what is left of that fits into its hours.
         let active = ((hours.share_of_day() * 86_400.0) as u64).max(1);
         seconds = seconds / active * 86_400 + seconds % active;
     }
-    if let Some(per_day) = pace.per_day {
+    if let Some(per_day) = rate_limit.per_day {
         words.push(format!("{per_day} users a day"));
         seconds = seconds.max(jobs.saturating_sub(1) / per_day.get() * 86_400);
     }
@@ -311,7 +318,7 @@ mod tests {
 
     #[test]
     fn the_time_goes_by_everything_that_slows_the_work_down() {
-        for (pace, expected) in [
+        for (rate_limit, expected) in [
             (&[("rate", "10")][..], "3 hours at 10 requests a second"),
             (&[("rate", "10"), ("rate_per_minute", "300")], "6 hours at 300 requests a minute"),
             (&[("rate", "0")], "as fast as the API answers"),
@@ -321,7 +328,8 @@ mod tests {
                 "2 days at 1 requests a second, in the hours 10:00-20:00 of Europe/Berlin",
             ),
         ] {
-            let variables = pace.iter().map(|(key, value)| (format!("PLU_ONBOARD__PACE__{key}"), (*value).to_owned()));
+            let variables =
+                rate_limit.iter().map(|(key, value)| (format!("PLU_ONBOARD__RATE_LIMIT__{key}"), (*value).to_owned()));
             let settings = Settings::load(None, variables, &Overrides::default()).unwrap();
             assert_eq!(duration(100_000, &settings), expected);
         }

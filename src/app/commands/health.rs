@@ -32,12 +32,12 @@ struct Said {
 /// [`Finished::NotAtAll`]: it answered, with a status other than 2xx.
 ///
 /// # Errors
-/// [`AppError::CannotGoOn`] where nothing answers in time.
+/// [`AppError::CannotContinue`] where nothing answers in time.
 pub(crate) async fn health(arguments: &HealthArgs) -> Result<Finished, AppError> {
     let url = &arguments.url;
     let fail = |error: reqwest::Error| {
         let why = if error.is_timeout() { "no answer in 4 s" } else { "nothing answers" };
-        AppError::CannotGoOn(format!("{url}: {why}; is a worker running with --listen?"))
+        AppError::CannotContinue(format!("{url}: {why}; is a worker running with --listen?"))
     };
     let client = Client::builder()
         .no_proxy()

@@ -33,7 +33,7 @@ struct Plan {
 /// Purges; without `--yes` says what it would do.
 ///
 /// # Errors
-/// [`AppError::CannotGoOn`] where work is left, somebody works on the queue or a file can't be removed;
+/// [`AppError::CannotContinue`] where work is left, somebody works on the queue or a file can't be removed;
 /// [`AppError::Usage`] where there is nothing to purge.
 pub(crate) fn purge(arguments: &PurgeArgs, settings: &Settings) -> Result<Finished, AppError> {
     start_logging(settings, "warn", std::io::stderr)?;
@@ -59,7 +59,7 @@ pub(crate) fn purge(arguments: &PurgeArgs, settings: &Settings) -> Result<Finish
     let _verifications = files
         .iter()
         .filter(|name| name.starts_with(KYC_FILE))
-        .map(|name| kyc_file::hold(&folder.join(name)).map_err(|error| AppError::CannotGoOn(error.to_string())))
+        .map(|name| kyc_file::hold(&folder.join(name)).map_err(|error| AppError::CannotContinue(error.to_string())))
         .collect::<Result<Vec<_>, _>>()?;
     let mut files: Vec<PathBuf> = files.into_iter().map(|name| folder.join(name)).collect();
     files.extend(input_copy::places(&queue).into_iter().filter(|path| path.is_file()));
@@ -71,7 +71,7 @@ pub(crate) fn purge(arguments: &PurgeArgs, settings: &Settings) -> Result<Finish
     }
     empty(&mut connection, &plan.queue)?;
     // Closing folds the log into the file and removes it.
-    connection.close().map_err(|(_, error)| AppError::CannotGoOn(format!("{}: {error}", plan.queue.display())))?;
+    connection.close().map_err(|(_, error)| AppError::CannotContinue(format!("{}: {error}", plan.queue.display())))?;
     for path in &plan.files {
         fs::remove_file(path).map_err(|error| AppError::io(path, &error))?;
     }
@@ -106,7 +106,8 @@ fn places(arguments: &PurgeArgs, settings: &Settings) -> Result<(PathBuf, PathBu
 
 /// Refuses while something would be lost that isn't anywhere else.
 fn refuse_unfinished(queue: &Path, folder: &Path, contents: &Contents, force: bool) -> Result<(), AppError> {
-    let refuse = |why: String| Err(AppError::CannotGoOn(format!("{}: {why}. Nothing was deleted", queue.display())));
+    let refuse =
+        |why: String| Err(AppError::CannotContinue(format!("{}: {why}. Nothing was deleted", queue.display())));
     if contents.waiting > 0 {
         return refuse(format!(
             "{} jobs are still waiting: finish the run or the worker first. To give a migration up for good, delete its \

@@ -24,7 +24,7 @@ use crate::app::console::next_command::{check_command, command_with_out, resume_
 use crate::app::console::progress::{Progress, READ_STYLE, WorkProgress, counts};
 use crate::app::console::stdout::print;
 use crate::app::input::input_copy;
-use crate::app::input::row_parser::{self, Intake};
+use crate::app::input::row_parser::{self, RowParser};
 use crate::app::input::rows::{self, RowsJob, Visitor};
 use crate::app::results::summary;
 use crate::app::results::tables::{self, Summary};
@@ -36,7 +36,7 @@ use crate::clock::Clock;
 use crate::config::{Origin, QueueUrl, Settings};
 use crate::domain::job::InvalidJob;
 use crate::domain::{Event, EventType, Lane};
-use crate::pipeline::guards::halt::{Mix, Notice, WhenHalted};
+use crate::pipeline::guards::halt::{HaltAction, Notice, OutcomeMix};
 use crate::pipeline::worker::{Ended, work};
 use crate::telemetry::NEWS_TARGET;
 use crate::telemetry::logging::AboveProgress;
@@ -267,7 +267,7 @@ async fn import_all(
         let known = import_rows(&run, &progress, &stop)?;
         Ok((run, progress, known))
     });
-    thread.await.map_err(|error| AppError::CannotGoOn(format!("reading the file ended abnormally: {error}")))?
+    thread.await.map_err(|error| AppError::CannotContinue(format!("reading the file ended abnormally: {error}")))?
 }
 
 fn import_rows(run: &Run, progress: &Progress, stop: &CancellationToken) -> Result<Option<KnownBatch>, AppError> {
@@ -285,7 +285,7 @@ fn import_rows(run: &Run, progress: &Progress, stop: &CancellationToken) -> Resu
     }
     progress.start(run.scan.rows_about(), READ_STYLE);
     let mut importer = Importer::begin(connection, &run.queue, &run.batch, Kind::Run, known.as_ref())?;
-    let intake = Intake {
+    let row_parser = RowParser {
         file: run.batch.file.clone(),
         batch_id: run.batch.batch_id.clone(),
         header: &run.scan.header,
@@ -296,13 +296,13 @@ fn import_rows(run: &Run, progress: &Progress, stop: &CancellationToken) -> Resu
         read_from: &run.input,
         scan: &run.scan,
         options: &run.options,
-        intake: &intake,
+        row_parser: &row_parser,
         lane: run.settings.import.lane,
         after_record: known.as_ref().map_or(0, |known| known.last_record),
         progress,
         stop,
     };
-    let mut visitor = RejectAsEvent { intake: &intake, lane: job.lane };
+    let mut visitor = RejectAsEvent { row_parser: &row_parser, lane: job.lane };
     let read = rows::enqueue(&job, &mut importer, &mut visitor);
     progress.clear();
     let counts = match read {
@@ -329,19 +329,19 @@ fn import_rows(run: &Run, progress: &Progress, stop: &CancellationToken) -> Resu
 
 /// An invalid row is over at once: its event is recorded like any other outcome.
 struct RejectAsEvent<'i> {
-    intake: &'i Intake<'i>,
+    row_parser: &'i RowParser<'i>,
     lane: Lane,
 }
 
 impl Visitor for RejectAsEvent<'_> {
     fn rejected(&mut self, importer: &mut Importer, row: &Row, invalid: &InvalidJob) -> Result<(), AppError> {
         let now = Clock::System.now();
-        let Intake { file, batch_id, .. } = self.intake;
-        let stand_in = row_parser::stand_in(batch_id, row.line);
+        let RowParser { file, batch_id, .. } = self.row_parser;
+        let surrogate_key = row_parser::surrogate_key(batch_id, row.line);
         let identity = rows::named(&invalid.identity, batch_id, row, file);
-        let event = Event::of_invalid(invalid.problems.clone(), identity, stand_in, now);
+        let event = Event::of_invalid(invalid.problems.clone(), identity, surrogate_key, now);
         let place = Place { record: row.record, line: row.line };
-        Ok(importer.reject(place, stand_in, &event, self.lane, now)?)
+        Ok(importer.reject(place, surrogate_key, &event, self.lane, now)?)
     }
 }
 
@@ -349,7 +349,7 @@ impl Visitor for RejectAsEvent<'_> {
 struct Worked {
     ended: Ended,
     /// The outcomes that halted it.
-    halted: Option<Mix>,
+    halted: Option<OutcomeMix>,
 }
 
 async fn onboard(
@@ -361,7 +361,7 @@ async fn onboard(
 ) -> Result<Worked, AppError> {
     let service = &arguments.service;
     let canary = arguments.canary.map_or(0, |rows| rows as usize);
-    let halting = Halting { when_halted: WhenHalted::Stop, queue_forgets: false, canary, yes: service.yes };
+    let halting = Halting { halt_action: HaltAction::Stop, queue_forgets: false, canary, yes: service.yes };
     let partner = partner::connect(&run.settings, service.sandbox, halting, stop.clone()).await?;
     let context = partner.context;
     partner::remember_day(&run.settings, &context, &run.open(Purpose::Work)?, &run.queue)?;
@@ -397,7 +397,7 @@ async fn onboard(
     drop(ops);
     let exported = tokio::task::spawn_blocking(|| exporter.finish())
         .await
-        .map_err(|error| AppError::CannotGoOn(format!("writing events ended abnormally: {error}")))?;
+        .map_err(|error| AppError::CannotContinue(format!("writing events ended abnormally: {error}")))?;
     let ended = ended?;
     exported?;
     Ok(Worked { ended, halted })
@@ -414,7 +414,7 @@ async fn tell_canary(mut notices: watch::Receiver<Option<Notice>>, progress: Pro
     }
 }
 
-fn halted_at(run: &Run, progress: &Progress, mix: &Mix, summary: &Summary) -> Finished {
+fn halted_at(run: &Run, progress: &Progress, mix: &OutcomeMix, summary: &Summary) -> Finished {
     let halt = &run.settings.halt;
     let command = resume_command();
     progress.say(&format!(
@@ -444,13 +444,13 @@ fn finish(run: &Run, summary: &Summary) -> Finished {
 }
 
 fn left(summary: &Summary, cut_off: usize) -> String {
-    let on_their_way = if cut_off > 0 {
+    let in_flight = if cut_off > 0 {
         format!("; {cut_off} requests were still on their way and will be looked up")
     } else {
         String::new()
     };
     let counts = counts(&summary.tally);
-    format!("with {counts} and {} of {} rows still waiting{on_their_way}", summary.tally.waiting, summary.rows)
+    format!("with {counts} and {} of {} rows still waiting{in_flight}", summary.tally.waiting, summary.rows)
 }
 
 fn stopped(run: &Run, progress: &Progress, how: &str) -> Result<Finished, AppError> {

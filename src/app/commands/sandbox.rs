@@ -24,13 +24,13 @@ pub(crate) async fn sandbox(arguments: &SandboxArgs, settings: &Settings) -> Res
              use a loopback address, or add --allow-remote"
         )));
     }
-    let bind = |error| AppError::CannotGoOn(format!("--listen {address}: {error}; give another address"));
+    let bind = |error| AppError::CannotContinue(format!("--listen {address}: {error}; give another address"));
     let listener = TcpListener::bind(address).await.map_err(bind)?;
     let bound = listener.local_addr().map_err(bind)?;
     announce(&bound.to_string());
     serve(listener, partner::sandbox_config(settings), stop_on_signal(|| {})?)
         .await
-        .map_err(|error| AppError::CannotGoOn(format!("the sandbox has stopped: {error}")))?;
+        .map_err(|error| AppError::CannotContinue(format!("the sandbox has stopped: {error}")))?;
     Ok(Finished::Well)
 }
 

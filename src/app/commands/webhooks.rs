@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
-use crate::adapters::amqp::publish::kyc_events::KycOutlet;
+use crate::adapters::amqp::publish::kyc_events::KycEventSink;
 use crate::adapters::amqp::publish::publisher::{PublishConfig, Publisher, Unroutable};
 use crate::adapters::amqp::topology::Names;
 use crate::adapters::kyc_file::{KycFile, KycFileError};
@@ -51,7 +51,7 @@ pub(crate) async fn webhooks(arguments: &WebhooksArgs, settings: Settings) -> Re
     // Before anything is opened: without a secret anybody could make events.
     let secret = settings.webhook_secret().map_err(|error| AppError::Usage(error.to_string()))?;
     let stop = stop_on_signal(|| tracing::info!("told to stop: answering what has come; once more ends at once"))?;
-    let metrics = WebhookMetrics::new().map_err(|error| AppError::CannotGoOn(error.to_string()))?;
+    let metrics = WebhookMetrics::new().map_err(|error| AppError::CannotContinue(error.to_string()))?;
     let grace = Duration::from_secs(settings.worker.shutdown_grace_s);
     let config = webhook_config(&settings)?;
     let url = settings.queue.url.clone();
@@ -61,8 +61,8 @@ pub(crate) async fn webhooks(arguments: &WebhooksArgs, settings: Settings) -> Re
             create_private_folder(&folder)?;
             let file = folder.join(KYC_FILE);
             let sink = KycFile::open(&file).map_err(|error| match error {
-                KycFileError::Held(_) => AppError::Usage(error.to_string()),
-                KycFileError::Io { .. } => AppError::CannotGoOn(error.to_string()),
+                KycFileError::BulkHold(_) => AppError::Usage(error.to_string()),
+                KycFileError::Io { .. } => AppError::CannotContinue(error.to_string()),
             })?;
             let health = Arc::new(Health::new(true, metrics.clone(), stop.clone()));
             let ops = health.serve_if_asked(arguments.listen).await?;
@@ -85,7 +85,7 @@ pub(crate) async fn webhooks(arguments: &WebhooksArgs, settings: Settings) -> Re
                 publisher.follow(move |is_open| health.set_ready(is_open))
             };
             let following = AbortOnDropHandle::new(tokio::spawn(following));
-            let sink = KycOutlet::new(publisher.clone(), &names);
+            let sink = KycEventSink::new(publisher.clone(), &names);
             tracing::info!(queue = %settings.queue.url, exchange = names.events_exchange(), "events are published");
             // The publisher itself says whether it is of use.
             let told = Box::new(|_| {});
@@ -150,7 +150,7 @@ async fn receive(
         served = &mut serving => served,
         () = stop.cancelled() => timeout(grace, serving).await.unwrap_or(Ok(())),
     };
-    served.map_err(|error: io::Error| AppError::CannotGoOn(format!("webhooks are no longer received: {error}")))
+    served.map_err(|error: io::Error| AppError::CannotContinue(format!("webhooks are no longer received: {error}")))
 }
 
 async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, AppError> {

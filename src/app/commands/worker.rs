@@ -32,7 +32,7 @@ use crate::clock::Clock;
 use crate::config::{QueueUrl, STAGING_HOST, Settings, is_loopback};
 use crate::domain::Lane;
 use crate::pipeline::Context;
-use crate::pipeline::guards::halt::WhenHalted;
+use crate::pipeline::guards::halt::HaltAction;
 use crate::pipeline::worker::{Ended, work};
 use crate::telemetry::{FleetCounted, logging};
 
@@ -141,7 +141,7 @@ async fn on_local_queue(
     drop(ops);
     let exported = tokio::task::spawn_blocking(|| exporter.finish())
         .await
-        .map_err(|error| AppError::CannotGoOn(format!("writing events ended abnormally: {error}")))?;
+        .map_err(|error| AppError::CannotContinue(format!("writing events ended abnormally: {error}")))?;
     drop(lock);
     let ended = ended?;
     exported?;
@@ -169,9 +169,9 @@ async fn on_broker(
         seed: policy.seed,
         unroutable: Unroutable::Wait,
     });
-    partner.context.gate.set_outlet(false);
+    partner.context.gate.set_event_sink(false);
     let context = Arc::clone(&partner.context);
-    let following = publisher.follow(move |is_open| context.gate.set_outlet(is_open));
+    let following = publisher.follow(move |is_open| context.gate.set_event_sink(is_open));
     let following = AbortOnDropHandle::new(tokio::spawn(following));
     let config = ConsumeConfig {
         link,
@@ -191,16 +191,16 @@ async fn on_broker(
 }
 
 fn halting(arguments: &WorkerArgs, queue_forgets: bool) -> Halting {
-    Halting { when_halted: WhenHalted::HoldBulk, queue_forgets, canary: 0, yes: arguments.service.yes }
+    Halting { halt_action: HaltAction::HoldBulk, queue_forgets, canary: 0, yes: arguments.service.yes }
 }
 
 /// From now on the pace is shared with whoever else consumes.
 fn count_for<A: Send + Sync + 'static>(context: &Arc<Context<A>>) -> OnCount {
-    context.pace.share_with_others();
+    context.rate_limiter.share_with_others();
     let context = Arc::clone(context);
     let last = AtomicU32::new(0);
     OnCount::new(move |asked, workers| {
-        context.pace.counted(asked, workers);
+        context.rate_limiter.counted(asked, workers);
         if last.swap(workers.get(), Ordering::Relaxed) != workers.get() {
             FleetCounted { workers: workers.get() }.emit();
         }

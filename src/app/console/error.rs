@@ -19,13 +19,13 @@ pub(crate) enum AppError {
     Usage(String),
     /// The work could not go on. Status 1.
     #[error("{0}")]
-    CannotGoOn(String),
+    CannotContinue(String),
 }
 
 impl From<CsvError> for AppError {
     fn from(error: CsvError) -> Self {
         match error {
-            CsvError::Write { .. } => Self::CannotGoOn(error.to_string()),
+            CsvError::Write { .. } => Self::CannotContinue(error.to_string()),
             _ => Self::Usage(error.to_string()),
         }
     }
@@ -34,8 +34,8 @@ impl From<CsvError> for AppError {
 impl From<LocalQueueError> for AppError {
     fn from(error: LocalQueueError) -> Self {
         match error {
-            LocalQueueError::Full { .. } | LocalQueueError::Io { .. } | LocalQueueError::Held { .. } => {
-                Self::CannotGoOn(error.to_string())
+            LocalQueueError::Full { .. } | LocalQueueError::Io { .. } | LocalQueueError::BulkHold { .. } => {
+                Self::CannotContinue(error.to_string())
             }
             _ => Self::Usage(error.to_string()),
         }
@@ -46,7 +46,7 @@ impl From<ExportError> for AppError {
     fn from(error: ExportError) -> Self {
         match error {
             ExportError::Queue(error) => error.into(),
-            ExportError::File { .. } => Self::CannotGoOn(error.to_string()),
+            ExportError::File { .. } => Self::CannotContinue(error.to_string()),
         }
     }
 }
@@ -62,7 +62,7 @@ impl From<DeadQueueError> for AppError {
 
 impl From<QueueError> for AppError {
     fn from(error: QueueError) -> Self {
-        Self::CannotGoOn(error.to_string())
+        Self::CannotContinue(error.to_string())
     }
 }
 
@@ -70,7 +70,7 @@ impl AppError {
     /// A file or folder that could not be used.
     pub(crate) fn io(what: &std::path::Path, error: &std::io::Error) -> Self {
         let advice = if error.kind() == std::io::ErrorKind::StorageFull { ": make room and start again" } else { "" };
-        Self::CannotGoOn(format!("{}: {error}{advice}", what.display()))
+        Self::CannotContinue(format!("{}: {error}{advice}", what.display()))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::domain::EventType;
 use crate::domain::answer::KeySource;
 use crate::pipeline::Context;
 use crate::pipeline::gate::GateState;
-use crate::pipeline::user_lookup::Reading;
+use crate::pipeline::user_lookup::ScanProgress;
 use crate::telemetry::logging::LogFormat;
 use crate::telemetry::{Metrics, NEWS_TARGET};
 
@@ -122,11 +122,11 @@ impl WorkProgress {
             ticks.tick().await;
             let tally = self.now();
             let done = tally.total() - tally.waiting;
-            let held = context.pace.held(context.clock.now()).map(|held| held.to_string());
+            let held = context.rate_limiter.held(context.clock.now()).map(|held| held.to_string());
             let key = context.metrics.facts.key_source();
             // Why an open gate is slow.
             let reading = || {
-                let Reading { read, total } = context.look_up.reading()?;
+                let ScanProgress { read, total } = context.look_up.reading()?;
                 Some(format!("looking users up: {read} of {total} in the list are read"))
             };
             let why =
@@ -171,7 +171,7 @@ fn line(tally: &Tally, rate: f64, gate: GateState, key: KeySource, why: Option<S
         GateState::Paused(reason) => {
             return format!("{counts} · PAUSED: {}", reason.advice(key));
         }
-        GateState::Broken => {
+        GateState::CircuitOpen => {
             return format!(
                 "{counts} · WAITING: the API is down or slow; it is tried now and then, and no row is given up"
             );
@@ -223,7 +223,7 @@ mod tests {
             "0.0/s · many answers get lost: repetitions wait, so that the API isn't given more work ([retry])"
         ));
         assert!(
-            line(&tally, 0.0, GateState::Broken, KeySource::File, slow())
+            line(&tally, 0.0, GateState::CircuitOpen, KeySource::File, slow())
                 .starts_with("3 created · WAITING: the API is down or slow")
         );
     }

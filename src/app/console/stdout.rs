@@ -44,10 +44,12 @@ fn note_failure(written: io::Result<()>) {
 /// Whether the whole answer was written.
 ///
 /// # Errors
-/// [`AppError::CannotGoOn`]: what was asked is done, and a part of the answer is missing.
+/// [`AppError::CannotContinue`]: what was asked is done, and a part of the answer is missing.
 pub(crate) fn is_whole() -> Result<(), AppError> {
     match FAILED.get() {
         None => Ok(()),
-        Some(error) => Err(AppError::CannotGoOn(format!("a part of the answer is missing: standard output: {error}"))),
+        Some(error) => {
+            Err(AppError::CannotContinue(format!("a part of the answer is missing: standard output: {error}")))
+        }
     }
 }

@@ -59,7 +59,7 @@ pub(crate) fn make(file: &Path, scan: &Scan, options: &ReadOptions, copy: &Path)
         }
         Ok(()) if !was_there => Err(CsvError::Changed { file: file.display().to_string() }.into()),
         Err(error) if file.exists() => Err(AppError::io(&part, &error)),
-        _ => Err(AppError::CannotGoOn(format!(
+        _ => Err(AppError::CannotContinue(format!(
             "neither {} nor its copy {} is what was read when the run began: put one of them back as it was and start again. What \
              became of everybody is in results.ndjson",
             file.display(),

@@ -10,7 +10,7 @@ use crate::domain::job::{Identity, InvalidJob, JobMessage};
 use crate::domain::{Field, IdempotencyKey, Job, Problem, RawUser, RawValue, Source, User, Warning, validate};
 
 /// A row that may be put on the queue.
-pub(crate) struct GoodRow {
+pub(crate) struct ValidRow {
     /// The job.
     pub job: Job,
     /// Its message.
@@ -21,7 +21,7 @@ pub(crate) struct GoodRow {
 
 /// What the rows of a file have in common.
 #[derive(Debug)]
-pub(crate) struct Intake<'f> {
+pub(crate) struct RowParser<'f> {
     /// File name without its folder.
     pub file: String,
     /// What the rows belong to.
@@ -32,12 +32,12 @@ pub(crate) struct Intake<'f> {
     pub message_bytes_max: usize,
 }
 
-impl Intake<'_> {
+impl RowParser<'_> {
     /// Reads a row: a job and its message, or everything that is wrong with it.
     ///
     /// # Errors
     /// [`InvalidJob`] with every problem of the row.
-    pub(crate) fn read(&self, row: &Row) -> Result<GoodRow, Box<InvalidJob>> {
+    pub(crate) fn read(&self, row: &Row) -> Result<ValidRow, Box<InvalidJob>> {
         let identity = Identity {
             job_id: row.job_id(self.header).map(str::to_owned),
             batch_id: Some(self.batch_id.clone()),
@@ -53,7 +53,7 @@ impl Intake<'_> {
             let problems = vec![too_large(body.len(), self.message_bytes_max)];
             return Err(Box::new(InvalidJob { identity: job.identity, key: Some(job.key), problems }));
         }
-        Ok(GoodRow { job, body, warnings })
+        Ok(ValidRow { job, body, warnings })
     }
 
     /// The email as it stands in the row: the event of a refused row carries it too. A row with a wrong number of
@@ -122,7 +122,7 @@ pub(crate) fn key_conflict() -> Problem {
 }
 
 /// The key that stands in for a row without one, and the name of a job that has none.
-pub(crate) fn stand_in(batch_id: &str, line: u64) -> IdempotencyKey {
+pub(crate) fn surrogate_key(batch_id: &str, line: u64) -> IdempotencyKey {
     IdempotencyKey::for_invalid_row(batch_id, line)
 }
 

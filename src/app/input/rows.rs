@@ -11,7 +11,7 @@ use crate::adapters::csv::{ReadOptions, Row, RowReader, Scan};
 use crate::adapters::local_queue::import::{Enqueued, Importer, Place};
 use crate::app::console::error::AppError;
 use crate::app::console::progress::Progress;
-use crate::app::input::row_parser::{GoodRow, Intake, email_conflict, key_conflict};
+use crate::app::input::row_parser::{RowParser, ValidRow, email_conflict, key_conflict};
 use crate::clock::Clock;
 use crate::domain::job::{Identity, InvalidJob};
 use crate::domain::{Lane, Problem, Source, Warning};
@@ -36,7 +36,7 @@ pub(crate) struct RowsJob<'r> {
     /// How it is read.
     pub options: &'r ReadOptions,
     /// From rows to jobs.
-    pub intake: &'r Intake<'r>,
+    pub row_parser: &'r RowParser<'r>,
     /// The lane they go in.
     pub lane: Lane,
     /// The last record that is in already.
@@ -59,7 +59,7 @@ pub(crate) trait Visitor {
     ///
     /// # Errors
     /// Where it can't be taken; ends the reading.
-    fn accepted(&mut self, _row: &Row, _good: GoodRow) -> Result<(), AppError> {
+    fn accepted(&mut self, _row: &Row, _good: ValidRow) -> Result<(), AppError> {
         Ok(())
     }
 
@@ -166,7 +166,7 @@ fn read(
             }
             if row.record > job.after_record {
                 bytes += row.cells.as_slice().len();
-                rows.push((row.clone(), job.intake.read(&row)));
+                rows.push((row.clone(), job.row_parser.read(&row)));
             }
         }
         if sender.send(rows).is_err() || is_over || is_stopped {
@@ -177,7 +177,7 @@ fn read(
 }
 
 /// A row and what was made of it.
-type ReadRow = (Row, Result<GoodRow, Box<InvalidJob>>);
+type ReadRow = (Row, Result<ValidRow, Box<InvalidJob>>);
 
 fn write(
     job: &RowsJob<'_>,
@@ -198,7 +198,7 @@ fn one_row(
     importer: &mut Importer,
     visitor: &mut dyn Visitor,
     row: &Row,
-    read: Result<GoodRow, Box<InvalidJob>>,
+    read: Result<ValidRow, Box<InvalidJob>>,
     counts: &mut Counts,
 ) -> Result<(), AppError> {
     let invalid = match read {
@@ -228,7 +228,7 @@ fn put_in(
     importer: &mut Importer,
     visitor: &mut dyn Visitor,
     row: &Row,
-    good: &GoodRow,
+    good: &ValidRow,
     counts: &mut Counts,
 ) -> Result<PutIn, AppError> {
     let place = Place { record: row.record, line: row.line };

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::domain::{AccountReason, KeySource, Timestamp};
 use crate::pipeline::gate::GateState;
-use crate::pipeline::rate::rate_limiter::Held;
+use crate::pipeline::rate::rate_limiter::BulkHold;
 use crate::telemetry::status::Standing;
 use crate::telemetry::{BrokerConnection, BrokerTrouble};
 
@@ -27,13 +27,13 @@ pub(crate) enum Condition {
     /// The outcomes aren't what was planned, and what they are; a person must look.
     Halted(String),
     /// The circuit breaker keeps requests back.
-    Broken,
+    CircuitOpen,
     /// The partner asked for patience, for so many seconds more.
     Throttled(u64),
     /// The workers that share the pace are being counted, and nothing leaves meanwhile.
     Starting,
     /// The lane `bulk` is held on purpose.
-    Held(Held),
+    BulkHold(BulkHold),
     /// There is no job to take; so many wait for their time.
     Waiting(u64),
     /// Jobs are on their way.
@@ -48,7 +48,7 @@ impl Condition {
         broker: Option<BrokerTrouble>,
         gate: GateState,
         is_counted: bool,
-        held: Option<Held>,
+        held: Option<BulkHold>,
         waiting: Option<u64>,
         mix: impl FnOnce() -> String,
     ) -> Self {
@@ -59,13 +59,13 @@ impl Condition {
             (Some(BrokerTrouble::Refusal(why)), _) => Self::BrokerRefusal(why),
             (None, GateState::Paused(reason)) => Self::Paused(reason),
             (None, GateState::Halted) => Self::Halted(mix()),
-            (None, GateState::Broken) => Self::Broken,
+            (None, GateState::CircuitOpen) => Self::CircuitOpen,
             (None, GateState::Throttled(until)) => {
                 Self::Throttled(until.saturating_duration_since(Instant::now()).as_secs_f64().ceil() as u64)
             }
             (None, GateState::Open) if !is_counted => Self::Starting,
             (None, GateState::Open) => match (held, waiting) {
-                (Some(held), _) => Self::Held(held),
+                (Some(held), _) => Self::BulkHold(held),
                 (None, Some(delayed)) => Self::Waiting(delayed),
                 (None, None) => Self::Working,
             },
@@ -81,10 +81,10 @@ impl Condition {
             Self::BrokerRefusal(_) => "refused",
             Self::Paused(_) => "paused",
             Self::Halted(_) => "halted",
-            Self::Broken => "broken",
+            Self::CircuitOpen => "broken",
             Self::Throttled(_) => "throttled",
             Self::Starting => "starting",
-            Self::Held(_) => "held",
+            Self::BulkHold(_) => "held",
             Self::Waiting(_) => "waiting",
             Self::Working => "working",
         }
@@ -99,17 +99,17 @@ impl Condition {
             Self::BrokerRefusal(_) => Some("broker_refuses"),
             Self::Paused(reason) => Some(reason.code()),
             Self::Halted(_) => Some("halted"),
-            Self::Broken => Some("api_down_or_slow"),
+            Self::CircuitOpen => Some("api_down_or_slow"),
             Self::Throttled(_) => Some("rate_limited"),
             Self::Starting => Some("counting_workers"),
-            Self::Held(held) => Some(held.code()),
+            Self::BulkHold(held) => Some(held.code()),
             Self::Stopping | Self::Waiting(_) | Self::Working => None,
         }
     }
 
     /// Whether jobs can be worked on.
     pub(crate) const fn is_ready(&self) -> bool {
-        matches!(self, Self::Throttled(_) | Self::Held(_) | Self::Waiting(_) | Self::Working)
+        matches!(self, Self::Throttled(_) | Self::BulkHold(_) | Self::Waiting(_) | Self::Working)
     }
 
     fn message(&self, key: KeySource) -> String {
@@ -125,11 +125,15 @@ impl Condition {
             Self::BrokerRefusal(_) => "The broker refuses outcomes: they wait to be published".to_owned(),
             Self::Paused(reason) => format!("Paused: {}", split(*reason, key).0),
             Self::Halted(_) => "Halted: the outcomes are not what was planned".to_owned(),
-            Self::Broken => "The API is down or slow: only a few trials are sent".to_owned(),
+            Self::CircuitOpen => "The API is down or slow: only a few trials are sent".to_owned(),
             Self::Throttled(_) => "The API asks for patience: going on by itself".to_owned(),
             Self::Starting => "Starting: the workers that share the pace are being counted".to_owned(),
-            Self::Held(Held::Hours { local, .. }) => format!("Bulk waits until {local}: outside of the active hours"),
-            Self::Held(Held::Day { .. }) => "Bulk waits: the users of 24 hours have been created".to_owned(),
+            Self::BulkHold(BulkHold::ActiveHours { local, .. }) => {
+                format!("Bulk waits until {local}: outside of the active hours")
+            }
+            Self::BulkHold(BulkHold::DailyQuota { .. }) => {
+                "Bulk waits: the users of 24 hours have been created".to_owned()
+            }
             Self::Waiting(0) => "Waiting: the queue is empty".to_owned(),
             Self::Waiting(_) => "Waiting: the jobs that are left are put off for later".to_owned(),
             Self::Working => "Working".to_owned(),
@@ -146,16 +150,16 @@ impl Condition {
                 "look at the last outcomes: {mix}. If they are all right, send SIGHUP to go on, or start it with --yes so that \
                  it doesn't halt again. Signups go on meanwhile"
             )),
-            Self::Broken => {
+            Self::CircuitOpen => {
                 Some("nothing: it goes on by itself when the API is well, and no attempt is used up".to_owned())
             }
             Self::Starting => Some("nothing: it begins within seconds".to_owned()),
-            Self::Held(held) => Some(format!(
-                "nothing: signups go on, and bulk by itself. To change it, set pace.{} and send SIGHUP",
+            Self::BulkHold(held) => Some(format!(
+                "nothing: signups go on, and bulk by itself. To change it, set rate_limit.{} and send SIGHUP",
                 held.code()
             )),
             Self::Throttled(seconds) => {
-                Some(format!("nothing: it goes on in {seconds} s. If this comes often, lower pace.rate"))
+                Some(format!("nothing: it goes on in {seconds} s. If this comes often, lower rate_limit.rate"))
             }
             Self::Stopping | Self::Waiting(_) | Self::Working => None,
         }
@@ -169,7 +173,7 @@ impl Condition {
             reason: self.reason(),
             since,
             until: match self {
-                Self::Held(held) => Some(held.until()),
+                Self::BulkHold(held) => Some(held.until()),
                 _ => None,
             },
             message: self.message(key),
@@ -196,8 +200,8 @@ mod tests {
         let broken = || Some(BrokerTrouble::Down(BrokerConnection::Publisher, "it broke".to_owned()));
         let alarm = || Some(BrokerTrouble::Alarm("low on disk".to_owned()));
         let refusal = || Some(BrokerTrouble::Refusal("a queue is full".to_owned()));
-        let paused = GateState::Paused(AccountReason::WalletEmpty);
-        let held = || Some(Held::Day { until: Timestamp::from_unix_ms(0) });
+        let paused = GateState::Paused(AccountReason::PaymentRequired);
+        let held = || Some(BulkHold::DailyQuota { until: Timestamp::from_unix_ms(0) });
         let throttled = GateState::Throttled(Instant::now() + Duration::from_millis(2_500));
         let mix = || "3 created, 17 existing".to_owned();
         for (condition, state, ready) in [
@@ -207,7 +211,7 @@ mod tests {
             (Condition::of(false, refusal(), paused, true, held(), Some(0), mix), "refused", false),
             (Condition::of(false, None, paused, true, held(), Some(0), mix), "paused", false),
             (Condition::of(false, None, GateState::Halted, true, held(), Some(0), mix), "halted", false),
-            (Condition::of(false, None, GateState::Broken, true, held(), Some(0), mix), "broken", false),
+            (Condition::of(false, None, GateState::CircuitOpen, true, held(), Some(0), mix), "broken", false),
             (Condition::of(false, None, throttled, true, held(), Some(0), mix), "throttled", true),
             (Condition::of(false, None, GateState::Open, false, held(), Some(0), mix), "starting", false),
             (Condition::of(false, None, GateState::Open, true, held(), Some(0), mix), "held", true),

@@ -12,10 +12,10 @@ use crate::domain::{EventType, Lane, Timestamp};
 use crate::pipeline::Context;
 use crate::pipeline::gate::GateState;
 use crate::pipeline::guards::halt::Notice;
-use crate::pipeline::rate::rate_limiter::{Allowed, Held};
+use crate::pipeline::rate::rate_limiter::{Allowed, BulkHold};
 use crate::telemetry::history::{History, Sample};
-use crate::telemetry::status::{Ended, Latency, PaceShown, QueueShown, Snapshot, Standing};
-use crate::telemetry::{Depth, GateWord, Rows};
+use crate::telemetry::status::{Ended, Latency, QueueShown, RateShown, Snapshot, Standing};
+use crate::telemetry::{Depth, GateStateName, Rows};
 
 /// What ends sooner isn't shown as holding bulk.
 const A_MOMENT: Duration = Duration::from_secs(10);
@@ -52,7 +52,7 @@ impl<A: Send + Sync + 'static> Observer<A> {
 
     /// How it is, and since when.
     pub(crate) fn standing(&self) -> Standing {
-        let Context { stop, metrics, gate, halt, pace, .. } = &*self.context;
+        let Context { stop, metrics, gate, halt, rate_limiter, .. } = &*self.context;
         let delayed = self.depth.borrow().map_or(0, |depth| depth.delayed.iter().sum());
         let waiting = (metrics.waiting_for_jobs.get() == 1).then_some(delayed);
         let broker = metrics.facts.broker_trouble();
@@ -60,7 +60,7 @@ impl<A: Send + Sync + 'static> Observer<A> {
             Some(Notice::Halted(mix)) => mix.to_string(),
             _ => String::new(),
         };
-        let is_counted = pace.allowed() != Allowed::NotYet;
+        let is_counted = rate_limiter.allowed() != Allowed::NotYet;
         let condition = Condition::of(stop.is_cancelled(), broker, gate.state(), is_counted, self.held(), waiting, mix);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let (state, reason, _) = seen.standing;
@@ -71,9 +71,9 @@ impl<A: Send + Sync + 'static> Observer<A> {
     }
 
     /// Whether bulk is held for more than a moment: requests on their way may fill a day and create nobody.
-    fn held(&self) -> Option<Held> {
+    fn held(&self) -> Option<BulkHold> {
         let now = self.context.clock.now();
-        self.context.pace.held(now).filter(|held| held.until().since(now) > A_MOMENT)
+        self.context.rate_limiter.held(now).filter(|held| held.until().since(now) > A_MOMENT)
     }
 
     /// What became of the rows, or of the deliveries; `None`: it isn't known at the moment.
@@ -86,15 +86,15 @@ impl<A: Send + Sync + 'static> Observer<A> {
 
     /// The text of `/metrics`.
     pub(crate) fn metrics(&self) -> String {
-        let Context { metrics, gate, pace, .. } = &*self.context;
-        pace.show_now();
+        let Context { metrics, gate, rate_limiter, .. } = &*self.context;
+        rate_limiter.show_now();
         metrics.observed.set_held(self.held().map(|held| held.code()));
         let (word, paused) = match gate.state() {
-            GateState::Open => (GateWord::Open, None),
-            GateState::Throttled(_) => (GateWord::Throttled, None),
-            GateState::Paused(reason) => (GateWord::Paused, Some(reason)),
-            GateState::Broken => (GateWord::Broken, None),
-            GateState::Halted => (GateWord::Halted, None),
+            GateState::Open => (GateStateName::Open, None),
+            GateState::Throttled(_) => (GateStateName::Throttled, None),
+            GateState::Paused(reason) => (GateStateName::Paused, Some(reason)),
+            GateState::CircuitOpen => (GateStateName::CircuitOpen, None),
+            GateState::Halted => (GateStateName::Halted, None),
         };
         metrics.observed.set_gate(word, paused);
         metrics.observed.set_depth(self.depth.borrow().as_ref(), self.rows());
@@ -104,7 +104,7 @@ impl<A: Send + Sync + 'static> Observer<A> {
     /// Everything that the page shows. Keeps a sample for the chart.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let standing = self.standing();
-        self.context.pace.show_now();
+        self.context.rate_limiter.show_now();
         let metrics = &self.context.metrics;
         let now = Sample {
             at: Clock::System.now(),
@@ -119,7 +119,7 @@ impl<A: Send + Sync + 'static> Observer<A> {
         let quantile = |share| history.answered_within(&now, share);
         let ended = |event_type: EventType| now.ended[event_type as usize] + self.before.of(event_type);
         let in_flight = metrics.in_flight();
-        let workers = u64::try_from(metrics.observed.pace_workers.get()).unwrap_or(0);
+        let workers = u64::try_from(metrics.observed.rate_workers.get()).unwrap_or(0);
         // What ended before it came to a stand says nothing about when the rest will.
         let is_moving = standing.ready && standing.until.is_none();
         let depth = *self.depth.borrow();
@@ -138,7 +138,11 @@ impl<A: Send + Sync + 'static> Observer<A> {
             recovered: metrics.recovered(),
             in_flight,
             jobs_per_second,
-            pace: PaceShown { allowed_per_second: self.context.pace.allowed().shown(), used_per_second, workers },
+            rate: RateShown {
+                allowed_per_second: self.context.rate_limiter.allowed().shown(),
+                used_per_second,
+                workers,
+            },
             latency: quantile(0.5).zip(quantile(0.99)).map(|(p50_s, p99_s)| Latency { p50_s, p99_s }),
             queue: depth.map(|depth| {
                 let all_per_second = if is_moving { jobs_per_second * workers.max(1) as f64 } else { 0.0 };
@@ -152,8 +156,8 @@ impl<A: Send + Sync + 'static> Observer<A> {
 
 fn queue_shown(depth: &Depth, rows: Option<Rows>, in_flight: u64, jobs_per_second: f64) -> QueueShown {
     let delayed = depth.delayed.iter().sum::<u64>();
-    let in_hand = if depth.includes_in_hand { 0 } else { in_flight };
-    let waiting = depth.ready.iter().sum::<u64>() + delayed + in_hand;
+    let in_flight = if depth.includes_in_hand { 0 } else { in_flight };
+    let waiting = depth.ready.iter().sum::<u64>() + delayed + in_flight;
     let is_moving = jobs_per_second > 0.0 && waiting > 0;
     QueueShown {
         signup: depth.ready[Lane::Signup as usize],

@@ -108,7 +108,7 @@
     rows("errors", seen.map(({ code, count: times, last }) => [code, number(times), when(last)]), "tr", ["td", "td", "td"]);
   };
 
-  const doing = ({ standing, jobsPerSecond, inFlight, queue, pace }) => {
+  const doing = ({ standing, jobsPerSecond, inFlight, queue, rate: pace }) => {
     const parts = standing.ready ? [] : ["every job is kept"];
     const whose = pace.workers > 1 ? ` by this one of ${pace.workers} workers` : "";
     if (standing.ready && jobsPerSecond > 0) parts.push(`${rate(jobsPerSecond)} jobs a second${whose}`);
@@ -118,7 +118,7 @@
   };
 
   const show = (now) => {
-    const { standing, pace, latency, queue } = now;
+    const { standing, rate: pace, latency, queue } = now;
     id("main").hidden = false;
     document.querySelector(".state").classList.toggle("stands", !standing.ready);
     document.title = `${standing.state} · plu-onboard`;

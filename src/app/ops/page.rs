@@ -60,7 +60,7 @@ fn plain(now: &Snapshot) -> String {
         "{} created, {} existing, {} rejected, {} failed since {}",
         ended.created, ended.existing, ended.rejected, ended.failed, now.started
     ));
-    lines.push(format!("{:.1} jobs and {:.1} requests in a second", now.jobs_per_second, now.pace.used_per_second));
+    lines.push(format!("{:.1} jobs and {:.1} requests in a second", now.jobs_per_second, now.rate.used_per_second));
     if let Some(queue) = &now.queue {
         let waiting = queue.signup + queue.bulk;
         lines.push(format!("{waiting} jobs wait, {} are put off, {} are dead letters", queue.delayed, queue.dead));

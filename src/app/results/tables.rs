@@ -127,7 +127,9 @@ pub(crate) fn create_private_folder(folder: &Path) -> Result<(), AppError> {
         if is_file {
             return AppError::Usage(format!("{folder} is a file, not a folder for results: give another --out DIR"));
         }
-        AppError::CannotGoOn(format!("no folder for results can be made at {folder}: {error}: give another --out DIR"))
+        AppError::CannotContinue(format!(
+            "no folder for results can be made at {folder}: {error}: give another --out DIR"
+        ))
     })
 }
 

@@ -18,8 +18,8 @@ use crate::app::service::traces::Traces;
 use crate::clock::Clock;
 use crate::config::{ApiKey, Settings, check_key_fits};
 use crate::domain::KeySource;
-use crate::pipeline::guards::halt::{HaltPolicy, WhenHalted};
-use crate::pipeline::rate::rate_limiter::Pace;
+use crate::pipeline::guards::halt::{HaltAction, HaltPolicy};
+use crate::pipeline::rate::rate_limiter::RateLimiter;
 use crate::pipeline::{Context, Policy};
 use crate::sandbox::{ModelConfig, Sandbox, SandboxConfig};
 
@@ -44,7 +44,7 @@ pub(crate) struct Partner {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Halting {
     /// What halting does.
-    pub when_halted: WhenHalted,
+    pub halt_action: HaltAction,
     /// Whether the queue may forget that a job was given out.
     pub queue_forgets: bool,
     /// How many rows go first and alone. 0: none.
@@ -56,17 +56,17 @@ pub(crate) struct Halting {
 impl Halting {
     /// The command that halts like this.
     const fn command(self) -> &'static str {
-        match self.when_halted {
-            WhenHalted::Stop => "run",
-            WhenHalted::HoldBulk => "worker",
+        match self.halt_action {
+            HaltAction::Stop => "run",
+            HaltAction::HoldBulk => "worker",
         }
     }
 
     fn apply(self, policy: Policy) -> Policy {
-        let Self { when_halted, queue_forgets, canary, yes } = self;
+        let Self { halt_action, queue_forgets, canary, yes } = self;
         let never = |share| if yes { 1.0 } else { share };
         let halt = HaltPolicy {
-            when_halted,
+            halt_action,
             queue_forgets,
             canary,
             rejected_share: never(policy.halt.rejected_share),
@@ -90,9 +90,9 @@ pub(crate) async fn connect(
     let (base_url, api_key, sandbox) = if with_sandbox {
         let sandbox = Sandbox::start(sandbox_config(settings))
             .await
-            .map_err(|error| AppError::CannotGoOn(format!("the sandbox could not be started: {error}")))?;
+            .map_err(|error| AppError::CannotContinue(format!("the sandbox could not be started: {error}")))?;
         let url = Url::parse(&sandbox.base_url())
-            .map_err(|error| AppError::CannotGoOn(format!("the sandbox has no address: {error}")))?;
+            .map_err(|error| AppError::CannotContinue(format!("the sandbox has no address: {error}")))?;
         (url, ModelConfig::default().api_key, Some(sandbox))
     } else {
         (settings.api.url.clone(), api_key(settings)?, None)
@@ -115,10 +115,10 @@ pub(crate) async fn connect(
     // Differs from worker to worker, so that their jitters do too.
     let seed = Clock::System.now().unix_ms().unsigned_abs() ^ u64::from(std::process::id()) << 32;
     let traces = Traces::start(&metrics, seed)?;
-    let pace = Pace::with(settings.pace());
-    pace.show_in(metrics.clone());
+    let rate_limiter = RateLimiter::with(settings.rate_limit());
+    rate_limiter.show_in(metrics.clone());
     let policy = halting.apply(settings.policy(seed));
-    let mut context = Context::new(http, policy, pace, Clock::System, metrics, stop);
+    let mut context = Context::new(http, policy, rate_limiter, Clock::System, metrics, stop);
     context.link_ttl = settings.link_ttl();
     let context = Arc::new(context);
     let reload = reload_on_hangup(settings, with_sandbox, &context)?;
@@ -135,10 +135,10 @@ pub(crate) fn remember_day(
     connection: &Connection,
     queue: &Path,
 ) -> Result<(), AppError> {
-    if settings.pace.per_day > 0 {
+    if settings.rate_limit.per_day > 0 {
         let since = Clock::System.now().minus(Duration::from_secs(86_400));
         for (at, users) in report::created_since(connection, queue, since)? {
-            context.pace.remember_created(at, users);
+            context.rate_limiter.remember_created(at, users);
         }
     }
     Ok(())

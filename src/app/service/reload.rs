@@ -1,6 +1,6 @@
 //! SIGHUP: read the settings and the API key again, and go on at once.
 //!
-//! What a running worker takes over is the API key and the pace (`[pace]`, `worker.bulk_share_percent`); everything else
+//! What a running worker takes over is the API key and the pace (`[rate_limit]`, `worker.bulk_share_percent`); everything else
 //! needs a restart. What can't be used changes nothing. A SIGHUP because the terminal was closed is a wish to stop.
 
 use std::fs::File;
@@ -26,7 +26,7 @@ pub(crate) fn reload_on_hangup(
     context: &Arc<Context<PluHttp>>,
 ) -> Result<AbortOnDropHandle<()>, AppError> {
     let mut hangups: Signal = signal(SignalKind::hangup())
-        .map_err(|error| AppError::CannotGoOn(format!("signals can't be listened for: {error}")))?;
+        .map_err(|error| AppError::CannotContinue(format!("signals can't be listened for: {error}")))?;
     let has_terminal = std::io::stderr().is_terminal();
     let (settings, context) = (settings.clone(), Arc::clone(context));
     let task = tokio::spawn(async move {
@@ -58,7 +58,7 @@ fn reload(settings: &Settings, with_sandbox: bool, context: &Context<PluHttp>) -
             tracing::warn!("{warning}");
         }
     }
-    context.pace.set(new.pace());
+    context.rate_limiter.set(new.rate_limit());
     let was_halted = context.go_on();
     Ok(Reloaded::Applied { is_key_new, rate: new.rate(), was_halted })
 }

@@ -17,8 +17,9 @@ const ONE_WISH: Duration = Duration::from_millis(100);
 /// # Errors
 /// Where the system refuses the handlers.
 pub(crate) fn stop_on_signal(announce: impl Fn() + Send + 'static) -> Result<CancellationToken, AppError> {
-    let register =
-        |kind| signal(kind).map_err(|error| AppError::CannotGoOn(format!("signals can't be listened for: {error}")));
+    let register = |kind| {
+        signal(kind).map_err(|error| AppError::CannotContinue(format!("signals can't be listened for: {error}")))
+    };
     let mut interrupt = register(SignalKind::interrupt())?;
     let mut terminate = register(SignalKind::terminate())?;
     let stop = CancellationToken::new();

@@ -66,7 +66,7 @@ impl BreakerPolicy {
 
 /// What a request was let through as; goes back with its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ticket {
+pub(crate) struct BreakerTicket {
     /// How often the state had changed.
     era: u64,
     /// Whether it is one of the few that try the API while the breaker is half-open.
@@ -102,7 +102,7 @@ pub(crate) enum BreakerChanged {
 enum State {
     Closed,
     Open { until: Instant, pause: Duration },
-    HalfOpen { on_their_way: u32, good: u32, bad: u32, pause: Duration },
+    HalfOpen { in_flight: u32, good: u32, bad: u32, pause: Duration },
 }
 
 /// Where trials fare differently, so many times as many decide.
@@ -124,7 +124,7 @@ struct Part {
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Breaker {
+pub(crate) struct CircuitBreaker {
     policy: BreakerPolicy,
     origin: Instant,
     parts: [Part; PARTS],
@@ -135,7 +135,7 @@ pub(crate) struct Breaker {
     era: u64,
 }
 
-impl Breaker {
+impl CircuitBreaker {
     /// A closed breaker.
     pub(crate) fn new(policy: BreakerPolicy, now: Instant) -> Self {
         Self {
@@ -158,20 +158,20 @@ impl Breaker {
     ///
     /// # Errors
     /// It has to wait.
-    pub(crate) fn admit(&mut self, now: Instant) -> Result<Ticket, Option<Instant>> {
+    pub(crate) fn admit(&mut self, now: Instant) -> Result<BreakerTicket, Option<Instant>> {
         match &mut self.state {
-            State::Closed => Ok(Ticket { era: self.era, is_trial: false }),
+            State::Closed => Ok(BreakerTicket { era: self.era, is_trial: false }),
             State::Open { until, .. } if now < *until => Err(Some(*until)),
             State::Open { pause, .. } => {
-                self.state = State::HalfOpen { on_their_way: 1, good: 0, bad: 0, pause: *pause };
+                self.state = State::HalfOpen { in_flight: 1, good: 0, bad: 0, pause: *pause };
                 self.era += 1;
-                Ok(Ticket { era: self.era, is_trial: true })
+                Ok(BreakerTicket { era: self.era, is_trial: true })
             }
-            State::HalfOpen { on_their_way, good, bad, .. }
-                if *on_their_way + *good + *bad < self.policy.trials_wanted(*good, *bad) =>
+            State::HalfOpen { in_flight, good, bad, .. }
+                if *in_flight + *good + *bad < self.policy.trials_wanted(*good, *bad) =>
             {
-                *on_their_way += 1;
-                Ok(Ticket { era: self.era, is_trial: true })
+                *in_flight += 1;
+                Ok(BreakerTicket { era: self.era, is_trial: true })
             }
             State::HalfOpen { .. } => Err(None),
         }
@@ -186,20 +186,20 @@ impl Breaker {
     }
 
     /// Whether a request that was let through may still leave.
-    pub(crate) const fn is_valid(&self, ticket: Ticket) -> bool {
+    pub(crate) const fn is_valid(&self, ticket: BreakerTicket) -> bool {
         ticket.era == self.era
     }
 
     /// Notes what came of a request.
-    pub(crate) fn record(&mut self, ticket: Ticket, health: Health, now: Instant) -> Option<BreakerChanged> {
+    pub(crate) fn record(&mut self, ticket: BreakerTicket, health: Health, now: Instant) -> Option<BreakerChanged> {
         if ticket.era != self.era {
             return None;
         }
         match &mut self.state {
             State::Closed => self.count(health, now),
             State::Open { .. } => None,
-            State::HalfOpen { on_their_way, good, bad, pause } => {
-                *on_their_way = on_their_way.saturating_sub(1);
+            State::HalfOpen { in_flight, good, bad, pause } => {
+                *in_flight = in_flight.saturating_sub(1);
                 match health {
                     Health::Unknown => return None,
                     Health::Good => *good += 1,
@@ -302,9 +302,9 @@ mod tests {
     }
 
     /// A breaker that these answers met, one a second, and what the last one changed.
-    fn after(answers: &[Health]) -> (Breaker, Instant, Option<BreakerChanged>) {
+    fn after(answers: &[Health]) -> (CircuitBreaker, Instant, Option<BreakerChanged>) {
         let mut now = Instant::now();
-        let mut breaker = Breaker::new(POLICY, now);
+        let mut breaker = CircuitBreaker::new(POLICY, now);
         let mut changed = None;
         for health in answers {
             now += seconds(1);
@@ -330,7 +330,7 @@ mod tests {
         let policy = BreakerPolicy { failures_in_a_row: 3, requests_min: 100, ..POLICY };
         let changes = |answers: &[Health], apart: Duration| {
             let mut now = Instant::now();
-            let mut breaker = Breaker::new(policy, now);
+            let mut breaker = CircuitBreaker::new(policy, now);
             let mut record = |health| {
                 now += apart;
                 let ticket = breaker.admit(now).unwrap();
@@ -355,7 +355,7 @@ mod tests {
     async fn failures_before_it_closed_do_not_count_towards_the_next_ones_in_a_row() {
         let policy = BreakerPolicy { failures_in_a_row: 2, requests_min: 100, trials: 1, ..POLICY };
         let now = Instant::now();
-        let mut breaker = Breaker::new(policy, now);
+        let mut breaker = CircuitBreaker::new(policy, now);
         let mut record = |health, at| {
             let ticket = breaker.admit(at).unwrap();
             breaker.record(ticket, health, at)
@@ -424,7 +424,7 @@ mod tests {
         let answered = |lost_percent: u64| {
             let mut rng = fastrand::Rng::with_seed(lost_percent);
             let mut now = Instant::now();
-            let mut breaker = Breaker::new(BreakerPolicy::DEFAULT, now);
+            let mut breaker = CircuitBreaker::new(BreakerPolicy::DEFAULT, now);
             let mut answered = 0;
             for _ in 0..30_000 {
                 now += Duration::from_millis(20);
@@ -451,8 +451,8 @@ mod tests {
     #[tokio::test]
     async fn answers_to_requests_of_an_earlier_state_say_nothing() {
         let now = Instant::now();
-        let mut breaker = Breaker::new(POLICY, now);
-        let tickets: Vec<Ticket> = (0..8).map(|_| breaker.admit(now).unwrap()).collect();
+        let mut breaker = CircuitBreaker::new(POLICY, now);
+        let tickets: Vec<BreakerTicket> = (0..8).map(|_| breaker.admit(now).unwrap()).collect();
         let opened = tickets.iter().filter_map(|ticket| breaker.record(*ticket, Bad, now)).count();
         assert_eq!(opened, 1, "told once");
         let later = now + seconds(5);

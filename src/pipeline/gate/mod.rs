@@ -8,7 +8,7 @@
 //! | broken, because hardly anything is answered | a few trials at growing intervals | by as many good answers |
 //! | halted, because the outcomes aren't what was planned | people who sign up, look-ups | by a person |
 //!
-//! While outcomes can't be told ([`Gate::set_outlet`]) nobody is created: a worker that ends then would lose the links.
+//! While outcomes can't be told ([`Gate::set_event_sink`]) nobody is created: a worker that ends then would lose the links.
 //!
 //! A worker's first request leaves alone, so that one that begins with a revoked key finds out with one and not with as many as
 //! may be on their way.
@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::domain::answer::NoConnection;
 use crate::domain::{AccountReason, Lane};
-use crate::pipeline::gate::breaker::{Breaker, BreakerChanged, BreakerPolicy, Health, Ticket};
+use crate::pipeline::gate::breaker::{BreakerChanged, BreakerPolicy, BreakerTicket, CircuitBreaker, Health};
 use crate::telemetry::GateChanged;
 
 /// While it is throttled, a wait that ends so much later than the one that was told is told too.
@@ -56,7 +56,7 @@ pub(crate) enum GateState {
     /// Nothing but a probe leaves.
     Paused(AccountReason),
     /// The circuit breaker is open: nothing but a few trials leaves.
-    Broken,
+    CircuitOpen,
     /// Bulk jobs wait for a person to say that the outcomes are as they should be.
     Halted,
 }
@@ -124,10 +124,10 @@ struct State {
     /// When the last 429 came.
     throttled_at: Instant,
     pause: Option<Pause>,
-    breaker: Breaker,
+    breaker: CircuitBreaker,
     is_halted: bool,
     /// Outcomes can't be told at the moment.
-    is_outlet_shut: bool,
+    is_event_sink_shut: bool,
 }
 
 /// See the module.
@@ -141,13 +141,13 @@ pub(crate) struct Gate {
 /// The right to send one request. Give it back with what came of it; a probe that is dropped is probed again.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Pass<'g> {
+pub(crate) struct SendPermit<'g> {
     gate: &'g Gate,
     request: Request,
     is_probe: bool,
     is_first: bool,
     /// `None`: doesn't count for the breaker.
-    ticket: Option<Ticket>,
+    ticket: Option<BreakerTicket>,
 }
 
 impl Gate {
@@ -161,9 +161,9 @@ impl Gate {
             told_until: None,
             throttled_at: Instant::now(),
             pause: None,
-            breaker: Breaker::new(breaker, Instant::now()),
+            breaker: CircuitBreaker::new(breaker, Instant::now()),
             is_halted: false,
-            is_outlet_shut: false,
+            is_event_sink_shut: false,
         };
         Self { schedule, state: Mutex::new(state), changed: Notify::new() }
     }
@@ -180,7 +180,7 @@ impl Gate {
         let state = self.lock();
         match (&state.pause, state.throttled_until) {
             (Some(pause), _) if pause.told.is_some() => GateState::Paused(pause.reason),
-            _ if state.breaker.is_open() => GateState::Broken,
+            _ if state.breaker.is_open() => GateState::CircuitOpen,
             _ if state.is_halted => GateState::Halted,
             (_, Some(until)) if until > Instant::now() => GateState::Throttled(until),
             _ => GateState::Open,
@@ -194,16 +194,16 @@ impl Gate {
 
     /// Waits until a request may leave. Cancel-safe.
     #[cfg(test)]
-    pub(crate) async fn pass(&self, request: Request) -> Pass<'_> {
-        self.pass_after(request, Duration::ZERO).await
+    pub(crate) async fn pass(&self, request: Request) -> SendPermit<'_> {
+        self.permit_after(request, Duration::ZERO).await
     }
 
     /// The same for a job that was refused: leaves a probe to others for so long, so that a job that alone is at fault
     /// doesn't keep probing for all.
-    pub(crate) async fn pass_after(&self, request: Request, courtesy: Duration) -> Pass<'_> {
+    pub(crate) async fn permit_after(&self, request: Request, courtesy: Duration) -> SendPermit<'_> {
         loop {
             let changed = self.changed.notified();
-            match self.try_pass(request, courtesy) {
+            match self.try_permit(request, courtesy) {
                 Ok(pass) => return pass,
                 Err(Some(at)) => tokio::select! {
                     () = sleep_until(at) => {}
@@ -215,7 +215,7 @@ impl Gate {
     }
 
     /// Takes a pass, or says when to try again (`None`: when something has changed).
-    fn try_pass(&self, request: Request, courtesy: Duration) -> Result<Pass<'_>, Option<Instant>> {
+    fn try_permit(&self, request: Request, courtesy: Duration) -> Result<SendPermit<'_>, Option<Instant>> {
         let now = Instant::now();
         let mut state = self.lock();
         let is_first = match state.first {
@@ -225,7 +225,7 @@ impl Gate {
             First::Left(at) if now < at + FIRST_ALONE => return Err(Some(at + FIRST_ALONE)),
             First::Left(_) => false,
         };
-        let pass = |is_probe, ticket| Ok(Pass { gate: self, request, is_probe, is_first, ticket });
+        let pass = |is_probe, ticket| Ok(SendPermit { gate: self, request, is_probe, is_first, ticket });
         if let Some(until) = state.throttled_until {
             if until > now {
                 return Err(Some(until));
@@ -237,7 +237,9 @@ impl Gate {
         }
         let passed = match &mut state.pause {
             // Reading costs nothing.
-            Some(pause) if request == Request::Read && pause.reason == AccountReason::WalletEmpty => pass(false, None),
+            Some(pause) if request == Request::Read && pause.reason == AccountReason::PaymentRequired => {
+                pass(false, None)
+            }
             Some(pause) => match pause.probe_at.map(|at| at + courtesy) {
                 Some(at) if at <= now => {
                     pause.probe_at = None;
@@ -284,8 +286,8 @@ impl Gate {
     }
 
     /// Outcomes can be told, or can't at the moment.
-    pub(crate) fn set_outlet(&self, is_open: bool) {
-        self.lock().is_outlet_shut = !is_open;
+    pub(crate) fn set_event_sink(&self, is_open: bool) {
+        self.lock().is_event_sink_shut = !is_open;
         self.changed.notify_waiters();
     }
 
@@ -322,7 +324,7 @@ impl Gate {
 impl State {
     fn holds(&self, request: Request) -> bool {
         let is_outcome = request != Request::Read;
-        self.is_halted && request == Request::Create(Lane::Bulk) || self.is_outlet_shut && is_outcome
+        self.is_halted && request == Request::Create(Lane::Bulk) || self.is_event_sink_shut && is_outcome
     }
 
     /// A request was answered: the wait is over, if no later one was asked for.
@@ -335,11 +337,11 @@ impl State {
     }
 }
 
-impl Pass<'_> {
+impl SendPermit<'_> {
     /// Whether it is still good: the gate may have closed while its holder waited for the pace.
     pub(crate) fn is_valid(&self) -> bool {
         let state = self.gate.lock();
-        if state.is_outlet_shut && self.request != Request::Read {
+        if state.is_event_sink_shut && self.request != Request::Read {
             return false;
         }
         if state.throttled_until.is_some_and(|until| until > Instant::now()) || state.holds(self.request) {
@@ -347,7 +349,7 @@ impl Pass<'_> {
         }
         match (&state.pause, self.ticket) {
             (Some(pause), _) => {
-                self.is_probe || self.request == Request::Read && pause.reason == AccountReason::WalletEmpty
+                self.is_probe || self.request == Request::Read && pause.reason == AccountReason::PaymentRequired
             }
             (None, Some(ticket)) => state.breaker.is_valid(ticket),
             (None, None) => true,
@@ -356,7 +358,7 @@ impl Pass<'_> {
 
     /// Whether it is there to find out whether the account or the API works again: a failure is not the job's.
     pub(crate) const fn is_trial(&self) -> bool {
-        self.is_probe || matches!(self.ticket, Some(Ticket { is_trial: true, .. }))
+        self.is_probe || matches!(self.ticket, Some(BreakerTicket { is_trial: true, .. }))
     }
 
     /// The request leaves now.
@@ -414,7 +416,7 @@ impl Pass<'_> {
         self.gate.changed.notify_waiters();
         match pause {
             Some(Pause { told: Some(_), .. }) => Some(GateChanged::Opened),
-            _ => was_broken.then_some(GateChanged::Mended),
+            _ => was_broken.then_some(GateChanged::CircuitClosed),
         }
     }
 
@@ -439,8 +441,8 @@ impl Pass<'_> {
             self.gate.changed.notify_waiters();
         }
         changed.map(|changed| match changed {
-            BreakerChanged::Opened { failures, requests } => GateChanged::Broken { failures, requests },
-            BreakerChanged::Closed => GateChanged::Mended,
+            BreakerChanged::Opened { failures, requests } => GateChanged::CircuitOpened { failures, requests },
+            BreakerChanged::Closed => GateChanged::CircuitClosed,
         })
     }
 
@@ -491,7 +493,7 @@ impl Pass<'_> {
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for SendPermit<'_> {
     fn drop(&mut self) {
         if self.is_first {
             // It never left: the next one is the first.

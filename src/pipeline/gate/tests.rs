@@ -7,7 +7,7 @@ const SCHEDULE: ProbeSchedule = ProbeSchedule { initial: Duration::from_secs(2),
 
 const BULK: Request = Request::Create(Lane::Bulk);
 
-async fn waits(gate: &Gate) -> (Pass<'_>, Duration) {
+async fn waits(gate: &Gate) -> (SendPermit<'_>, Duration) {
     let start = Instant::now();
     let pass = gate.pass(BULK).await;
     (pass, start.elapsed())
@@ -16,14 +16,14 @@ async fn waits(gate: &Gate) -> (Pass<'_>, Duration) {
 #[tokio::test(start_paused = true)]
 async fn a_paused_gate_lets_one_probe_through_at_growing_intervals() {
     let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let first = gate.pass(BULK).await.refused(AccountReason::KeyRefused);
-    assert_eq!(first, Some(GateChanged::Paused(AccountReason::KeyRefused)));
+    let first = gate.pass(BULK).await.refused(AccountReason::Unauthorized);
+    assert_eq!(first, Some(GateChanged::Paused(AccountReason::Unauthorized)));
     for seconds in [2, 4, 7, 7] {
         let (probe, waited) = waits(&gate).await;
         assert_eq!(waited, Duration::from_secs(seconds));
         let second = tokio::time::timeout(Duration::from_secs(3_600), gate.pass(BULK)).await;
         assert!(second.is_err(), "two probes at once");
-        assert_eq!(probe.refused(AccountReason::KeyRefused), None);
+        assert_eq!(probe.refused(AccountReason::Unauthorized), None);
     }
     let (probe, _) = waits(&gate).await;
     assert_eq!(probe.answered(false), Some(GateChanged::Opened));
@@ -34,10 +34,10 @@ async fn a_paused_gate_lets_one_probe_through_at_growing_intervals() {
 async fn answers_that_were_on_their_way_neither_open_nor_prolong_a_pause() {
     let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
     let (early, late) = (gate.pass(BULK).await, gate.pass(BULK).await);
-    let _ = gate.pass(BULK).await.refused(AccountReason::WalletEmpty);
-    assert_eq!(late.refused(AccountReason::WalletEmpty), None);
+    let _ = gate.pass(BULK).await.refused(AccountReason::PaymentRequired);
+    assert_eq!(late.refused(AccountReason::PaymentRequired), None);
     assert_eq!(early.answered(false), None);
-    assert_eq!(gate.state(), GateState::Paused(AccountReason::WalletEmpty));
+    assert_eq!(gate.state(), GateState::Paused(AccountReason::PaymentRequired));
     assert_eq!(waits(&gate).await.1, Duration::from_secs(2));
 }
 
@@ -54,8 +54,8 @@ async fn one_page_among_good_answers_holds_everybody_up_for_a_moment_and_is_not_
     assert_eq!((waits(&gate).await.1, gate.openings()), (Duration::ZERO, 1));
     // What is certain isn't kept back for it, and goes by the schedule.
     assert_eq!(gate.pass(BULK).await.refused(AccountReason::NotTheApi), None);
-    let revoked = later.refused(AccountReason::KeyRefused);
-    assert_eq!(revoked, Some(GateChanged::Paused(AccountReason::KeyRefused)));
+    let revoked = later.refused(AccountReason::Unauthorized);
+    assert_eq!(revoked, Some(GateChanged::Paused(AccountReason::Unauthorized)));
     assert_eq!(waits(&gate).await.1, SCHEDULE.initial);
 }
 
@@ -104,26 +104,26 @@ async fn a_workers_first_request_leaves_alone_for_as_long_as_its_answer_may_take
     slow.leaves();
     assert_eq!(waits(&gate).await.1, FIRST_ALONE);
     assert_eq!(waits(&gate).await.1, Duration::ZERO);
-    assert_eq!(slow.refused(AccountReason::KeyRefused), Some(GateChanged::Paused(AccountReason::KeyRefused)));
+    assert_eq!(slow.refused(AccountReason::Unauthorized), Some(GateChanged::Paused(AccountReason::Unauthorized)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_is_dropped_is_sent_by_the_next_in_line() {
     let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let _ = gate.pass(BULK).await.refused(AccountReason::Suspended);
+    let _ = gate.pass(BULK).await.refused(AccountReason::Forbidden);
     let probe = gate.pass(BULK).await;
     drop(probe);
     let (probe, waited) = waits(&gate).await;
     assert_eq!(waited, Duration::ZERO);
-    assert_eq!(probe.refused(AccountReason::Suspended), None);
+    assert_eq!(probe.refused(AccountReason::Forbidden), None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_probe_without_an_answer_waits_like_a_refused_one() {
     let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let _ = gate.pass(BULK).await.refused(AccountReason::KeyRefused);
+    let _ = gate.pass(BULK).await.refused(AccountReason::Unauthorized);
     assert_eq!(gate.pass(BULK).await.unanswered(), None);
-    assert_eq!(gate.state(), GateState::Paused(AccountReason::KeyRefused));
+    assert_eq!(gate.state(), GateState::Paused(AccountReason::Unauthorized));
     let (probe, waited) = waits(&gate).await;
     assert_eq!(waited, Duration::from_secs(4));
     // Whoever changes the key because of what was said before would change nothing.
@@ -131,8 +131,8 @@ async fn a_probe_without_an_answer_waits_like_a_refused_one() {
     assert_eq!(probe.unanswered(), Some(GateChanged::Paused(no_answer)));
     assert_eq!(gate.state(), GateState::Paused(no_answer));
     assert_eq!(gate.pass(BULK).await.unanswered(), None);
-    let key_refused = AccountReason::KeyRefused;
-    assert_eq!(gate.pass(BULK).await.refused(key_refused), Some(GateChanged::Paused(key_refused)));
+    let unauthorized = AccountReason::Unauthorized;
+    assert_eq!(gate.pass(BULK).await.refused(unauthorized), Some(GateChanged::Paused(unauthorized)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,7 +177,7 @@ async fn that_it_is_throttled_is_told_when_it_begins_when_it_takes_much_longer_a
     assert_eq!(gate.pass(BULK).await.answered(false), None);
     // A pause tells its own end.
     assert_eq!(throttle(1), Some(1));
-    let _ = gate.pass(BULK).await.refused(AccountReason::KeyRefused);
+    let _ = gate.pass(BULK).await.refused(AccountReason::Unauthorized);
     assert_eq!(gate.pass(BULK).await.answered(false), Some(GateChanged::Opened));
     assert_eq!(gate.pass(BULK).await.answered(false), None);
 }
@@ -197,40 +197,40 @@ async fn a_throttled_gate_opens_exactly_when_it_was_told() {
 #[tokio::test(start_paused = true)]
 async fn a_person_who_says_to_go_on_is_believed_enough_for_a_probe_at_once() {
     let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let _ = gate.pass(BULK).await.refused(AccountReason::KeyRefused);
+    let _ = gate.pass(BULK).await.refused(AccountReason::Unauthorized);
     gate.go_on();
     let (probe, waited) = waits(&gate).await;
     assert_eq!(waited, Duration::ZERO);
     // Said while a probe is on its way, which left with the old key.
     gate.go_on();
-    assert_eq!(probe.refused(AccountReason::KeyRefused), None);
+    assert_eq!(probe.refused(AccountReason::Unauthorized), None);
     let (probe, waited) = waits(&gate).await;
     assert_eq!(waited, Duration::ZERO);
-    let still = Some(GateChanged::StillPaused(AccountReason::KeyRefused));
-    assert_eq!(probe.refused(AccountReason::KeyRefused), still, "whoever said so is told what came of it");
+    let still = Some(GateChanged::StillPaused(AccountReason::Unauthorized));
+    assert_eq!(probe.refused(AccountReason::Unauthorized), still, "whoever said so is told what came of it");
     let (probe, waited) = waits(&gate).await;
     assert_eq!(waited, Duration::from_secs(4), "and the intervals begin anew");
-    assert_eq!(probe.refused(AccountReason::KeyRefused), None, "once");
+    assert_eq!(probe.refused(AccountReason::Unauthorized), None, "once");
     gate.go_on();
-    let paused = Some(GateChanged::Paused(AccountReason::WalletEmpty));
-    assert_eq!(waits(&gate).await.0.refused(AccountReason::WalletEmpty), paused, "for another reason");
-    assert_eq!(waits(&gate).await.0.refused(AccountReason::WalletEmpty), None);
+    let paused = Some(GateChanged::Paused(AccountReason::PaymentRequired));
+    assert_eq!(waits(&gate).await.0.refused(AccountReason::PaymentRequired), paused, "for another reason");
+    assert_eq!(waits(&gate).await.0.refused(AccountReason::PaymentRequired), None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn reading_the_list_opens_nothing_but_a_lost_network() {
     let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let _ = gate.pass(BULK).await.refused(AccountReason::WalletEmpty);
+    let _ = gate.pass(BULK).await.refused(AccountReason::PaymentRequired);
     for _ in 0..3 {
         assert_eq!(gate.pass(Request::Read).await.page_came(), None);
     }
-    assert_eq!(gate.state(), GateState::Paused(AccountReason::WalletEmpty));
+    assert_eq!(gate.state(), GateState::Paused(AccountReason::PaymentRequired));
     assert_eq!(waits(&gate).await.1, Duration::from_secs(2), "reading is no probe");
 
     let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let _ = gate.pass(BULK).await.refused(AccountReason::Suspended);
+    let _ = gate.pass(BULK).await.refused(AccountReason::Forbidden);
     assert_eq!(gate.pass(Request::Read).await.page_came(), None);
-    assert_eq!(gate.state(), GateState::Paused(AccountReason::Suspended));
+    assert_eq!(gate.state(), GateState::Paused(AccountReason::Forbidden));
     assert_eq!(waits(&gate).await.1, Duration::ZERO, "the probe is left to a creation");
 
     let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
@@ -243,11 +243,11 @@ async fn a_pause_that_only_the_list_is_at_fault_for_ends_with_a_page_that_comes(
     for (then_by, is_over) in [(Request::Read, true), (BULK, false)] {
         let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
         let on_its_way = gate.pass(then_by).await;
-        let paused = gate.pass(Request::Read).await.refused(AccountReason::KeyRefused);
-        assert_eq!(paused, Some(GateChanged::Paused(AccountReason::KeyRefused)));
-        assert_eq!(on_its_way.refused(AccountReason::KeyRefused), None);
+        let paused = gate.pass(Request::Read).await.refused(AccountReason::Unauthorized);
+        assert_eq!(paused, Some(GateChanged::Paused(AccountReason::Unauthorized)));
+        assert_eq!(on_its_way.refused(AccountReason::Unauthorized), None);
         if then_by == BULK {
-            assert_eq!(waits(&gate).await.0.refused(AccountReason::KeyRefused), None);
+            assert_eq!(waits(&gate).await.0.refused(AccountReason::Unauthorized), None);
         }
         let opened = gate.pass(Request::Read).await.page_came();
         assert_eq!(opened == Some(GateChanged::Opened), is_over, "{then_by:?}");
@@ -263,8 +263,8 @@ async fn an_api_that_answers_nothing_is_left_alone_but_for_a_few_trials() {
         tokio::time::advance(Duration::from_secs(1)).await;
         told.extend(gate.pass(BULK).await.unanswered());
     }
-    assert_eq!(told, [GateChanged::Broken { failures: 5, requests: 5 }]);
-    assert_eq!(gate.state(), GateState::Broken);
+    assert_eq!(told, [GateChanged::CircuitOpened { failures: 5, requests: 5 }]);
+    assert_eq!(gate.state(), GateState::CircuitOpen);
     assert!(!stale.is_valid());
     let (trial, waited) = waits(&gate).await;
     assert_eq!((waited, trial.is_trial()), (BreakerPolicy::DEFAULT.open_for, true));
@@ -272,7 +272,7 @@ async fn an_api_that_answers_nothing_is_left_alone_but_for_a_few_trials() {
     let fourth = tokio::time::timeout(Duration::from_secs(3_600), gate.pass(BULK)).await;
     assert!(fourth.is_err(), "more trials than were asked for");
     let told: Vec<_> = trials.into_iter().filter_map(|trial| trial.answered(false)).collect();
-    assert_eq!(told, [GateChanged::Mended]);
+    assert_eq!(told, [GateChanged::CircuitClosed]);
     assert_eq!(gate.state(), GateState::Open);
 }
 
@@ -283,7 +283,7 @@ async fn answers_that_take_too_long_are_failures() {
         tokio::time::advance(Duration::from_secs(1)).await;
         let _ = gate.pass(BULK).await.answered(true);
     }
-    assert_eq!(gate.state(), GateState::Broken);
+    assert_eq!(gate.state(), GateState::CircuitOpen);
 }
 
 #[tokio::test(start_paused = true)]
@@ -300,13 +300,13 @@ async fn one_answer_in_five_lost_is_worked_with() {
 async fn nobody_is_created_while_outcomes_can_not_be_told() {
     let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
     let stale = gate.pass(BULK).await;
-    gate.set_outlet(false);
+    gate.set_event_sink(false);
     assert!(!stale.is_valid());
     for request in [BULK, Request::Create(Lane::Signup)] {
         assert!(tokio::time::timeout(Duration::from_secs(3_600), gate.pass(request)).await.is_err(), "{request:?}");
     }
     assert!(gate.pass(Request::Read).await.is_valid());
-    gate.set_outlet(true);
+    gate.set_event_sink(true);
     assert_eq!(waits(&gate).await.1, Duration::ZERO);
 }
 

@@ -14,7 +14,7 @@ use crate::domain::{Event, EventType, Lane};
 
 /// What halting does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WhenHalted {
+pub(crate) enum HaltAction {
     /// The worker stops.
     Stop,
     /// Bulk jobs wait until somebody says to go on; people who sign up are neither counted nor held up.
@@ -33,7 +33,7 @@ pub(crate) struct HaltPolicy {
     /// How many jobs go first and alone. 0: none.
     pub canary: usize,
     /// What halting does.
-    pub when_halted: WhenHalted,
+    pub halt_action: HaltAction,
     /// Whether the queue may forget that a job was given out, as a broker does that is killed: then a job that was sent
     /// unknown to it needn't be another run's.
     pub queue_forgets: bool,
@@ -46,14 +46,14 @@ impl HaltPolicy {
         rejected_share: 1.0,
         existing_share: 1.0,
         canary: 0,
-        when_halted: WhenHalted::HoldBulk,
+        halt_action: HaltAction::HoldBulk,
         queue_forgets: false,
     };
 }
 
 /// What the outcomes looked like.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mix {
+pub(crate) struct OutcomeMix {
     /// How many jobs ended so.
     pub outcomes: Vec<(EventType, u64)>,
     /// Errors by field and code, the most frequent first.
@@ -64,9 +64,9 @@ pub(crate) struct Mix {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Notice {
     /// The canary went well.
-    CanaryWell(Mix),
+    CanaryWell(OutcomeMix),
     /// It halted.
-    Halted(Mix),
+    Halted(OutcomeMix),
 }
 
 /// An outcome, reduced to what is counted.
@@ -86,7 +86,7 @@ pub(crate) struct Halt {
     policy: HaltPolicy,
     state: Mutex<State>,
     /// The canary's; closed once everybody may go.
-    seats: Semaphore,
+    canary_permits: Semaphore,
     notice: watch::Sender<Option<Notice>>,
 }
 
@@ -99,9 +99,9 @@ impl fmt::Debug for Halt {
 /// The right of a job to go before the look at the canary. Given back where the job was never sent.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Seat<'h>(Option<SemaphorePermit<'h>>);
+pub(crate) struct CanaryPermit<'h>(Option<SemaphorePermit<'h>>);
 
-impl Seat<'_> {
+impl CanaryPermit<'_> {
     /// The job was sent: the seat is nobody else's.
     pub(crate) fn use_up(self) {
         if let Some(permit) = self.0 {
@@ -113,26 +113,26 @@ impl Seat<'_> {
 impl Halt {
     /// Nothing has been seen yet.
     pub(crate) fn new(policy: HaltPolicy) -> Self {
-        let seats = Semaphore::new(policy.canary);
+        let canary_permits = Semaphore::new(policy.canary);
         if policy.canary == 0 {
-            seats.close();
+            canary_permits.close();
         }
-        Self { policy, state: Mutex::default(), seats, notice: watch::Sender::new(None) }
+        Self { policy, state: Mutex::default(), canary_permits, notice: watch::Sender::new(None) }
     }
 
     /// What halting does.
-    pub(crate) const fn when_halted(&self) -> WhenHalted {
-        self.policy.when_halted
+    pub(crate) const fn halt_action(&self) -> HaltAction {
+        self.policy.halt_action
     }
 
     /// Whether the first jobs are still alone.
     pub(crate) fn is_canary_on_its_way(&self) -> bool {
-        !self.seats.is_closed()
+        !self.canary_permits.is_closed()
     }
 
     /// Waits until the job may go: at once for one that was sent before, and for every one after the canary. Cancel-safe.
-    pub(crate) async fn seat(&self, was_sent: bool) -> Seat<'_> {
-        Seat(if was_sent { None } else { self.seats.acquire().await.ok() })
+    pub(crate) async fn canary_permit(&self, was_sent: bool) -> CanaryPermit<'_> {
+        CanaryPermit(if was_sent { None } else { self.canary_permits.acquire().await.ok() })
     }
 
     /// The last thing that was told.
@@ -144,7 +144,7 @@ impl Halt {
     /// run, and counts like a user who was there; but see [`HaltPolicy::queue_forgets`].
     /// What is new about it is also told to [`Self::notices`].
     pub(crate) fn record(&self, lane: Lane, event: &Event, is_repeat: bool) -> Option<Notice> {
-        let is_spared = self.policy.when_halted == WhenHalted::HoldBulk && lane == Lane::Signup;
+        let is_spared = self.policy.halt_action == HaltAction::HoldBulk && lane == Lane::Signup;
         if event.attempts == 0 || is_spared {
             return None;
         }
@@ -161,7 +161,7 @@ impl Halt {
     /// Somebody says to go on: what was seen so far doesn't halt again.
     pub(crate) fn clear(&self) {
         *self.lock() = State::default();
-        self.seats.close();
+        self.canary_permits.close();
     }
 
     fn see(&self, seen: Seen) -> Option<Notice> {
@@ -183,7 +183,7 @@ impl Halt {
             return Some(Notice::Halted(mix(&state.recent)));
         }
         is_canary.then(|| {
-            self.seats.close();
+            self.canary_permits.close();
             Notice::CanaryWell(mix(&state.recent))
         })
     }
@@ -212,7 +212,7 @@ fn cluster(event: &Event) -> Option<String> {
     Some(problem.field.as_ref().map_or_else(|| code.to_owned(), |field| format!("{field}: {code}")))
 }
 
-fn mix(recent: &VecDeque<Seen>) -> Mix {
+fn mix(recent: &VecDeque<Seen>) -> OutcomeMix {
     let count = |outcome| recent.iter().filter(|seen| seen.outcome == outcome).count() as u64;
     let outcomes = EventType::ALL.map(|outcome| (outcome, count(outcome)));
     let mut clusters: HashMap<&String, u64> = HashMap::new();
@@ -221,13 +221,13 @@ fn mix(recent: &VecDeque<Seen>) -> Mix {
     }
     let mut clusters: Vec<(String, u64)> = clusters.into_iter().map(|(name, count)| (name.clone(), count)).collect();
     clusters.sort_by(|(name_a, a), (name_b, b)| b.cmp(a).then_with(|| name_a.cmp(name_b)));
-    Mix { outcomes: outcomes.into_iter().filter(|(_, count)| *count > 0).collect(), clusters }
+    OutcomeMix { outcomes: outcomes.into_iter().filter(|(_, count)| *count > 0).collect(), clusters }
 }
 
 /// Clusters that are shown.
 const SHOWN_MAX: usize = 10;
 
-impl fmt::Display for Mix {
+impl fmt::Display for OutcomeMix {
     /// `18 created, 2 rejected (2 x USER_BLACKLISTED)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let outcomes: Vec<_> =
@@ -253,7 +253,7 @@ mod tests {
         rejected_share: 0.5,
         existing_share: 0.75,
         canary: 0,
-        when_halted: WhenHalted::Stop,
+        halt_action: HaltAction::Stop,
         queue_forgets: false,
     };
 
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn rows_that_were_not_sent_and_people_who_sign_up_at_a_worker_do_not_count() {
-        let halt = Halt::new(HaltPolicy { when_halted: WhenHalted::HoldBulk, ..POLICY });
+        let halt = Halt::new(HaltPolicy { halt_action: HaltAction::HoldBulk, ..POLICY });
         let unsent = event(Outcome::Rejected(vec![Problem::whole("INVALID_EMAIL", "no")]), 0);
         for _ in 0..10 {
             assert_eq!(halt.record(Lane::Bulk, &unsent, false), None);
@@ -332,8 +332,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_canary_goes_alone_and_everybody_follows_when_it_went_well() {
         let halt = Halt::new(HaltPolicy { canary: 2, ..POLICY });
-        let waits = async |was_sent| tokio::time::timeout(std::time::Duration::from_secs(1), halt.seat(was_sent)).await;
-        let (first, second) = (halt.seat(false).await, halt.seat(false).await);
+        let waits = async |was_sent| {
+            tokio::time::timeout(std::time::Duration::from_secs(1), halt.canary_permit(was_sent)).await
+        };
+        let (first, second) = (halt.canary_permit(false).await, halt.canary_permit(false).await);
         assert!(waits(false).await.is_err());
         assert!(waits(true).await.is_ok(), "who was sent before is part of it");
         // Put back unsent: another takes the seat.
@@ -351,9 +353,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_canary_that_did_not_go_well_halts_before_anybody_follows() {
         let halt = Halt::new(HaltPolicy { canary: 1, ..POLICY });
-        halt.seat(false).await.use_up();
+        halt.canary_permit(false).await.use_up();
         assert!(matches!(told(&halt, &[blacklisted()]), Some(Notice::Halted(_))));
-        let next = tokio::time::timeout(std::time::Duration::from_secs(3_600), halt.seat(false)).await;
+        let next = tokio::time::timeout(std::time::Duration::from_secs(3_600), halt.canary_permit(false)).await;
         assert!(next.is_err());
     }
 }

@@ -30,7 +30,7 @@ const JOBS_MAX: usize = 4_096;
 
 /// How creations fare: what one job is compared with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Fared {
+struct AnswerCounts {
     /// Answers about a job.
     well: u64,
     /// Answers about the account, to jobs that were never set aside: those that were say nothing about others.
@@ -42,18 +42,18 @@ struct Fared {
 struct Aside {
     rounds: u32,
     /// How others had fared by then.
-    fared: Fared,
+    answer_counts: AnswerCounts,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    fared: Fared,
+    answer_counts: AnswerCounts,
     aside: HashMap<Uuid, Aside>,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct SingledOut(Mutex<State>);
+pub(crate) struct OutlierJobs(Mutex<State>);
 
 /// Answers about the account that a job in hand got.
 #[derive(Debug, Default)]
@@ -61,7 +61,7 @@ pub(crate) struct Refusals {
     /// Those that counted.
     count: u32,
     /// How others had fared at the last of them; `None`: there was none.
-    since: Option<Fared>,
+    since: Option<AnswerCounts>,
     /// How many the job itself has got since then that others are compared by.
     own: u64,
 }
@@ -73,10 +73,10 @@ impl Refusals {
     }
 }
 
-impl SingledOut {
+impl OutlierJobs {
     /// A creation was answered: the account is well.
     pub(crate) fn answered(&self) {
-        self.lock().fared.well += 1;
+        self.lock().answer_counts.well += 1;
     }
 
     /// A job was answered like the account, in a way that may be about it. Whether it is the job that is at fault.
@@ -84,10 +84,10 @@ impl SingledOut {
         let mut state = self.lock();
         let aside = state.aside.get(&key).copied();
         let is_known = aside.is_some();
-        state.fared.badly += u64::from(!is_known);
-        let now = state.fared;
+        state.answer_counts.badly += u64::from(!is_known);
+        let now = state.answer_counts;
         drop(state);
-        let Some(then) = refusals.since.or(aside.map(|aside| aside.fared)) else {
+        let Some(then) = refusals.since.or(aside.map(|aside| aside.answer_counts)) else {
             *refusals = Refusals { count: 1, since: Some(now), own: 0 };
             return false;
         };
@@ -110,9 +110,9 @@ impl SingledOut {
         if state.aside.len() >= JOBS_MAX && !state.aside.contains_key(&key) {
             return 1;
         }
-        let fared = state.fared;
-        let aside = state.aside.entry(key).or_insert(Aside { rounds: 0, fared });
-        *aside = Aside { rounds: aside.rounds + 1, fared };
+        let answer_counts = state.answer_counts;
+        let aside = state.aside.entry(key).or_insert(Aside { rounds: 0, answer_counts });
+        *aside = Aside { rounds: aside.rounds + 1, answer_counts };
         aside.rounds
     }
 
@@ -133,26 +133,26 @@ mod tests {
     const KEY: Uuid = Uuid::from_u128(7);
 
     /// Others who fare so meanwhile.
-    fn others(singled_out: &SingledOut, well: u32, badly: u32) {
-        (0..well).for_each(|_| singled_out.answered());
+    fn others(outliers: &OutlierJobs, well: u32, badly: u32) {
+        (0..well).for_each(|_| outliers.answered());
         for n in 0..badly {
-            singled_out.refused(Uuid::from_u128(1_000 + u128::from(n)), &mut Refusals::default());
+            outliers.refused(Uuid::from_u128(1_000 + u128::from(n)), &mut Refusals::default());
         }
     }
 
     /// What is said of each further answer to the job, before which so many others were answered well and badly.
-    fn said(singled_out: &SingledOut, between: &[(u32, u32)]) -> Vec<bool> {
+    fn said(outliers: &OutlierJobs, between: &[(u32, u32)]) -> Vec<bool> {
         let mut refusals = Refusals::default();
         let mut answer = |(well, badly)| {
-            others(singled_out, well, badly);
-            singled_out.refused(KEY, &mut refusals)
+            others(outliers, well, badly);
+            outliers.refused(KEY, &mut refusals)
         };
         between.iter().map(|others| answer(*others)).collect()
     }
 
     #[test]
     fn a_job_that_is_refused_while_others_fare_well_is_at_fault() {
-        let said = |between| said(&SingledOut::default(), between);
+        let said = |between| said(&OutlierJobs::default(), between);
         assert_eq!(said(&[(0, 0), (50, 0), (50, 0)]), [false, false, true]);
         assert_eq!(said(&[(0, 0), (50, 5), (50, 5)]), [false, false, true]);
         // Too few others in between, who add up.
@@ -162,24 +162,24 @@ mod tests {
     #[test]
     fn an_account_that_answers_now_and_then_is_nobodys_fault() {
         // One is answered, and whoever else is on the way is refused.
-        assert!(said(&SingledOut::default(), &[(1, 20); 200]).iter().all(|at_fault| !at_fault));
-        assert!(said(&SingledOut::default(), &[(0, 0); 200]).iter().all(|at_fault| !at_fault), "it is alone");
+        assert!(said(&OutlierJobs::default(), &[(1, 20); 200]).iter().all(|at_fault| !at_fault));
+        assert!(said(&OutlierJobs::default(), &[(0, 0); 200]).iter().all(|at_fault| !at_fault), "it is alone");
     }
 
     #[test]
     fn a_job_that_was_set_aside_before_is_at_fault_at_once_unless_others_fare_like_it() {
-        let singled_out = SingledOut::default();
-        assert_eq!(singled_out.set_aside(KEY), 1);
-        assert_eq!(said(&singled_out, &[(30, 1)]), [true]);
-        assert_eq!(singled_out.set_aside(KEY), 2);
-        assert_eq!(said(&singled_out, &[(0, 1), (0, 1)]), [false, false], "the account is at fault now");
-        others(&singled_out, 100, 0);
+        let outliers = OutlierJobs::default();
+        assert_eq!(outliers.set_aside(KEY), 1);
+        assert_eq!(said(&outliers, &[(30, 1)]), [true]);
+        assert_eq!(outliers.set_aside(KEY), 2);
+        assert_eq!(said(&outliers, &[(0, 1), (0, 1)]), [false, false], "the account is at fault now");
+        others(&outliers, 100, 0);
         // Another one that was set aside says nothing about the account, and the two come to an end.
         let other = Uuid::from_u128(8);
-        assert_eq!((singled_out.set_aside(KEY), singled_out.set_aside(other)), (3, 1));
-        assert!(singled_out.refused(other, &mut Refusals::default()));
-        assert_eq!(said(&singled_out, &[(0, 0)]), [true]);
-        singled_out.forget(KEY);
-        assert_eq!(singled_out.set_aside(KEY), 1);
+        assert_eq!((outliers.set_aside(KEY), outliers.set_aside(other)), (3, 1));
+        assert!(outliers.refused(other, &mut Refusals::default()));
+        assert_eq!(said(&outliers, &[(0, 0)]), [true]);
+        outliers.forget(KEY);
+        assert_eq!(outliers.set_aside(KEY), 1);
     }
 }

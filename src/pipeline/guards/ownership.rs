@@ -23,7 +23,7 @@ const WAITING_MAX: usize = 4_096;
 
 /// A user and the job that it is of, as hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Claim {
+struct OwnedUser {
     person: Person,
     user: u32,
     job: u32,
@@ -31,26 +31,26 @@ struct Claim {
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Claims(Mutex<State>);
+pub(crate) struct UserOwnership(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
     /// By hash of the person; nobody's at first.
-    recent: Box<[Claim]>,
+    recent: Box<[OwnedUser]>,
     /// Of people of whom a job waits.
-    kept: HashMap<Person, Option<Claim>>,
+    kept: HashMap<Person, Option<OwnedUser>>,
     /// Whose place is given up first.
     order: VecDeque<Person>,
 }
 
-impl Default for Claims {
+impl Default for UserOwnership {
     fn default() -> Self {
-        let recent = vec![Claim { person: Person::NOBODY, user: 0, job: 0 }; RECENT].into_boxed_slice();
+        let recent = vec![OwnedUser { person: Person::NOBODY, user: 0, job: 0 }; RECENT].into_boxed_slice();
         Self(Mutex::new(State { recent, kept: HashMap::new(), order: VecDeque::new() }))
     }
 }
 
-impl Claims {
+impl UserOwnership {
     /// A job of this person that was sent goes back to the queue, and its user is not known yet.
     pub(crate) fn waits(&self, person: Person) {
         let mut state = self.lock();
@@ -69,7 +69,7 @@ impl Claims {
 
     /// The user is this job's, and it will be told so.
     pub(crate) fn claim(&self, person: Person, service_id: &str, job: &Uuid) {
-        let claim = Claim { person, user: short_hash(service_id), job: short_hash(job) };
+        let claim = OwnedUser { person, user: short_hash(service_id), job: short_hash(job) };
         let mut state = self.lock();
         state.recent[place(person)] = claim;
         if let Some(kept) = state.kept.get_mut(&person) {
@@ -90,7 +90,7 @@ impl Claims {
 }
 
 impl State {
-    fn recent(&self, person: Person) -> Option<Claim> {
+    fn recent(&self, person: Person) -> Option<OwnedUser> {
         Some(self.recent[place(person)]).filter(|claim| claim.person == person)
     }
 }
@@ -117,37 +117,37 @@ mod tests {
     }
 
     /// So many others are created.
-    fn others(claims: &Claims, count: usize) {
+    fn others(ownership: &UserOwnership, count: usize) {
         for n in 0..count {
-            claims.claim(Person::of(&format!("customer{n}@example.com")), "acme-user-9", &job(1_000 + n));
+            ownership.claim(Person::of(&format!("customer{n}@example.com")), "acme-user-9", &job(1_000 + n));
         }
     }
 
     #[test]
     fn a_user_is_anothers_once_somebody_else_has_said_so() {
-        let (claims, jane) = (Claims::default(), Person::of(JANE));
-        assert!(!claims.is_anothers(jane, "acme-user-1", &job(1)));
-        claims.claim(jane, "acme-user-1", &job(2));
-        assert!(claims.is_anothers(Person::of("Jane@EXAMPLE.com"), "acme-user-1", &job(1)));
-        assert!(!claims.is_anothers(jane, "acme-user-1", &job(2)), "it is its own");
-        assert!(!claims.is_anothers(jane, "acme-user-2", &job(1)), "another user, as after one was deleted");
-        assert!(!claims.is_anothers(Person::of("joe@example.com"), "acme-user-1", &job(1)));
+        let (ownership, jane) = (UserOwnership::default(), Person::of(JANE));
+        assert!(!ownership.is_anothers(jane, "acme-user-1", &job(1)));
+        ownership.claim(jane, "acme-user-1", &job(2));
+        assert!(ownership.is_anothers(Person::of("Jane@EXAMPLE.com"), "acme-user-1", &job(1)));
+        assert!(!ownership.is_anothers(jane, "acme-user-1", &job(2)), "it is its own");
+        assert!(!ownership.is_anothers(jane, "acme-user-2", &job(1)), "another user, as after one was deleted");
+        assert!(!ownership.is_anothers(Person::of("joe@example.com"), "acme-user-1", &job(1)));
     }
 
     #[test]
     fn however_many_come_in_between_the_users_of_people_of_whom_a_job_waits_are_kept() {
-        let (claims, jane) = (Claims::default(), Person::of(JANE));
-        claims.waits(jane);
-        others(&claims, 3 * RECENT);
-        claims.claim(jane, "acme-user-1", &job(2));
-        claims.waits(jane);
-        others(&claims, 20 * RECENT);
-        assert!(claims.is_anothers(jane, "acme-user-1", &job(1)));
+        let (ownership, jane) = (UserOwnership::default(), Person::of(JANE));
+        ownership.waits(jane);
+        others(&ownership, 3 * RECENT);
+        ownership.claim(jane, "acme-user-1", &job(2));
+        ownership.waits(jane);
+        others(&ownership, 20 * RECENT);
+        assert!(ownership.is_anothers(jane, "acme-user-1", &job(1)));
         // What is kept is bounded.
         for n in 0..WAITING_MAX + 10 {
-            claims.waits(Person::of(&format!("customer{n}@example.com")));
+            ownership.waits(Person::of(&format!("customer{n}@example.com")));
         }
-        let state = claims.lock();
+        let state = ownership.lock();
         assert_eq!((state.kept.len(), state.order.len()), (WAITING_MAX, WAITING_MAX));
     }
 }

@@ -31,7 +31,7 @@ impl Person {
 
 /// The people whose jobs are at work. Two that collide only wait for each other. Bounded by the jobs in hand.
 #[derive(Debug, Default)]
-pub(crate) struct People {
+pub(crate) struct PersonLocks {
     at_work: Mutex<HashSet<Person>>,
     left: Notify,
 }
@@ -40,11 +40,11 @@ pub(crate) struct People {
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Place<'p> {
-    people: &'p People,
+    people: &'p PersonLocks,
     person: Person,
 }
 
-impl People {
+impl PersonLocks {
     /// Waits until no other job of this person is at work. Cancel-safe.
     pub(crate) async fn enter(&self, person: Person) -> Place<'_> {
         loop {
@@ -78,7 +78,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn jobs_about_one_person_follow_each_other_and_hold_up_nobody_else() {
-        let people = People::default();
+        let people = PersonLocks::default();
         let moment = Duration::from_millis(1);
         let enter = |email| people.enter(Person::of(email));
         let first = enter("Jane@example.com").await;

@@ -11,15 +11,16 @@ use crate::domain::decide::{
 };
 use crate::domain::job::InvalidJob;
 use crate::domain::{AccountReason, Answer, Event, IdempotencyKey, Job, Lane, Outcome, Problem};
-use crate::pipeline::gate::{Pass, Request};
-use crate::pipeline::guards::halt::{Notice, WhenHalted};
+use crate::pipeline::gate::{Request, SendPermit};
+use crate::pipeline::guards::halt::{HaltAction, Notice};
 use crate::pipeline::guards::outliers::{ROUNDS_MAX, Refusals};
 use crate::pipeline::guards::per_person::Person;
-use crate::pipeline::user_lookup::Interruption;
+use crate::pipeline::user_lookup::InterruptedLookup;
 use crate::pipeline::{Context, Turn};
 use crate::ports::{Delivery, PartnerApi, QueueError, Settle, UserList};
 use crate::telemetry::{
-    Decided, JobFinished, JobSetAside, JobWatch, MixSeen, PutBack, RetryPutOff, RetryScheduled, Stage, Throttled,
+    Decided, JobFinished, JobWatch, OutcomeMixChecked, OutlierDelayed, RequeueReason, RetryPostponed, RetryScheduled,
+    Stage, Throttled,
 };
 
 /// Longest time that a job of a migration is put back for, because it may not be created now. Short, so that a hold that a
@@ -41,7 +42,7 @@ const HOLD_AGAIN: Duration = Duration::from_secs(1);
 
 /// A job in hand. Boxed, so that its way from function to function costs no copy and no room in its task: a window holds
 /// several times as many jobs as can be on their way.
-struct InHand<'m, H> {
+struct ActiveJob<'m, H> {
     lane: Lane,
     job: Job,
     person: Person,
@@ -51,7 +52,7 @@ struct InHand<'m, H> {
     was_sent: bool,
     refusals: Refusals,
     /// The look-up in the middle of which it went back to the queue.
-    interrupted: Option<Interruption>,
+    interrupted: Option<InterruptedLookup>,
     until: Instant,
     watch: JobWatch<'m>,
 }
@@ -73,10 +74,10 @@ enum Next {
         reason: &'static str,
         delay: Duration,
     },
-    PutBack {
+    RequeueReason {
         history: History,
         delay: Duration,
-        reason: PutBack,
+        reason: RequeueReason,
     },
     /// The broker has taken it back, and gives it to somebody else or again to us.
     TakenBack,
@@ -99,17 +100,17 @@ where
     // Held to the end.
     let _place = match wait_for(context, until, context.people.enter(person)).await {
         ControlFlow::Continue(place) => place,
-        ControlFlow::Break(delay) => return put_back(context, hand, history, delay, no_turn(delay)).await,
+        ControlFlow::Break(delay) => return requeue(context, hand, history, delay, no_turn(delay)).await,
     };
-    let seat = match wait_for(context, until, context.halt.seat(was_sent)).await {
-        ControlFlow::Continue(seat) => seat,
-        ControlFlow::Break(delay) => return put_back(context, hand, history, delay, no_turn(delay)).await,
+    let canary_permit = match wait_for(context, until, context.halt.canary_permit(was_sent)).await {
+        ControlFlow::Continue(canary_permit) => canary_permit,
+        ControlFlow::Break(delay) => return requeue(context, hand, history, delay, no_turn(delay)).await,
     };
 
     loop {
         let (history, delay, reason) = match next(context, &mut hand).await? {
             Next::Finish(outcome) => {
-                seat.use_up();
+                canary_permit.use_up();
                 return match conclude(context, *hand, outcome) {
                     Some(over) => settle(context, over).await,
                     None => Ok(()),
@@ -120,9 +121,9 @@ where
                 taken_back(*hand);
                 return Ok(());
             }
-            Next::PutBack { history, delay, reason } => (history, delay, reason),
+            Next::RequeueReason { history, delay, reason } => (history, delay, reason),
             Next::Wait { reason, delay } => {
-                let InHand { history, job, handle, .. } = &*hand;
+                let ActiveJob { history, job, handle, .. } = &*hand;
                 let is_short = delay <= context.policy.wait_in_hand_max || context.halt.is_canary_on_its_way();
                 let told = if is_short { delay } else { handle.nearest_delay(delay) };
                 let id = job.identity.job_id.as_deref();
@@ -131,18 +132,18 @@ where
                 if is_short && wait(context, delay).await.is_continue() {
                     continue;
                 }
-                (*history, delay, if is_short { PutBack::Stopping } else { PutBack::Delayed })
+                (*history, delay, if is_short { RequeueReason::Stopping } else { RequeueReason::Delayed })
             }
         };
         if history.first_sent_at.is_some() {
-            seat.use_up();
+            canary_permit.use_up();
         }
-        return put_back(context, hand, history, delay, reason).await;
+        return requeue(context, hand, history, delay, reason).await;
     }
 }
 
 /// Reads the message. An error is the outcome of one that is no job.
-fn take_in_hand<A, H>(context: &Context<A>, delivery: Delivery<H>) -> Result<Box<InHand<'_, H>>, Box<Over<'_, H>>> {
+fn take_in_hand<A, H>(context: &Context<A>, delivery: Delivery<H>) -> Result<Box<ActiveJob<'_, H>>, Box<Over<'_, H>>> {
     let Delivery { lane, body, message_id, history, handle } = delivery;
     let watch = JobWatch::taken(&context.metrics, lane, &history, context.clock.now());
     let mut job = match Job::parse_bounded(&body, context.policy.message_bytes_max) {
@@ -153,7 +154,7 @@ fn take_in_hand<A, H>(context: &Context<A>, delivery: Delivery<H>) -> Result<Box
         }
     };
     job.identity.job_id = job.identity.job_id.or(message_id);
-    Ok(Box::new(InHand {
+    Ok(Box::new(ActiveJob {
         lane,
         person: Person::of(&job.email),
         handle,
@@ -168,7 +169,7 @@ fn take_in_hand<A, H>(context: &Context<A>, delivery: Delivery<H>) -> Result<Box
 }
 
 /// One turn: a request or a look-up, and what follows from it.
-async fn next<A, H>(context: &Context<A>, hand: &mut InHand<'_, H>) -> Result<Next, QueueError>
+async fn next<A, H>(context: &Context<A>, hand: &mut ActiveJob<'_, H>) -> Result<Next, QueueError>
 where
     A: PartnerApi + UserList,
     H: Settle,
@@ -176,17 +177,17 @@ where
     let before = hand.history;
     let (step, asked_at) = match hand.interrupted.take() {
         // Nothing of it has been sent since.
-        Some(Interruption { reason, since }) => (Step::LookUp(reason), since),
+        Some(InterruptedLookup { reason, since }) => (Step::UserLookup(reason), since),
         None => match request(context, hand, &before).await? {
             ControlFlow::Continue(step) => (step, Instant::now()),
             ControlFlow::Break(next) => return Ok(next),
         },
     };
     let step = match step {
-        Step::LookUp(reason) => match look_up(context, hand, reason, &before, asked_at).await {
+        Step::UserLookup(reason) => match look_up(context, hand, reason, &before, asked_at).await {
             ControlFlow::Continue(step) => step,
             ControlFlow::Break(delay) => {
-                return Ok(Next::PutBack { history: hand.history, delay, reason: no_turn(delay) });
+                return Ok(Next::RequeueReason { history: hand.history, delay, reason: no_turn(delay) });
             }
         },
         step => step,
@@ -198,7 +199,7 @@ where
             hand.history = hand.history.uncharged(&before, &step);
             if let Step::Pause(reason) = step
                 && reason.may_be_about_a_job()
-                && context.singled_out.refused(*hand.job.key.uuid(), &mut hand.refusals)
+                && context.outliers.refused(*hand.job.key.uuid(), &mut hand.refusals)
             {
                 return Ok(set_aside(context, hand, reason).await);
             }
@@ -216,14 +217,16 @@ where
         Step::RetryAfter(delay) => Next::Wait { reason: "key_must_expire", delay: delay.max(backoff()) },
         Step::LookUpAfter(delay) => Next::Wait { reason: "last_look_up", delay },
         // No look-up asks for another one.
-        Step::LookUp(_) => Next::PutBack { history: hand.history, delay: Duration::ZERO, reason: PutBack::Stopping },
+        Step::UserLookup(_) => {
+            Next::RequeueReason { history: hand.history, delay: Duration::ZERO, reason: RequeueReason::Stopping }
+        }
     })
 }
 
 /// Sends a request, where one is due. `Break`: what is next instead.
 async fn request<A, H>(
     context: &Context<A>,
-    hand: &mut InHand<'_, H>,
+    hand: &mut ActiveJob<'_, H>,
     before: &History,
 ) -> Result<ControlFlow<Next, Step>, QueueError>
 where
@@ -231,10 +234,10 @@ where
     H: Settle,
 {
     match due(before, context.clock.now(), &context.policy.limits) {
-        Due::LookUp => return Ok(ControlFlow::Continue(Step::LookUp(LookUpReason::GivingUp))),
+        Due::UserLookup => return Ok(ControlFlow::Continue(Step::UserLookup(LookUpReason::GivingUp))),
         Due::LookUpAfter(delay) => return Ok(ControlFlow::Continue(Step::LookUpAfter(delay))),
         Due::Send if is_over_budget(context, before) => {
-            RetryPutOff.emit(&context.metrics);
+            RetryPostponed.emit(&context.metrics);
             let delay = context.delay_before_attempt(before.attempts);
             return Ok(ControlFlow::Break(Next::Wait { reason: "retry_budget", delay }));
         }
@@ -242,11 +245,11 @@ where
     }
     Ok(match admit(context, hand).await? {
         ControlFlow::Break(delay) => {
-            ControlFlow::Break(Next::PutBack { history: *before, delay, reason: no_turn(delay) })
+            ControlFlow::Break(Next::RequeueReason { history: *before, delay, reason: no_turn(delay) })
         }
         // The last look before it is on its way.
         ControlFlow::Continue(_) if !hand.handle.is_ours() => {
-            context.pace.end_creation(context.clock.now(), false);
+            context.rate_limiter.end_creation(context.clock.now(), false);
             ControlFlow::Break(Next::TakenBack)
         }
         ControlFlow::Continue((pass, slot)) => ControlFlow::Continue(send(context, hand, before, pass, slot).await),
@@ -260,8 +263,8 @@ where
 /// that dies while it waits is taken for sent, which the protocol of the lost answer allows for.
 async fn admit<'c, A, H>(
     context: &'c Context<A>,
-    hand: &mut InHand<'_, H>,
-) -> Result<ControlFlow<Duration, (Pass<'c>, SemaphorePermit<'c>)>, QueueError>
+    hand: &mut ActiveJob<'_, H>,
+) -> Result<ControlFlow<Duration, (SendPermit<'c>, SemaphorePermit<'c>)>, QueueError>
 where
     A: PartnerApi + UserList,
     H: Settle,
@@ -270,9 +273,9 @@ where
     let courtesy = if hand.refusals.are_some() { COURTESY } else { Duration::ZERO };
     // Once for each request: how long a key is remembered counts from the last one.
     let mut recorded = false;
-    hand.watch.enters(Some(Stage::Pace));
+    hand.watch.enters(Some(Stage::RateLimiter));
     loop {
-        let pass = context.gate.pass_after(Request::Create(lane), courtesy);
+        let pass = context.gate.permit_after(Request::Create(lane), courtesy);
         let pass = match wait_for(context, until, pass).await {
             ControlFlow::Continue(pass) => pass,
             ControlFlow::Break(delay) => return Ok(ControlFlow::Break(delay)),
@@ -288,7 +291,7 @@ where
                     hand.history = hand.history.with_send(context.clock.now());
                     return Ok(ControlFlow::Continue((pass, slot)));
                 }
-                Turn::Held(held) => {
+                Turn::BulkHold(held) => {
                     let delay = held.until().since(context.clock.now()).min(HELD_MAX);
                     return Ok(ControlFlow::Break(delay));
                 }
@@ -301,9 +304,9 @@ where
 /// Sends the request, and tells the gate what the answer says about the account and the API.
 async fn send<A, H>(
     context: &Context<A>,
-    hand: &mut InHand<'_, H>,
+    hand: &mut ActiveJob<'_, H>,
     before: &History,
-    pass: Pass<'_>,
+    pass: SendPermit<'_>,
     slot: SemaphorePermit<'_>,
 ) -> Step
 where
@@ -318,7 +321,7 @@ where
     let (duration, now) = (start.elapsed(), context.clock.now());
     let limits = &context.policy.limits;
     let is_lost = matches!(answer, Answer::Unknown(_));
-    context.pace.end_creation(now, answer.may_have_created());
+    context.rate_limiter.end_creation(now, answer.may_have_created());
     let is_free = is_lost && pass.is_trial() && !is_trial_charged(&hand.history, now, limits);
     hand.history.attempts += u32::from(!is_free);
     hand.history = hand.history.learning(&answer, before, limits);
@@ -331,14 +334,14 @@ where
         Step::Throttle(advice) => {
             let news = context.gate.throttle(*advice, |n| context.delay_before_attempt(n));
             if advice.is_none() {
-                context.pace.throttled();
+                context.rate_limiter.throttled();
             }
             Throttled { news, advised: advice.is_some() }.emit(&context.metrics);
             pass.throttled()
         }
         _ if is_lost => pass.unanswered(),
         _ => {
-            context.singled_out.answered();
+            context.outliers.answered();
             pass.answered(duration > context.policy.breaker.slow_after)
         }
     };
@@ -352,7 +355,7 @@ where
 /// back with this delay, and to go on when it comes again.
 async fn look_up<A, H>(
     context: &Context<A>,
-    hand: &mut InHand<'_, H>,
+    hand: &mut ActiveJob<'_, H>,
     reason: LookUpReason,
     before: &History,
     asked_at: Instant,
@@ -360,10 +363,10 @@ async fn look_up<A, H>(
 where
     A: PartnerApi + UserList,
 {
-    let InHand { job, person, history, until, .. } = hand;
+    let ActiveJob { job, person, history, until, .. } = hand;
     let found = match wait_for(context, *until, context.look_up.find(&job.email, asked_at)).await {
         ControlFlow::Continue(found) => match found.seen_by(job.name_mark()) {
-            Found::User(user) if context.claims.is_anothers(*person, &user.service_id, job.key.uuid()) => {
+            Found::User(user) if context.ownership.is_anothers(*person, &user.service_id, job.key.uuid()) => {
                 Found::Stranger(user)
             }
             found => found,
@@ -379,7 +382,7 @@ where
 }
 
 /// The job is over: its event is made, and the mix of outcomes looked at. `None`: it is somebody else's now.
-fn conclude<'m, A, H>(context: &Context<A>, hand: InHand<'m, H>, outcome: Outcome) -> Option<Box<Over<'m, H>>>
+fn conclude<'m, A, H>(context: &Context<A>, hand: ActiveJob<'m, H>, outcome: Outcome) -> Option<Box<Over<'m, H>>>
 where
     H: Settle,
 {
@@ -389,24 +392,24 @@ where
         taken_back(hand);
         return None;
     }
-    let InHand { lane, job, person, handle, history, was_sent, watch, .. } = hand;
+    let ActiveJob { lane, job, person, handle, history, was_sent, watch, .. } = hand;
     if let Outcome::Created { service_id, .. } = &outcome {
-        context.claims.claim(person, service_id, job.key.uuid());
+        context.ownership.claim(person, service_id, job.key.uuid());
     }
     let Job { identity, key, .. } = job;
     let event =
         Event::of(outcome, identity, key, history.attempts, context.clock.now()).with_link_ttl(context.link_ttl);
-    context.singled_out.forget(*key.uuid());
+    context.outliers.forget(*key.uuid());
     let is_repeat = event.recovered && event.attempts == 1 && !was_sent;
     match context.halt.record(lane, &event, is_repeat) {
         Some(Notice::Halted(mix)) => {
-            match context.halt.when_halted() {
-                WhenHalted::Stop => context.stop.cancel(),
-                WhenHalted::HoldBulk => context.gate.halt(),
+            match context.halt.halt_action() {
+                HaltAction::Stop => context.stop.cancel(),
+                HaltAction::HoldBulk => context.gate.halt(),
             }
-            MixSeen::Halted { mix: mix.to_string() }.emit(&context.metrics);
+            OutcomeMixChecked::Halted { mix: mix.to_string() }.emit(&context.metrics);
         }
-        Some(Notice::CanaryWell(mix)) => MixSeen::CanaryWell { mix: mix.to_string() }.emit(&context.metrics),
+        Some(Notice::CanaryWell(mix)) => OutcomeMixChecked::CanaryWell { mix: mix.to_string() }.emit(&context.metrics),
         None => {}
     }
     Some(Box::new(Over { handle, event, watch }))
@@ -427,12 +430,12 @@ where
     Ok(())
 }
 
-async fn put_back<A, H>(
+async fn requeue<A, H>(
     context: &Context<A>,
-    hand: Box<InHand<'_, H>>,
+    hand: Box<ActiveJob<'_, H>>,
     history: History,
     delay: Duration,
-    reason: PutBack,
+    reason: RequeueReason,
 ) -> Result<(), QueueError>
 where
     H: Settle,
@@ -442,22 +445,22 @@ where
         return Ok(());
     }
     if history.first_sent_at.is_some() {
-        context.claims.waits(hand.person);
+        context.ownership.waits(hand.person);
     }
-    let InHand { handle, watch, .. } = *hand;
-    Box::pin(handle.put_back(history, delay)).await?;
-    watch.put_back(reason);
+    let ActiveJob { handle, watch, .. } = *hand;
+    Box::pin(handle.requeue(history, delay)).await?;
+    watch.requeue(reason);
     Ok(())
 }
 
 /// Lets go of a job that the broker has taken back: dropping its handle settles nothing.
-fn taken_back<H>(hand: InHand<'_, H>) {
-    hand.watch.put_back(PutBack::TakenBack);
+fn taken_back<H>(hand: ActiveJob<'_, H>) {
+    hand.watch.requeue(RequeueReason::TakenBack);
 }
 
 /// Why a job that gets no turn goes back: at once where the worker stops, later where it took too long.
-const fn no_turn(delay: Duration) -> PutBack {
-    if delay.is_zero() { PutBack::Stopping } else { PutBack::NoTurn }
+const fn no_turn(delay: Duration) -> RequeueReason {
+    if delay.is_zero() { RequeueReason::Stopping } else { RequeueReason::NoTurn }
 }
 
 /// Whether a repetition has to wait for longer. Says so to no first attempt.
@@ -471,15 +474,15 @@ fn is_over_budget<A>(context: &Context<A>, history: &History) -> bool {
 
 /// Lets a job wait that alone is answered like the whole account; in the end it is given up, after a last look at the
 /// user list where its user may have been created.
-async fn set_aside<A, H>(context: &Context<A>, hand: &mut InHand<'_, H>, reason: AccountReason) -> Next
+async fn set_aside<A, H>(context: &Context<A>, hand: &mut ActiveJob<'_, H>, reason: AccountReason) -> Next
 where
     A: PartnerApi + UserList,
 {
     let history = hand.history;
-    let rounds = context.singled_out.set_aside(*hand.job.key.uuid());
-    JobSetAside { rounds, key: hand.job.key.uuid() }.emit();
+    let rounds = context.outliers.set_aside(*hand.job.key.uuid());
+    OutlierDelayed { rounds, key: hand.job.key.uuid() }.emit();
     if rounds < ROUNDS_MAX {
-        return Next::PutBack { history, delay: SET_ASIDE, reason: PutBack::SetAside };
+        return Next::RequeueReason { history, delay: SET_ASIDE, reason: RequeueReason::SetAside };
     }
     let may_have_been_created = history.first_sent_at.is_some();
     if may_have_been_created {
@@ -488,7 +491,7 @@ where
                 return Next::Finish(outcome);
             }
             ControlFlow::Continue(_) => {}
-            ControlFlow::Break(delay) => return Next::PutBack { history, delay, reason: no_turn(delay) },
+            ControlFlow::Break(delay) => return Next::RequeueReason { history, delay, reason: no_turn(delay) },
         }
     }
     let message = format!(
@@ -526,6 +529,6 @@ fn rejected<A>(invalid: InvalidJob, message_id: Option<String>, body: &[u8], con
     let InvalidJob { mut identity, key, problems } = invalid;
     identity.job_id = identity.job_id.or(message_id);
     // The body identifies a message that has no canonical form.
-    let stand_in = key.unwrap_or_else(|| IdempotencyKey::of_canonical(body));
-    Event::of_invalid(problems, identity, stand_in, context.clock.now())
+    let surrogate_key = key.unwrap_or_else(|| IdempotencyKey::of_canonical(body));
+    Event::of_invalid(problems, identity, surrogate_key, context.clock.now())
 }

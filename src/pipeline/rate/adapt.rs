@@ -9,14 +9,14 @@ use tokio::time::Instant;
 
 /// How far down, how fast up.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct AdaptConfig {
+pub(crate) struct AdaptiveRateConfig {
     /// By how much the pace is lowered, as a share of what it is.
     pub cut: f64,
     /// What it regains in a second, as a share of what it was lowered from first.
     pub climb_per_second: f64,
 }
 
-impl Default for AdaptConfig {
+impl Default for AdaptiveRateConfig {
     fn default() -> Self {
         Self { cut: 0.3, climb_per_second: 0.3 / 60.0 }
     }
@@ -33,13 +33,13 @@ const LET_GO: f64 = 2.0;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Adapt {
-    config: AdaptConfig,
-    lowered: Option<Lowered>,
+pub(crate) struct AdaptiveRate {
+    config: AdaptiveRateConfig,
+    lowered: Option<LoweredRate>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Lowered {
+struct LoweredRate {
     /// Requests per second when the partner first objected.
     from: f64,
     /// Requests per second at `at`.
@@ -47,18 +47,18 @@ struct Lowered {
     at: Instant,
 }
 
-impl Adapt {
-    pub(crate) const fn new(config: AdaptConfig) -> Self {
+impl AdaptiveRate {
+    pub(crate) const fn new(config: AdaptiveRateConfig) -> Self {
         Self { config, lowered: None }
     }
 
-    pub(crate) const fn set(&mut self, config: AdaptConfig) {
+    pub(crate) const fn set(&mut self, config: AdaptiveRateConfig) {
         self.config = config;
     }
 
     /// What it has lowered itself to, in requests per second; `None`: nothing. `ceiling`: what is allowed otherwise.
     pub(crate) fn level(&mut self, now: Instant, ceiling: Option<f64>) -> Option<f64> {
-        let Lowered { from, to, at } = self.lowered?;
+        let LoweredRate { from, to, at } = self.lowered?;
         let level = to + from * self.config.climb_per_second * now.duration_since(at).as_secs_f64();
         if level >= ceiling.unwrap_or(from * LET_GO) {
             self.lowered = None;
@@ -77,7 +77,7 @@ impl Adapt {
         // `level` may just have let go.
         let from = self.lowered.map_or(current, |lowered| lowered.from);
         let to = (current * (1.0 - self.config.cut)).max(from * FLOOR);
-        self.lowered = Some(Lowered { from, to, at: now });
+        self.lowered = Some(LoweredRate { from, to, at: now });
         Some(to)
     }
 }
@@ -86,7 +86,7 @@ impl Adapt {
 mod tests {
     use super::*;
 
-    const CONFIG: AdaptConfig = AdaptConfig { cut: 0.5, climb_per_second: 0.01 };
+    const CONFIG: AdaptiveRateConfig = AdaptiveRateConfig { cut: 0.5, climb_per_second: 0.01 };
 
     fn close(level: Option<f64>, expected: f64) {
         assert!(level.is_some_and(|level| (level - expected).abs() < 1e-9), "{level:?}, not {expected}");
@@ -94,7 +94,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_halves_and_climbs_by_a_hundredth_of_the_rate_a_second_and_stops_at_the_rate() {
-        let (mut adapt, start, rate) = (Adapt::new(CONFIG), Instant::now(), Some(100.0));
+        let (mut adapt, start, rate) = (AdaptiveRate::new(CONFIG), Instant::now(), Some(100.0));
         let at = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(adapt.level(start, rate), None);
         close(adapt.throttled(start, rate, 3.0), 50.0);
@@ -109,7 +109,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_of_429s_of_the_same_moment_counts_once() {
-        let (mut adapt, start, rate) = (Adapt::new(CONFIG), Instant::now(), Some(100.0));
+        let (mut adapt, start, rate) = (AdaptiveRate::new(CONFIG), Instant::now(), Some(100.0));
         close(adapt.throttled(start, rate, 0.0), 50.0);
         for ms in [0, 1, 500, 999] {
             assert_eq!(adapt.throttled(start + Duration::from_millis(ms), rate, 0.0), None);
@@ -120,7 +120,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_rate_it_goes_by_what_was_sent_and_lets_go_at_twice_that() {
-        let (mut adapt, start) = (Adapt::new(CONFIG), Instant::now());
+        let (mut adapt, start) = (AdaptiveRate::new(CONFIG), Instant::now());
         close(adapt.throttled(start, None, 400.0), 200.0);
         close(adapt.level(start + Duration::from_secs(50), None), 400.0);
         assert!(adapt.level(start + Duration::from_secs(149), None).is_some());
@@ -129,7 +129,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn however_often_it_is_told_it_never_stops() {
-        let (mut adapt, start, rate) = (Adapt::new(CONFIG), Instant::now(), Some(100.0));
+        let (mut adapt, start, rate) = (AdaptiveRate::new(CONFIG), Instant::now(), Some(100.0));
         for second in 0..100 {
             let _ = adapt.throttled(start + Duration::from_secs(second), rate, 0.0);
         }

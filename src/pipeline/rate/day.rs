@@ -14,15 +14,15 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Day {
+pub(crate) struct DailyQuota {
     /// Minutes since 1970 with their creations, oldest first: a day's worth at most.
     minutes: VecDeque<(i64, u64)>,
     total: u64,
     /// Requests on their way that may create somebody.
-    on_their_way: u64,
+    in_flight: u64,
 }
 
-impl Day {
+impl DailyQuota {
     /// Created before this worker began.
     pub(crate) fn remember(&mut self, at: Timestamp, users: u64) {
         let minute = at.unix_ms().div_euclid(MINUTE_MS);
@@ -39,7 +39,7 @@ impl Day {
     pub(crate) fn full_until(&mut self, now: Timestamp, most: u64) -> Option<Timestamp> {
         self.forget(now);
         let soon = now.plus(Duration::from_secs(1));
-        if self.total + self.on_their_way < most {
+        if self.total + self.in_flight < most {
             None
         } else if self.total < most {
             Some(soon)
@@ -50,12 +50,12 @@ impl Day {
 
     /// A request that may create somebody is about to leave.
     pub(crate) const fn begin(&mut self) {
-        self.on_their_way += 1;
+        self.in_flight += 1;
     }
 
     /// It was answered, or never left.
     pub(crate) fn end(&mut self, now: Timestamp, may_have_created: bool) {
-        self.on_their_way = self.on_their_way.saturating_sub(1);
+        self.in_flight = self.in_flight.saturating_sub(1);
         if may_have_created {
             self.forget(now);
             self.remember(now, 1);
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_full_day_has_room_again_a_day_after_its_first_creations() {
-        let mut day = Day::default();
+        let mut day = DailyQuota::default();
         for second in 0..300 {
             assert_eq!(day.full_until(after(second), 300), None);
             day.begin();
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn what_is_on_its_way_counts_and_what_created_nobody_does_not() {
-        let mut day = Day::default();
+        let mut day = DailyQuota::default();
         day.begin();
         assert!(day.full_until(T0, 1).is_some());
         day.end(T0, false);
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn what_a_former_life_created_counts_until_it_is_a_day_old() {
-        let mut day = Day::default();
+        let mut day = DailyQuota::default();
         day.remember(T0, 5);
         day.remember(T0.minus(Duration::from_secs(3_600)), 5);
         assert!(day.full_until(after(10), 10).is_some());
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_by_the_minutes_of_a_day() {
-        let mut day = Day::default();
+        let mut day = DailyQuota::default();
         for minute in 0..10_000 {
             day.begin();
             day.end(after(minute * 60), true);

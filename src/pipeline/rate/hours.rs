@@ -10,13 +10,13 @@ use crate::domain::Timestamp;
 
 /// Every day from one time of day to another, where the people are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hours {
+pub(crate) struct ActiveHours {
     from: Time,
     until: Time,
     zone: TimeZone,
 }
 
-impl Hours {
+impl ActiveHours {
     /// From `08:00-20:00` (or `22:00-06:00`, over midnight; empty: `None`, always) and a time zone: a name of the IANA
     /// database such as `Europe/Berlin`, or a fixed offset such as `+02:00`.
     ///
@@ -105,7 +105,7 @@ mod tests {
     }
 
     fn opens(hours: &str, zone: &str, now: &str) -> Option<String> {
-        Hours::parse(hours, zone).unwrap().unwrap().closed_until(at(now)).map(|at| at.to_string())
+        ActiveHours::parse(hours, zone).unwrap().unwrap().closed_until(at(now)).map(|at| at.to_string())
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
             ("Europe/Berlin", "2026-11-24 00:30 Europe/Berlin"),
             ("-05:30", "2026-11-23 18:00 -05:30"),
         ] {
-            let hours = Hours::parse("08:00-20:00", zone).unwrap().unwrap();
+            let hours = ActiveHours::parse("08:00-20:00", zone).unwrap().unwrap();
             assert_eq!(hours.local(at("2026-11-23T23:30:00Z")), expected);
         }
     }
@@ -153,8 +153,8 @@ mod tests {
             ("08:00-20:00", "+2"),
             ("", ""),
         ] {
-            assert!(Hours::parse(hours, zone).is_err(), "{hours:?} {zone:?}");
+            assert!(ActiveHours::parse(hours, zone).is_err(), "{hours:?} {zone:?}");
         }
-        assert_eq!(Hours::parse("", "Europe/Berlin"), Ok(None));
+        assert_eq!(ActiveHours::parse("", "Europe/Berlin"), Ok(None));
     }
 }

@@ -36,12 +36,12 @@ const INTERVALS: (Duration, Duration) = (Duration::from_micros(1), Duration::fro
 
 /// At most so many in any rolling span of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Bound {
+pub(crate) struct RateBound {
     pub(crate) most: NonZeroU32,
     pub(crate) span: Duration,
 }
 
-impl Bound {
+impl RateBound {
     /// So many, divided among so many workers. Rounded down, so that the parts never add up to more; where there are
     /// more workers than requests, each has one request in a longer time.
     pub(crate) fn part(most: NonZeroU32, span: Duration, workers: NonZeroU32) -> Self {
@@ -59,19 +59,19 @@ impl Bound {
 
 /// What may leave: all of it holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Bounds {
+pub(crate) struct RateBounds {
     /// About a second.
-    pub(crate) second: Option<Bound>,
+    pub(crate) second: Option<RateBound>,
     /// About a minute.
-    pub(crate) minute: Option<Bound>,
+    pub(crate) minute: Option<RateBound>,
     /// Requests per second that it has lowered itself to.
     pub(crate) lowered: Option<f64>,
 }
 
-impl Bounds {
+impl RateBounds {
     /// Requests per second that are allowed in the long run; `None`: any number.
     pub(crate) fn per_second(&self) -> Option<f64> {
-        let set = [self.second, self.minute].into_iter().flatten().map(Bound::per_second);
+        let set = [self.second, self.minute].into_iter().flatten().map(RateBound::per_second);
         set.chain(self.lowered).min_by(f64::total_cmp)
     }
 
@@ -87,8 +87,8 @@ impl Bounds {
 type Governor = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<TokioInstant>>;
 
 /// See the module.
-pub(crate) struct Limiter {
-    bounds: Bounds,
+pub(crate) struct RollingLimiter {
+    bounds: RateBounds,
     second: Log,
     minute: Log,
     even: Option<Governor>,
@@ -100,12 +100,12 @@ pub(crate) struct Limiter {
     meter: Meter,
 }
 
-impl Limiter {
+impl RollingLimiter {
     /// Starts empty, and a little later: a worker that was killed and started again must not add a burst to the requests that
     /// its former life sent a moment ago, and these may have caught up.
-    pub(crate) fn new(now: Instant, bounds: Bounds) -> Self {
+    pub(crate) fn new(now: Instant, bounds: RateBounds) -> Self {
         let mut limiter = Self {
-            bounds: Bounds::default(),
+            bounds: RateBounds::default(),
             second: Log::default(),
             minute: Log::default(),
             even: None,
@@ -119,7 +119,7 @@ impl Limiter {
     }
 
     /// From now on these hold. What has left before counts.
-    pub(crate) fn set(&mut self, now: Instant, bounds: Bounds) {
+    pub(crate) fn set(&mut self, now: Instant, bounds: RateBounds) {
         if bounds == self.bounds {
             return;
         }
@@ -145,13 +145,13 @@ impl Limiter {
     }
 
     /// What holds.
-    pub(crate) const fn bounds(&self) -> &Bounds {
+    pub(crate) const fn bounds(&self) -> &RateBounds {
         &self.bounds
     }
 
     /// Lets one request leave, or says when to ask again.
     pub(crate) fn take(&mut self, now: Instant) -> Result<(), Instant> {
-        let Bounds { second, minute, .. } = self.bounds;
+        let RateBounds { second, minute, .. } = self.bounds;
         for (bound, log) in [(second, &mut self.second), (minute, &mut self.minute)] {
             if let Some(bound) = bound {
                 log.has_room(now, bound)?;
@@ -178,7 +178,7 @@ impl Limiter {
     }
 }
 
-impl fmt::Debug for Limiter {
+impl fmt::Debug for RollingLimiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Limiter").field("bounds", &self.bounds).finish_non_exhaustive()
     }
@@ -191,7 +191,7 @@ struct Log {
 }
 
 impl Log {
-    fn has_room(&mut self, now: Instant, bound: Bound) -> Result<(), Instant> {
+    fn has_room(&mut self, now: Instant, bound: RateBound) -> Result<(), Instant> {
         let span = bound.span + SLACK;
         while self.left.front().is_some_and(|at| now.duration_since(*at) >= span) {
             self.left.pop_front();
@@ -202,7 +202,7 @@ impl Log {
         }
     }
 
-    fn note(&mut self, now: Instant, bound: Option<Bound>) {
+    fn note(&mut self, now: Instant, bound: Option<RateBound>) {
         match bound {
             Some(_) => self.left.push_back(now),
             None => self.left.clear(),
@@ -285,7 +285,7 @@ mod tests {
         let second = Duration::from_secs(1);
         for rate in [1, 2, 3, 5, 20, 100, 999] {
             for workers in 1..=30 {
-                let part = Bound::part(n(rate), second, n(workers));
+                let part = RateBound::part(n(rate), second, n(workers));
                 assert!(
                     part.per_second() * f64::from(workers) <= f64::from(rate) + 1e-6,
                     "{rate} by {workers}: {part:?}"
@@ -298,15 +298,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_log_is_bounded_by_the_rate() {
         let now = Instant::now();
-        let bound = Bound { most: n(10), span: Duration::from_secs(1) };
-        let mut limiter = Limiter::new(now, Bounds { second: Some(bound), ..Bounds::default() });
+        let bound = RateBound { most: n(10), span: Duration::from_secs(1) };
+        let mut limiter = RollingLimiter::new(now, RateBounds { second: Some(bound), ..RateBounds::default() });
         for _ in 0..10_000 {
             if limiter.take(Instant::now()).is_err() {
                 tokio::time::advance(Duration::from_millis(7)).await;
             }
             assert!(limiter.second.left.len() <= 10);
         }
-        limiter.set(Instant::now(), Bounds { lowered: Some(1_000_000.0), ..Bounds::default() });
+        limiter.set(Instant::now(), RateBounds { lowered: Some(1_000_000.0), ..RateBounds::default() });
         tokio::time::advance(Duration::from_secs(1)).await;
         limiter.take(Instant::now()).unwrap();
         assert!(limiter.second.left.is_empty());
@@ -314,12 +314,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_life_that_follows_at_once_on_one_that_caught_up_keeps_the_bound() {
-        let bound = Bound { most: n(6), span: Duration::from_secs(1) };
-        let bounds = Bounds { second: Some(bound), ..Bounds::default() };
+        let bound = RateBound { most: n(6), span: Duration::from_secs(1) };
+        let bounds = RateBounds { second: Some(bound), ..RateBounds::default() };
         let mut left = Vec::new();
         // Each life sends as soon as it may, wakes late by as much as is caught up, and dies after its second request.
         for life in 0..50 {
-            let mut limiter = Limiter::new(Instant::now(), bounds);
+            let mut limiter = RollingLimiter::new(Instant::now(), bounds);
             for request in 0..2 {
                 while let Err(at) = limiter.take(Instant::now()) {
                     let late = if request == 0 && life % 2 == 0 { LATE } else { Duration::ZERO };

@@ -22,13 +22,13 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::domain::{Lane, Timestamp};
-use crate::pipeline::rate::adapt::{Adapt, AdaptConfig};
-use crate::pipeline::rate::day::Day;
-use crate::pipeline::rate::hours::Hours;
+use crate::pipeline::rate::adapt::{AdaptiveRate, AdaptiveRateConfig};
+use crate::pipeline::rate::day::DailyQuota;
+use crate::pipeline::rate::hours::ActiveHours;
 use crate::pipeline::rate::lanes::{Head, Line};
-use crate::pipeline::rate::limiter::{Bound, Bounds, Limiter};
+use crate::pipeline::rate::limiter::{RateBound, RateBounds, RollingLimiter};
 use crate::pipeline::rate::share::{Part, Share};
-use crate::telemetry::{Metrics, PaceLowered};
+use crate::telemetry::{Metrics, RateLowered};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -39,29 +39,29 @@ const STEP: f64 = 0.01;
 /// The share of `bulk` where nothing else is set.
 pub(crate) const BULK_SHARE_PERCENT: u32 = 10;
 
-/// Everything that can be set. All of it can be changed while the worker runs, with [`Pace::set`].
+/// Everything that can be set. All of it can be changed while the worker runs, with [`RateLimiter::set`].
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct PaceConfig {
+pub(crate) struct RateLimitConfig {
     /// Most requests in any rolling second; `None`: no limit.
     pub rate: Option<NonZeroU32>,
     /// Most requests in any rolling minute; `None`: no limit.
     pub rate_per_minute: Option<NonZeroU32>,
     /// How it yields to 429s.
-    pub adapt: AdaptConfig,
+    pub adapt: AdaptiveRateConfig,
     /// Of the turns, the share of `bulk` while `signup` is never empty.
     pub bulk_share_percent: u32,
     /// `bulk` is held once so many users were created in 24 hours, by either lane; `None`: no limit.
     pub per_day: Option<NonZeroU64>,
     /// `bulk` is held outside of these; `None`: never.
-    pub hours: Option<Hours>,
+    pub hours: Option<ActiveHours>,
 }
 
-impl Default for PaceConfig {
+impl Default for RateLimitConfig {
     fn default() -> Self {
         Self {
             rate: None,
             rate_per_minute: None,
-            adapt: AdaptConfig::default(),
+            adapt: AdaptiveRateConfig::default(),
             bulk_share_percent: BULK_SHARE_PERCENT,
             per_day: None,
             hours: None,
@@ -71,43 +71,45 @@ impl Default for PaceConfig {
 
 /// Why `bulk` is held, and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Held {
+pub(crate) enum BulkHold {
     /// It is outside of the active hours.
-    Hours {
+    ActiveHours {
         /// When they begin.
         until: Timestamp,
         /// The same as people read it where the hours are set, with date and zone.
         local: String,
     },
     /// The day's users have been created.
-    Day {
+    DailyQuota {
         /// When there is room for the next.
         until: Timestamp,
     },
 }
 
-impl Held {
+impl BulkHold {
     /// Until when, as far as is known now.
     pub(crate) const fn until(&self) -> Timestamp {
         match self {
-            Self::Hours { until, .. } | Self::Day { until } => *until,
+            Self::ActiveHours { until, .. } | Self::DailyQuota { until } => *until,
         }
     }
 
     /// Its name in labels and answers.
     pub(crate) const fn code(&self) -> &'static str {
         match self {
-            Self::Hours { .. } => "active_hours",
-            Self::Day { .. } => "per_day",
+            Self::ActiveHours { .. } => "active_hours",
+            Self::DailyQuota { .. } => "per_day",
         }
     }
 }
 
-impl fmt::Display for Held {
+impl fmt::Display for BulkHold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hours { local, .. } => write!(f, "outside of the active hours until {local}"),
-            Self::Day { until } => write!(f, "as many users as per_day allows were created; going on at {until}"),
+            Self::ActiveHours { local, .. } => write!(f, "outside of the active hours until {local}"),
+            Self::DailyQuota { until } => {
+                write!(f, "as many users as per_day allows were created; going on at {until}")
+            }
         }
     }
 }
@@ -135,45 +137,45 @@ impl Allowed {
 }
 
 /// See the module.
-pub(crate) struct Pace {
+pub(crate) struct RateLimiter {
     line: Line,
     state: Mutex<State>,
     changed: Notify,
 }
 
 struct State {
-    config: PaceConfig,
+    config: RateLimitConfig,
     /// `None`: this worker is alone by nature.
     share: Option<Share>,
-    adapt: Adapt,
-    limiter: Limiter,
-    day: Day,
+    adapt: AdaptiveRate,
+    limiter: RollingLimiter,
+    day: DailyQuota,
     metrics: Option<Metrics>,
 }
 
-impl Pace {
+impl RateLimiter {
     /// At most this many requests in any rolling second; `None`: no limit. Everything else as in
-    /// [`PaceConfig::default`].
+    /// [`RateLimitConfig::default`].
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn new(per_second: Option<NonZeroU32>) -> Self {
-        Self::with(PaceConfig { rate: per_second, ..PaceConfig::default() })
+        Self::with(RateLimitConfig { rate: per_second, ..RateLimitConfig::default() })
     }
 
     /// As it is set.
-    pub(crate) fn with(config: PaceConfig) -> Self {
+    pub(crate) fn with(config: RateLimitConfig) -> Self {
         let now = Instant::now();
         let line = Line::new(config.bulk_share_percent);
         let state = State {
             share: None,
-            adapt: Adapt::new(config.adapt),
-            limiter: Limiter::new(now, Bounds::default()),
-            day: Day::default(),
+            adapt: AdaptiveRate::new(config.adapt),
+            limiter: RollingLimiter::new(now, RateBounds::default()),
+            day: DailyQuota::default(),
             metrics: None,
             config,
         };
-        let pace = Self { line, state: Mutex::new(state), changed: Notify::new() };
-        pace.update(|_| ());
-        pace
+        let rate_limiter = Self { line, state: Mutex::new(state), changed: Notify::new() };
+        rate_limiter.update(|_| ());
+        rate_limiter
     }
 
     /// Shows what it allows in these metrics from now on.
@@ -186,7 +188,7 @@ impl Pace {
         self.lock().show();
     }
 
-    /// This worker is one of several: nothing leaves before [`Pace::counted`] has said of how many.
+    /// This worker is one of several: nothing leaves before [`RateLimiter::counted`] has said of how many.
     pub(crate) fn share_with_others(&self) {
         self.update(|state| state.share = Some(Share::default()));
     }
@@ -207,7 +209,7 @@ impl Pace {
     }
 
     /// Everything anew.
-    pub(crate) fn set(&self, config: PaceConfig) {
+    pub(crate) fn set(&self, config: RateLimitConfig) {
         self.line.set_bulk_share(config.bulk_share_percent);
         self.update(|state| {
             state.adapt.set(config.adapt);
@@ -224,12 +226,12 @@ impl Pace {
     pub(crate) fn throttled(&self) {
         let now = Instant::now();
         let level = self.update(|state| {
-            let ceiling = state.bounds(now).ok().and_then(|bounds| Bounds { lowered: None, ..bounds }.per_second());
+            let ceiling = state.bounds(now).ok().and_then(|bounds| RateBounds { lowered: None, ..bounds }.per_second());
             let observed = state.limiter.observed(now);
             state.adapt.throttled(now, ceiling, observed)
         });
         if let Some(per_second) = level {
-            PaceLowered { per_second }.emit();
+            RateLowered { per_second }.emit();
         }
     }
 
@@ -244,15 +246,15 @@ impl Pace {
     }
 
     /// Whether and why `bulk` is held now.
-    pub(crate) fn held(&self, now: Timestamp) -> Option<Held> {
+    pub(crate) fn held(&self, now: Timestamp) -> Option<BulkHold> {
         self.lock().held(now)
     }
 
-    /// A creation of this lane wants to leave; give it back with [`Pace::end_creation`].
+    /// A creation of this lane wants to leave; give it back with [`RateLimiter::end_creation`].
     ///
     /// # Errors
     /// It is held.
-    pub(crate) fn begin_creation(&self, lane: Lane, now: Timestamp) -> Result<(), Held> {
+    pub(crate) fn begin_creation(&self, lane: Lane, now: Timestamp) -> Result<(), BulkHold> {
         let mut state = self.lock();
         match state.held(now) {
             Some(held) if lane == Lane::Bulk => Err(held),
@@ -278,7 +280,7 @@ impl Pace {
 
     /// Waits for the head of the line, without a turn yet. Cancel-safe.
     pub(crate) async fn head(&self, lane: Lane) -> Next<'_> {
-        Next { pace: self, head: self.line.head(lane).await }
+        Next { rate_limiter: self, head: self.line.head(lane).await }
     }
 
     fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
@@ -299,7 +301,7 @@ impl Pace {
 /// Next in line.
 #[must_use]
 pub(crate) struct Next<'p> {
-    pace: &'p Pace,
+    rate_limiter: &'p RateLimiter,
     head: Head<'p>,
 }
 
@@ -315,14 +317,14 @@ impl Next<'_> {
 
     /// Lets whoever signs up go ahead, and is next again after them. Cancel-safe.
     pub(crate) async fn give_way(self) -> Self {
-        Next { pace: self.pace, head: self.head.give_way().await }
+        Next { rate_limiter: self.rate_limiter, head: self.head.give_way().await }
     }
 
     /// Waits until the request may leave. Cancel-safe.
     pub(crate) async fn turn(&self) {
         loop {
-            let changed = self.pace.changed.notified();
-            let taken = self.pace.lock().take(Instant::now());
+            let changed = self.rate_limiter.changed.notified();
+            let taken = self.rate_limiter.lock().take(Instant::now());
             match taken {
                 Ok(()) => return,
                 Err(Some(at)) => tokio::select! {
@@ -347,7 +349,7 @@ impl State {
     }
 
     /// What holds now, or when to ask again.
-    fn bounds(&mut self, now: Instant) -> Result<Bounds, Option<Instant>> {
+    fn bounds(&mut self, now: Instant) -> Result<RateBounds, Option<Instant>> {
         let workers = match self.share.as_ref().map(|share| share.part(now)) {
             // Whoever has no limit has nothing to share.
             _ if self.config.rate.is_none() && self.config.rate_per_minute.is_none() => NonZeroU32::MIN,
@@ -356,10 +358,10 @@ impl State {
             Some(Part::Wait(until)) => return Err(Some(until)),
             Some(Part::Unknown) => return Err(None),
         };
-        let bound = |most: Option<NonZeroU32>, span| most.map(|most| Bound::part(most, span, workers));
+        let bound = |most: Option<NonZeroU32>, span| most.map(|most| RateBound::part(most, span, workers));
         let second = bound(self.config.rate, SECOND);
         let minute = bound(self.config.rate_per_minute, MINUTE);
-        let mut bounds = Bounds { second, minute, lowered: None };
+        let mut bounds = RateBounds { second, minute, lowered: None };
         bounds.lowered = self.adapt.level(now, bounds.per_second());
         Ok(bounds)
     }
@@ -372,15 +374,15 @@ impl State {
         }
     }
 
-    fn held(&mut self, now: Timestamp) -> Option<Held> {
+    fn held(&mut self, now: Timestamp) -> Option<BulkHold> {
         if let Some(hours) = &self.config.hours
             && let Some(until) = hours.closed_until(now)
         {
-            return Some(Held::Hours { until, local: hours.local(until) });
+            return Some(BulkHold::ActiveHours { until, local: hours.local(until) });
         }
         let workers = self.share.as_ref().and_then(|share| share.workers(Instant::now())).unwrap_or(NonZeroU32::MIN);
         let most = self.config.per_day?.get() / u64::from(workers.get());
-        self.day.full_until(now, most.max(1)).map(|until| Held::Day { until })
+        self.day.full_until(now, most.max(1)).map(|until| BulkHold::DailyQuota { until })
     }
 
     fn show(&mut self) {
@@ -391,24 +393,24 @@ impl State {
             None => 1,
             Some(share) => share.workers(now).map_or(0, NonZeroU32::get),
         };
-        metrics.observed.set_pace_allowed(allowed.shown());
-        let configured = Bounds {
+        metrics.observed.set_rate_allowed(allowed.shown());
+        let configured = RateBounds {
             second: whole(self.config.rate, SECOND),
             minute: whole(self.config.rate_per_minute, MINUTE),
             lowered: None,
         };
-        metrics.observed.pace_configured.set(configured.per_second().unwrap_or(0.0));
-        metrics.observed.pace_workers.set(workers.into());
+        metrics.observed.rate_configured.set(configured.per_second().unwrap_or(0.0));
+        metrics.observed.rate_workers.set(workers.into());
     }
 }
 
 /// A bound for all workers together.
-fn whole(most: Option<NonZeroU32>, span: Duration) -> Option<Bound> {
-    most.map(|most| Bound { most, span })
+fn whole(most: Option<NonZeroU32>, span: Duration) -> Option<RateBound> {
+    most.map(|most| RateBound { most, span })
 }
 
 /// Whether the limiter has to be told.
-fn differs(new: &Bounds, old: &Bounds) -> bool {
+fn differs(new: &RateBounds, old: &RateBounds) -> bool {
     let climbed = match (new.lowered, old.lowered) {
         (Some(new), Some(old)) => (new - old).abs() >= old * STEP,
         (new, old) => new.is_some() != old.is_some(),
@@ -416,7 +418,7 @@ fn differs(new: &Bounds, old: &Bounds) -> bool {
     climbed || new.second != old.second || new.minute != old.minute
 }
 
-impl fmt::Debug for Pace {
+impl fmt::Debug for RateLimiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Pace")
     }

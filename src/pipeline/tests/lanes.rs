@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::domain::decide::History;
-use crate::pipeline::rate::hours::Hours;
-use crate::pipeline::rate::rate_limiter::PaceConfig;
+use crate::pipeline::rate::hours::ActiveHours;
+use crate::pipeline::rate::rate_limiter::RateLimitConfig;
 use crate::pipeline::tests::*;
 use crate::ports::{Delivery, JobSource, QueueError, Settle};
 
@@ -14,12 +14,12 @@ struct Endless {
     lane: Lane,
     given: Arc<AtomicU32>,
     finished: Arc<AtomicU32>,
-    put_back: Arc<AtomicU32>,
+    requeue: Arc<AtomicU32>,
 }
 
 impl Endless {
     fn new(lane: Lane) -> Self {
-        Self { lane, given: Arc::default(), finished: Arc::default(), put_back: Arc::default() }
+        Self { lane, given: Arc::default(), finished: Arc::default(), requeue: Arc::default() }
     }
 
     fn finished(&self) -> u32 {
@@ -52,8 +52,8 @@ impl Settle for Endless {
         Ok(())
     }
 
-    async fn put_back(self, _history: History, _delay: Duration) -> Result<(), QueueError> {
-        self.put_back.fetch_add(1, Ordering::Relaxed);
+    async fn requeue(self, _history: History, _delay: Duration) -> Result<(), QueueError> {
+        self.requeue.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -62,9 +62,16 @@ fn partner_with_latency(latency: Duration) -> Partner {
     Partner(Arc::new(Script { latency, ..Script::default() }))
 }
 
-fn context_with(partner: &Partner, policy: Policy, pace: Pace) -> Arc<Context<Partner>> {
+fn context_with(partner: &Partner, policy: Policy, rate_limiter: RateLimiter) -> Arc<Context<Partner>> {
     let metrics = Metrics::new().unwrap();
-    Arc::new(Context::new(partner.clone(), policy, pace, Clock::simulated(T0), metrics, CancellationToken::new()))
+    Arc::new(Context::new(
+        partner.clone(),
+        policy,
+        rate_limiter,
+        Clock::simulated(T0),
+        metrics,
+        CancellationToken::new(),
+    ))
 }
 
 const WIDE: Policy = Policy { concurrency: 16, window: 64, ..POLICY };
@@ -73,8 +80,9 @@ const WIDE: Policy = Policy { concurrency: 16, window: 64, ..POLICY };
 async fn bulk_keeps_its_share_while_signup_is_never_empty() {
     for (bulk_share_percent, rate) in [(10, Some(100)), (25, Some(100)), (0, Some(100)), (10, None)] {
         let rate = rate.and_then(NonZeroU32::new);
-        let pace = Pace::with(PaceConfig { rate, bulk_share_percent, ..PaceConfig::default() });
-        let context = context_with(&partner_with_latency(Duration::from_millis(100)), WIDE, pace);
+        let rate_limiter =
+            RateLimiter::with(RateLimitConfig { rate, bulk_share_percent, ..RateLimitConfig::default() });
+        let context = context_with(&partner_with_latency(Duration::from_millis(100)), WIDE, rate_limiter);
         let (signup, bulk) = (Endless::new(Lane::Signup), Endless::new(Lane::Bulk));
         let working = work(context, signup.clone(), bulk.clone());
         let _ = tokio::time::timeout(Duration::from_secs(20), working).await;
@@ -88,13 +96,16 @@ async fn bulk_keeps_its_share_while_signup_is_never_empty() {
 
 #[tokio::test(start_paused = true)]
 async fn a_share_that_is_set_at_run_time_holds_from_then_on() {
-    let config =
-        |bulk_share_percent| PaceConfig { rate: NonZeroU32::new(100), bulk_share_percent, ..PaceConfig::default() };
-    let context = context_with(&partner_with_latency(Duration::from_millis(20)), WIDE, Pace::with(config(10)));
+    let config = |bulk_share_percent| RateLimitConfig {
+        rate: NonZeroU32::new(100),
+        bulk_share_percent,
+        ..RateLimitConfig::default()
+    };
+    let context = context_with(&partner_with_latency(Duration::from_millis(20)), WIDE, RateLimiter::with(config(10)));
     let (signup, bulk) = (Endless::new(Lane::Signup), Endless::new(Lane::Bulk));
     let setting = async {
         for bulk_share_percent in [50, 10, 0, 25] {
-            context.pace.set(config(bulk_share_percent));
+            context.rate_limiter.set(config(bulk_share_percent));
             // What is in hand was taken at the share of before.
             sleep(Duration::from_secs(5)).await;
             let before = (signup.finished(), bulk.finished());
@@ -121,7 +132,7 @@ async fn whoever_signs_up_waits_for_one_turn_however_long_bulk_is() {
     {
         let latency = Duration::from_millis(latency_ms);
         let policy = Policy { concurrency, ..WIDE };
-        let context = context_with(&partner_with_latency(latency), policy, Pace::new(NonZeroU32::new(10)));
+        let context = context_with(&partner_with_latency(latency), policy, RateLimiter::new(NonZeroU32::new(10)));
         let queue = MemoryQueue::new(context.clock);
         let bulk = Endless::new(Lane::Bulk);
         let mut waits = Vec::new();
@@ -198,10 +209,10 @@ impl Settle for EitherHandle {
         }
     }
 
-    async fn put_back(self, history: History, delay: Duration) -> Result<(), QueueError> {
+    async fn requeue(self, history: History, delay: Duration) -> Result<(), QueueError> {
         match self {
-            Self::Memory(handle) => handle.put_back(history, delay).await,
-            Self::Endless(handle) => handle.put_back(history, delay).await,
+            Self::Memory(handle) => handle.requeue(history, delay).await,
+            Self::Endless(handle) => handle.requeue(history, delay).await,
         }
     }
 }
@@ -217,10 +228,15 @@ async fn work_mixed(
 /// T0 is 22:13:20 in UTC.
 #[tokio::test(start_paused = true)]
 async fn outside_of_the_active_hours_bulk_is_held_and_signup_goes_on() {
-    let hours = Hours::parse("08:00-22:30", "UTC").unwrap();
+    let hours = ActiveHours::parse("08:00-22:30", "UTC").unwrap();
     let rate_per_minute = NonZeroU32::new(6);
-    let pace = Pace::with(PaceConfig { rate_per_minute, hours, bulk_share_percent: 50, ..PaceConfig::default() });
-    let context = context_with(&Partner::default(), WIDE, pace);
+    let rate_limiter = RateLimiter::with(RateLimitConfig {
+        rate_per_minute,
+        hours,
+        bulk_share_percent: 50,
+        ..RateLimitConfig::default()
+    });
+    let context = context_with(&Partner::default(), WIDE, rate_limiter);
     let (signup, bulk) = (Endless::new(Lane::Signup), Endless::new(Lane::Bulk));
     let working = tokio::spawn(work(Arc::clone(&context), signup.clone(), bulk.clone()));
     sleep(Duration::from_secs(1_010)).await;
@@ -230,7 +246,7 @@ async fn outside_of_the_active_hours_bulk_is_held_and_signup_goes_on() {
     assert_eq!(bulk.finished(), at_closing);
     assert!(signup.finished() > signups + 340);
     // Nothing stays in hand for longer than a broker bears, and not much goes back and forth.
-    let back = bulk.put_back.load(Ordering::Relaxed);
+    let back = bulk.requeue.load(Ordering::Relaxed);
     assert!((64..=64 * 5).contains(&back), "{back} put back in an hour");
     sleep(Duration::from_secs(9 * 3_600)).await;
     assert!(bulk.finished() > at_closing);
@@ -241,12 +257,13 @@ async fn outside_of_the_active_hours_bulk_is_held_and_signup_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn a_migration_creates_no_more_in_a_day_than_it_may_and_goes_on_the_day_after() {
     let per_day = std::num::NonZeroU64::new(500);
-    let pace = Pace::with(PaceConfig { rate: NonZeroU32::new(50), per_day, ..PaceConfig::default() });
+    let rate_limiter =
+        RateLimiter::with(RateLimitConfig { rate: NonZeroU32::new(50), per_day, ..RateLimitConfig::default() });
     // What an earlier life created counts.
-    pace.remember_created(T0, 100);
+    rate_limiter.remember_created(T0, 100);
     let bulk = Endless::new(Lane::Bulk);
     let queue = MemoryQueue::new(Clock::simulated(T0));
-    let context = context_with(&Partner::answering([created(), lost(), Answer::AlreadyThere]), WIDE, pace);
+    let context = context_with(&Partner::answering([created(), lost(), Answer::AlreadyThere]), WIDE, rate_limiter);
     let working = tokio::spawn(work_mixed(Arc::clone(&context), queue.source(Lane::Signup).for_ever(), bulk.clone()));
     sleep(Duration::from_secs(3_600)).await;
     assert_eq!(context.api.sent().len(), 401, "one created nobody for sure");
@@ -264,19 +281,19 @@ async fn a_migration_creates_no_more_in_a_day_than_it_may_and_goes_on_the_day_af
 
 #[tokio::test(start_paused = true)]
 async fn a_hold_that_a_person_lifts_is_over_within_a_minute_for_jobs_that_were_put_back_too() {
-    let hours = Hours::parse("08:00-22:00", "UTC").unwrap();
-    let pace = Pace::with(PaceConfig { hours, ..PaceConfig::default() });
+    let hours = ActiveHours::parse("08:00-22:00", "UTC").unwrap();
+    let rate_limiter = RateLimiter::with(RateLimitConfig { hours, ..RateLimitConfig::default() });
     let queue = MemoryQueue::new(Clock::simulated(T0));
     let emails = [1, 2, 3].map(|n| format!("p{n}@example.com"));
     emails.iter().for_each(|email| queue.push(Lane::Bulk, job(email)));
-    let context = context_with(&Partner::default(), WIDE, pace);
+    let context = context_with(&Partner::default(), WIDE, rate_limiter);
     let sources = [Lane::Signup, Lane::Bulk].map(|lane| queue.source(lane).for_ever());
     let [signup, bulk] = sources;
     let working = tokio::spawn(work(Arc::clone(&context), signup, bulk));
     // Long enough for each to have been taken and put back more than once.
     sleep(Duration::from_secs(1_800)).await;
     assert!(queue.events().is_empty());
-    context.pace.set(PaceConfig::default());
+    context.rate_limiter.set(RateLimitConfig::default());
     sleep(Duration::from_secs(62)).await;
     assert_eq!(queue.events().len(), emails.len());
     context.stop.cancel();

@@ -19,7 +19,7 @@ const USERS_MAX: usize = 4_000_000;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Coverage {
+pub(super) struct ScanCoverage {
     /// Where the next page begins.
     pub(super) skip: u64,
     total_first: Option<u64>,
@@ -31,7 +31,7 @@ pub(super) struct Coverage {
     repeats: u32,
 }
 
-impl Coverage {
+impl ScanCoverage {
     /// Notes a page, with the entries that show nobody. Whether it was the last.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ mod tests {
 
     /// Reads a list that is asked for pages as a partner is: `list(skip)` gives the users from there on.
     fn read(mut list: impl FnMut(u64, u32) -> (Vec<u32>, u64)) -> (Result<bool, &'static str>, u32) {
-        let mut coverage = Coverage::default();
+        let mut coverage = ScanCoverage::default();
         for pages in 1..=1_000 {
             let (users, total) = list(coverage.skip, pages);
             let digests: Vec<Digest> = users.iter().map(|user| Digest::of(&user.to_string())).collect();
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn entries_that_show_nobody_make_up_the_number_and_hide_nobody_else() {
-        let mut coverage = Coverage::default();
+        let mut coverage = ScanCoverage::default();
         let digests =
             |users: std::ops::Range<u32>| -> Vec<Digest> { users.map(|user| Digest::of(&user.to_string())).collect() };
         assert_eq!(coverage.page(&digests(0..8), 2, 25), Ok(false));

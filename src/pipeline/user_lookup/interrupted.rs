@@ -19,7 +19,7 @@ const KEPT_FOR: Duration = Duration::from_secs(3_600);
 
 /// A look-up to go on with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Interruption {
+pub(crate) struct InterruptedLookup {
     /// Why the user is looked up.
     pub reason: LookUpReason,
     /// When it was asked.
@@ -28,20 +28,20 @@ pub(crate) struct Interruption {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Interrupted {
-    jobs: HashMap<Uuid, (Digest, Interruption)>,
+pub(super) struct InterruptedLookups {
+    jobs: HashMap<Uuid, (Digest, InterruptedLookup)>,
     /// What sweeps said that went on meanwhile, and when they began.
     answers: HashMap<Digest, (Instant, Found)>,
 }
 
-impl Interrupted {
-    pub(super) fn leave(&mut self, key: Uuid, digest: Digest, interruption: Interruption) {
+impl InterruptedLookups {
+    pub(super) fn leave(&mut self, key: Uuid, digest: Digest, interruption: InterruptedLookup) {
         if self.jobs.len() < JOBS_MAX {
             self.jobs.insert(key, (digest, interruption));
         }
     }
 
-    pub(super) fn come_back(&mut self, key: Uuid) -> Option<Interruption> {
+    pub(super) fn come_back(&mut self, key: Uuid) -> Option<InterruptedLookup> {
         self.jobs.remove(&key).map(|(_, interruption)| interruption)
     }
 

@@ -27,16 +27,16 @@ use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
 use self::cache::Cache;
-use self::coverage::Coverage;
-use self::interrupted::Interrupted;
-pub(crate) use self::interrupted::Interruption;
+use self::coverage::ScanCoverage;
+pub(crate) use self::interrupted::InterruptedLookup;
+use self::interrupted::InterruptedLookups;
 use crate::domain::decide::{Found, FoundUser, LookUpReason};
 use crate::domain::private::debug_redacted;
 use crate::domain::{AccountReason, Lane};
 use crate::pipeline::Context;
 use crate::pipeline::gate::Request;
 use crate::ports::{ListError, Page, PartnerApi, UserList};
-use crate::telemetry::{CacheLost, ListRefused, SweepFinished, SweepGoesOn, Throttled};
+use crate::telemetry::{CacheLost, ListRefused, ScanFinished, ScanProgressed, Throttled};
 
 /// Consecutive failures of one page after which a sweep is broken off.
 const PAGE_FAILURES_MAX: u32 = 5;
@@ -81,18 +81,18 @@ impl Digest {
 }
 
 /// Somebody who waits for an answer.
-struct Asker {
+struct LookupWaiter {
     answer: oneshot::Sender<Found>,
     /// When they asked.
     since: Instant,
 }
 
 /// The questions that wait. Ordered, so that a simulation repeats itself exactly. Without an asker: they will be back.
-type Questions = BTreeMap<Digest, Vec<Asker>>;
+type PendingLookups = BTreeMap<Digest, Vec<LookupWaiter>>;
 
 /// How far a sweep has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Reading {
+pub(crate) struct ScanProgress {
     /// Users read.
     pub read: u64,
     /// Users in the list.
@@ -100,17 +100,17 @@ pub(crate) struct Reading {
 }
 
 /// See the module.
-pub(crate) struct LookUp {
-    waiting: Mutex<Questions>,
-    interrupted: Mutex<Interrupted>,
-    reading: Mutex<Option<Reading>>,
+pub(crate) struct UserLookup {
+    waiting: Mutex<PendingLookups>,
+    interrupted: Mutex<InterruptedLookups>,
+    reading: Mutex<Option<ScanProgress>>,
     cache: Mutex<Cache>,
     asked: Notify,
 }
 
-debug_redacted!(LookUp);
+debug_redacted!(UserLookup);
 
-impl LookUp {
+impl UserLookup {
     /// Nobody has been seen. Whoever will be is remembered for so long.
     pub(crate) fn new(keep_for: Duration) -> Self {
         Self {
@@ -130,32 +130,32 @@ impl LookUp {
             return found;
         }
         let (answer, answered) = oneshot::channel();
-        self.lock().entry(digest).or_default().push(Asker { answer, since });
+        self.lock().entry(digest).or_default().push(LookupWaiter { answer, since });
         self.asked.notify_one();
         answered.await.unwrap_or(Found::Unavailable)
     }
 
     /// The job has to go back to the queue before its look-up is over.
     pub(crate) fn interrupt(&self, key: Uuid, email: &str, reason: LookUpReason, since: Instant) {
-        self.interrupted().leave(key, Digest::of(email), Interruption { reason, since });
+        self.interrupted().leave(key, Digest::of(email), InterruptedLookup { reason, since });
     }
 
     /// The job is in hand again, and what it was interrupted in.
-    pub(crate) fn resume(&self, key: Uuid) -> Option<Interruption> {
+    pub(crate) fn resume(&self, key: Uuid) -> Option<InterruptedLookup> {
         self.interrupted().come_back(key)
     }
 
     /// How far a sweep has got that is going on.
-    pub(crate) fn reading(&self) -> Option<Reading> {
+    pub(crate) fn reading(&self) -> Option<ScanProgress> {
         *self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_reading(&self, reading: Option<Reading>) {
+    fn set_reading(&self, reading: Option<ScanProgress>) {
         *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = reading;
     }
 
     /// Takes the questions that somebody still waits for, and answers those that need no request.
-    fn take(&self) -> Questions {
+    fn take(&self) -> PendingLookups {
         let mut questions = std::mem::take(&mut *self.lock());
         questions.retain(|digest, askers| {
             askers.retain(|asker| !asker.answer.is_closed());
@@ -168,7 +168,7 @@ impl LookUp {
     }
 
     /// They came too late for the sweep that is over.
-    fn put_back(&self, late: Questions) {
+    fn requeue(&self, late: PendingLookups) {
         if late.is_empty() {
             return;
         }
@@ -180,11 +180,11 @@ impl LookUp {
         self.asked.notify_one();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Questions> {
+    fn lock(&self) -> MutexGuard<'_, PendingLookups> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn interrupted(&self) -> MutexGuard<'_, Interrupted> {
+    fn interrupted(&self) -> MutexGuard<'_, InterruptedLookups> {
         self.interrupted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -193,7 +193,7 @@ impl LookUp {
     }
 }
 
-fn tell(askers: Vec<Asker>, found: &Found) {
+fn tell(askers: Vec<LookupWaiter>, found: &Found) {
     for asker in askers {
         // An asker that is gone was told to stop, or will be back.
         let _ = asker.answer.send(found.clone());
@@ -201,21 +201,21 @@ fn tell(askers: Vec<Asker>, found: &Found) {
 }
 
 /// Sweeps whenever somebody asks. Never returns; drop it to stop.
-pub(crate) async fn sweep_on_demand<A: PartnerApi + UserList>(context: &Context<A>) {
+pub(crate) async fn scan_on_demand<A: PartnerApi + UserList>(context: &Context<A>) {
     let mut refusals = Refusals::default();
     loop {
         context.look_up.asked.notified().await;
         sleep(GATHER).await;
         let questions = context.look_up.take();
         if !questions.is_empty() {
-            sweep(context, questions, &mut refusals).await;
+            scan(context, questions, &mut refusals).await;
         }
     }
 }
 
-async fn sweep<A: PartnerApi + UserList>(context: &Context<A>, mut questions: Questions, refusals: &mut Refusals) {
+async fn scan<A: PartnerApi + UserList>(context: &Context<A>, mut questions: PendingLookups, refusals: &mut Refusals) {
     let (waiting, began) = (questions.len(), Instant::now());
-    let (mut late, mut pages) = (Questions::new(), 0);
+    let (mut late, mut pages) = (PendingLookups::new(), 0);
     let result = read_list(context, began, &mut questions, &mut late, &mut pages, refusals).await;
     context.look_up.set_reading(None);
     let found = waiting - questions.len();
@@ -232,8 +232,8 @@ async fn sweep<A: PartnerApi + UserList>(context: &Context<A>, mut questions: Qu
         cache.len()
     };
     context.metrics.cached_users.set(i64::try_from(cached).unwrap_or(i64::MAX));
-    context.look_up.put_back(late);
-    SweepFinished { result, pages, waiting, found }.emit(&context.metrics);
+    context.look_up.requeue(late);
+    ScanFinished { result, pages, waiting, found }.emit(&context.metrics);
 }
 
 /// Reads pages until nobody waits any more who did at the beginning. Whoever asks meanwhile (`late`) may be found too; for them the
@@ -241,12 +241,12 @@ async fn sweep<A: PartnerApi + UserList>(context: &Context<A>, mut questions: Qu
 async fn read_list<A: PartnerApi + UserList>(
     context: &Context<A>,
     began: Instant,
-    questions: &mut Questions,
-    late: &mut Questions,
+    questions: &mut PendingLookups,
+    late: &mut PendingLookups,
     pages: &mut u64,
     refusals: &mut Refusals,
 ) -> Result<(), &'static str> {
-    let mut coverage = Coverage::default();
+    let mut coverage = ScanCoverage::default();
     let mut told_at = began;
     let mut is_nearly_over = false;
     while !questions.is_empty() || is_nearly_over && !late.is_empty() {
@@ -276,10 +276,10 @@ async fn read_list<A: PartnerApi + UserList>(
             break;
         }
         is_nearly_over = total.saturating_sub(coverage.skip) <= coverage.skip;
-        context.look_up.set_reading(Some(Reading { read: coverage.skip, total }));
+        context.look_up.set_reading(Some(ScanProgress { read: coverage.skip, total }));
         if told_at.elapsed() >= TELL_EVERY {
             told_at = Instant::now();
-            SweepGoesOn { read: coverage.skip, total, waiting: questions.len() }.emit();
+            ScanProgressed { read: coverage.skip, total, waiting: questions.len() }.emit();
         }
     }
     Ok(())
@@ -300,14 +300,14 @@ fn remember<A: PartnerApi + UserList>(context: &Context<A>, users: &[(Digest, Fo
 async fn read_page<A: PartnerApi + UserList>(
     context: &Context<A>,
     skip: u64,
-    questions: &Questions,
+    questions: &PendingLookups,
     refusals: &mut Refusals,
 ) -> Result<Page, &'static str> {
     let mut failures = 0;
     loop {
-        let pass = context.gate.pass_after(Request::Read, refusals.courtesy()).await;
+        let pass = context.gate.permit_after(Request::Read, refusals.courtesy()).await;
         // Behind a window full of bulk jobs each page would wait for minutes, and people who sign up with it.
-        context.pace.turn(Lane::Signup).await;
+        context.rate_limiter.turn(Lane::Signup).await;
         if !pass.is_valid() {
             continue;
         }
@@ -339,7 +339,7 @@ async fn read_page<A: PartnerApi + UserList>(
             Err(ListError::Throttled(advice)) => {
                 let news = context.gate.throttle(advice, |n| context.delay_before_attempt(n));
                 if advice.is_none() {
-                    context.pace.throttled();
+                    context.rate_limiter.throttled();
                 }
                 Throttled { news, advised: advice.is_some() }.emit(&context.metrics);
                 pass.throttled()

@@ -8,7 +8,7 @@ use crate::domain::decide::Limits;
 use crate::domain::{AccountReason, Answer, IdempotencyKey, Timestamp};
 use crate::pipeline::gate::GateState;
 use crate::pipeline::user_lookup::*;
-use crate::pipeline::{Backoff, BreakerPolicy, HaltPolicy, Pace, Policy, ProbeSchedule, RetryBudgetPolicy};
+use crate::pipeline::{Backoff, BreakerPolicy, HaltPolicy, Policy, ProbeSchedule, RateLimiter, RetryBudgetPolicy};
 use crate::telemetry::Metrics;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -74,27 +74,27 @@ fn found(n: u64) -> Found {
 
 struct Bench {
     context: Arc<Context<List>>,
-    sweeper: tokio::task::JoinHandle<()>,
+    scanner: tokio::task::JoinHandle<()>,
 }
 
 impl Bench {
     fn new(give: impl FnMut(u64, u32) -> Result<Page, ListError> + Send + 'static) -> Self {
-        Self::with(POLICY, Pace::new(None), give)
+        Self::with(POLICY, RateLimiter::new(None), give)
     }
 
     fn with(
         policy: Policy,
-        pace: Pace,
+        rate_limiter: RateLimiter,
         give: impl FnMut(u64, u32) -> Result<Page, ListError> + Send + 'static,
     ) -> Self {
         let list = List { give: Mutex::new(Box::new(give)), requests: Mutex::new(0) };
         let (clock, metrics) = (Clock::simulated(Timestamp::from_unix_ms(0)), Metrics::new().unwrap());
-        let context = Arc::new(Context::new(list, policy, pace, clock, metrics, CancellationToken::new()));
-        let sweeper = tokio::spawn({
+        let context = Arc::new(Context::new(list, policy, rate_limiter, clock, metrics, CancellationToken::new()));
+        let scanner = tokio::spawn({
             let context = Arc::clone(&context);
-            async move { sweep_on_demand(&context).await }
+            async move { scan_on_demand(&context).await }
         });
-        Self { context, sweeper }
+        Self { context, scanner }
     }
 
     async fn find(&self, n: u64) -> Found {
@@ -108,7 +108,7 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        self.sweeper.abort();
+        self.scanner.abort();
     }
 }
 
@@ -128,7 +128,7 @@ async fn one_sweep_answers_for_all_who_wait_and_the_next_questions_need_none() {
 #[tokio::test(start_paused = true)]
 async fn what_was_seen_is_forgotten_after_its_time() {
     let policy = Policy { look_up_cache: Duration::from_secs(60), ..POLICY };
-    let bench = Bench::with(policy, Pace::new(None), |skip, _| Ok(page(skip, 50, 100)));
+    let bench = Bench::with(policy, RateLimiter::new(None), |skip, _| Ok(page(skip, 50, 100)));
     assert_eq!(bench.find(99).await, found(99));
     sleep(Duration::from_secs(61)).await;
     assert_eq!(bench.find(99).await, found(99));
@@ -200,15 +200,15 @@ async fn emails_are_compared_without_case_in_any_alphabet() {
 
 #[tokio::test(start_paused = true)]
 async fn pages_are_asked_for_at_the_pace() {
-    let pace = Pace::new(std::num::NonZeroU32::new(2));
-    let bench = Bench::with(POLICY, pace, |skip, _| Ok(page(skip, 50, 1_000)));
+    let rate_limiter = RateLimiter::new(std::num::NonZeroU32::new(2));
+    let bench = Bench::with(POLICY, rate_limiter, |skip, _| Ok(page(skip, 50, 1_000)));
     let start = Instant::now();
     assert_eq!(bench.find(999).await, found(999));
     assert!(start.elapsed() >= Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 fn refused() -> Result<Page, ListError> {
-    Err(ListError::Account(AccountReason::Suspended))
+    Err(ListError::Account(AccountReason::Forbidden))
 }
 
 #[tokio::test(start_paused = true)]
@@ -223,7 +223,7 @@ async fn a_list_that_is_refused_like_the_account_pauses_the_work_and_goes_on_wit
         bench.context.gate.state()
     };
     let (answer, paused) = tokio::join!(answer, paused);
-    assert_eq!(paused, GateState::Paused(AccountReason::Suspended));
+    assert_eq!(paused, GateState::Paused(AccountReason::Forbidden));
     assert_eq!(answer, (found(55), GateState::Open));
     assert!(bench.context.metrics.render().contains("plu_onboard_look_up_refused 0\n"));
 }
@@ -242,7 +242,7 @@ async fn a_list_that_alone_is_refused_holds_up_nobody_else_and_is_asked_for_agai
     });
     let pauses = |bench: &Bench| {
         let text = bench.context.metrics.render();
-        let line = "plu_onboard_pauses_total{reason=\"account_suspended\"} ";
+        let line = "plu_onboard_pauses_total{reason=\"forbidden\"} ";
         text.lines().find_map(|text| text.strip_prefix(line)).unwrap().parse::<u32>().unwrap()
     };
     let given_up = tokio::time::timeout(SECOND * 5, bench.find(55)).await;

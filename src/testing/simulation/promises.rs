@@ -42,7 +42,7 @@ pub(super) fn broken(evidence: &Evidence<'_>, model: &Model, now: Duration, reco
     }
     broken.extend(users_nobody_asked_for(evidence, model, now));
     broken.extend(users_claimed_twice(evidence));
-    broken.extend(pace(evidence.plan, record));
+    broken.extend(rate_limiter(evidence.plan, record));
     broken.extend(signups(evidence, record));
     broken
 }
@@ -242,7 +242,7 @@ fn users_nobody_asked_for(evidence: &Evidence<'_>, model: &Model, now: Duration)
 }
 
 /// No second has more requests than are allowed, over all workers and lives.
-fn pace(plan: &Plan, record: &Record) -> Option<String> {
+fn rate_limiter(plan: &Plan, record: &Record) -> Option<String> {
     let allowed = plan.rate?.get() as usize;
     let log = record.lock();
     let times: Vec<Duration> = log.departures.iter().map(|departure| departure.at).collect();

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::{Overrides, Settings};
 use crate::domain::{Job, Lane, Timestamp};
 use crate::pipeline::Context;
-use crate::pipeline::rate::rate_limiter::Pace;
+use crate::pipeline::rate::rate_limiter::RateLimiter;
 use crate::pipeline::worker::{Ended, work};
 use crate::sandbox::{Control, CreateRequest, FaultPlan, Hostile, ModelConfig, SandboxConfig};
 use crate::telemetry::Metrics;
@@ -213,7 +213,7 @@ impl World {
         let metrics = Metrics::new().unwrap_or_else(|error| unreachable!("names are unique: {error}"));
         let mut policy = self.plan.policy;
         policy.seed = policy.seed.wrapping_add(u64::from(worker));
-        Arc::new(Context::new(api, policy, Pace::new(share), self.clock, metrics, stop))
+        Arc::new(Context::new(api, policy, RateLimiter::new(share), self.clock, metrics, stop))
     }
 }
 

@@ -12,7 +12,7 @@ const TOLD_MAX: usize = 8;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Herald {
+pub(crate) struct ConnectionLog {
     name: String,
     part: BrokerConnection,
     metrics: Metrics,
@@ -20,7 +20,7 @@ pub(crate) struct Herald {
     is_told_up: bool,
 }
 
-impl Herald {
+impl ConnectionLog {
     pub(crate) fn new(name: String, part: BrokerConnection, metrics: Metrics) -> Self {
         Self { name, part, metrics, told: VecDeque::new(), is_told_up: false }
     }

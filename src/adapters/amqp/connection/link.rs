@@ -20,13 +20,13 @@ use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use tokio::time::{sleep, timeout};
 
-use crate::adapters::amqp::connection::connection_log::Herald;
+use crate::adapters::amqp::connection::connection_log::ConnectionLog;
 use crate::adapters::amqp::connection::refusal::explain;
 use crate::adapters::amqp::connection::socket::{self, Socket};
 use crate::adapters::amqp::connection::tls::{self, TlsFiles};
 use crate::adapters::amqp::topology::Topology;
 use crate::adapters::amqp::topology::establish::establish;
-use crate::telemetry::{Metrics, TopologyAmiss};
+use crate::telemetry::{Metrics, TopologyMismatch};
 
 /// How a broker is reached.
 #[derive(Clone)]
@@ -108,15 +108,19 @@ const PASSWORD_BYTES_MAX: u64 = 4_096;
 
 /// Connects, again and again until it succeeds. Says once for each reason that it can't; that it works is for the caller to say,
 /// once it does what it is there for.
-pub(crate) async fn connect(config: &LinkConfig, herald: &mut Herald, jitter: &mut fastrand::Rng) -> Link {
+pub(crate) async fn connect(
+    config: &LinkConfig,
+    connection_log: &mut ConnectionLog,
+    jitter: &mut fastrand::Rng,
+) -> Link {
     let mut pause = RETRY.0;
     loop {
-        let failure = match timeout(config.connect_timeout, try_connect(config, herald.name())).await {
+        let failure = match timeout(config.connect_timeout, try_connect(config, connection_log.name())).await {
             Ok(Ok(link)) => return link,
             Ok(Err(failure)) => failure,
             Err(_) => format!("no answer within {} s: is it frozen?", config.connect_timeout.as_secs()),
         };
-        herald.away(&failure);
+        connection_log.away(&failure);
         sleep(pause.mul_f64(0.5 + jitter.f64() / 2.0)).await;
         pause = (pause * 2).min(RETRY.1);
     }
@@ -160,12 +164,12 @@ pub(crate) async fn tend(connection: &Connection, config: &LinkConfig) -> ! {
         match timeout(config.connect_timeout, looking).await {
             Ok(Ok(channel)) => {
                 if told.take().is_some() {
-                    TopologyAmiss { reason: None }.emit(&config.metrics);
+                    TopologyMismatch { reason: None }.emit(&config.metrics);
                 }
                 let _ = channel.close(200, "done".into()).await;
             }
             Ok(Err(reason)) if connection.status().connected() && told.as_ref() != Some(&reason) => {
-                TopologyAmiss { reason: Some(&reason) }.emit(&config.metrics);
+                TopologyMismatch { reason: Some(&reason) }.emit(&config.metrics);
                 told = Some(reason);
             }
             // The connection's own trouble is told elsewhere.

@@ -63,7 +63,7 @@ impl Acks {
     /// Their queue may be gone: what is given back would be lost with it. Says how many are in hand.
     pub(crate) fn abandon(&self) -> usize {
         self.0.are_abandoned.store(true, Ordering::Release);
-        self.ledger().in_hand.len()
+        self.ledger().in_flight.len()
     }
 
     /// Whether their queue may be gone.
@@ -74,7 +74,7 @@ impl Acks {
     /// A delivery is settled, and will be acknowledged soon.
     pub(crate) fn settle(&self, tag: u64) {
         let mut ledger = self.ledger();
-        ledger.in_hand.remove(&tag);
+        ledger.in_flight.remove(&tag);
         ledger.settled.insert(tag);
         drop(ledger);
         self.0.settled.notify_one();
@@ -85,7 +85,7 @@ impl Acks {
         let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
         // On a channel that is gone it goes back by itself.
         let _ = self.0.channel.basic_nack(tag, options).await;
-        self.ledger().in_hand.remove(&tag);
+        self.ledger().in_flight.remove(&tag);
         self.0.acknowledged.notify_waiters();
     }
 
@@ -146,7 +146,7 @@ impl Acks {
 /// Delivery tags, which count up from 1. Bounded by the prefetch.
 #[derive(Debug, Default)]
 struct Ledger {
-    in_hand: BTreeSet<u64>,
+    in_flight: BTreeSet<u64>,
     settled: BTreeSet<u64>,
     /// All up to here are known.
     known: u64,
@@ -156,11 +156,11 @@ struct Ledger {
 
 impl Ledger {
     fn is_done(&self) -> bool {
-        self.in_hand.is_empty() && self.settled.is_empty()
+        self.in_flight.is_empty() && self.settled.is_empty()
     }
 
     fn received(&mut self, tag: u64) {
-        self.in_hand.insert(tag);
+        self.in_flight.insert(tag);
         self.early.insert(tag);
         while self.early.first() == Some(&(self.known + 1)) {
             self.early.pop_first();
@@ -172,7 +172,7 @@ impl Ledger {
     /// settled ones before it.
     fn take_below_the_oldest(&mut self) -> Option<u64> {
         let unknown = self.known + 1;
-        let oldest = self.in_hand.first().copied().unwrap_or(u64::MAX).min(unknown);
+        let oldest = self.in_flight.first().copied().unwrap_or(u64::MAX).min(unknown);
         let above = self.settled.split_off(&oldest);
         std::mem::replace(&mut self.settled, above).pop_last()
     }
@@ -188,7 +188,7 @@ mod tests {
         (1..=10).for_each(|tag| ledger.received(tag));
         let mut settle = |tags: &[u64]| {
             for tag in tags {
-                ledger.in_hand.remove(tag);
+                ledger.in_flight.remove(tag);
                 ledger.settled.insert(*tag);
             }
             ledger.take_below_the_oldest()
@@ -205,7 +205,7 @@ mod tests {
     fn a_delivery_that_is_on_its_way_from_the_other_lane_is_not_acknowledged_with_later_ones() {
         let mut ledger = Ledger::default();
         let settle = |ledger: &mut Ledger, tag| {
-            ledger.in_hand.remove(&tag);
+            ledger.in_flight.remove(&tag);
             ledger.settled.insert(tag);
             ledger.take_below_the_oldest()
         };

@@ -21,7 +21,7 @@ use crate::telemetry::trace;
 
 /// Where outcomes and copies go.
 #[derive(Debug)]
-pub(crate) struct Outlet {
+pub(crate) struct OutcomeSink {
     pub(crate) publisher: Publisher,
     pub(crate) names: Names,
 }
@@ -36,7 +36,7 @@ pub struct AmqpHandle {
     pub(crate) sent_at: Option<Timestamp>,
     /// As it came. Boxed: a job in hand is moved, and properties are large.
     pub(crate) message: Box<(Bytes, BasicProperties)>,
-    pub(crate) outlet: Arc<Outlet>,
+    pub(crate) outlet: Arc<OutcomeSink>,
     pub(crate) clock: Clock,
 }
 
@@ -121,7 +121,7 @@ impl Settle for AmqpHandle {
         Duration::from_secs(delay_step(delay))
     }
 
-    async fn put_back(self, history: History, delay: Duration) -> Result<(), QueueError> {
+    async fn requeue(self, history: History, delay: Duration) -> Result<(), QueueError> {
         failpoint::pass("before_put_back");
         if delay.is_zero() && history == self.history && !self.acks.are_abandoned() {
             // Untouched: the broker puts it back where it was.

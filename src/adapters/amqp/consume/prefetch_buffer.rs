@@ -1,6 +1,6 @@
 //! What the broker has handed out and nobody has taken in hand yet.
 //!
-//! **Invariant:** what waits too long is given out by [`Inbox::aged`], before the broker's `consumer_timeout` (half an hour) takes
+//! **Invariant:** what waits too long is given out by [`PrefetchBuffer::aged`], before the broker's `consumer_timeout` (half an hour) takes
 //! it away together with everything else in hand.
 
 use std::collections::VecDeque;
@@ -25,7 +25,7 @@ pub(crate) struct Received {
 
 /// The deliveries of a lane, in their order. Clones are the same. As many as the broker hands out unacknowledged.
 #[derive(Clone, Default)]
-pub(crate) struct Inbox(Arc<Shared>);
+pub(crate) struct PrefetchBuffer(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
@@ -33,7 +33,7 @@ struct Shared {
     came: Notify,
 }
 
-impl Inbox {
+impl PrefetchBuffer {
     /// A delivery came.
     pub(crate) fn put(&self, delivery: Delivery, acks: &Acks) {
         acks.received(delivery.delivery_tag);

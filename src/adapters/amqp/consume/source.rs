@@ -16,13 +16,13 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::adapters::amqp::connection::connection_log::Herald;
+use crate::adapters::amqp::connection::connection_log::ConnectionLog;
 use crate::adapters::amqp::connection::link::{self, Link, LinkConfig, Pauses};
 use crate::adapters::amqp::connection::refusal::{FRAME_TOO_LARGE, explain};
 use crate::adapters::amqp::consume::acks::Acks;
 use crate::adapters::amqp::consume::fleet::{self, OnCount};
-use crate::adapters::amqp::consume::handle::{AmqpHandle, Outlet};
-use crate::adapters::amqp::consume::prefetch_buffer::{Inbox, Received};
+use crate::adapters::amqp::consume::handle::{AmqpHandle, OutcomeSink};
+use crate::adapters::amqp::consume::prefetch_buffer::{PrefetchBuffer, Received};
 use crate::adapters::amqp::headers;
 use crate::adapters::amqp::publish::publisher::Publisher;
 use crate::adapters::amqp::topology::{Names, short};
@@ -83,10 +83,10 @@ pub fn consume(
     clock: Clock,
     stop: CancellationToken,
 ) -> (Consuming, AmqpSource, AmqpSource) {
-    let outlet = Arc::new(Outlet { publisher: publisher.clone(), names: config.names.clone() });
+    let outlet = Arc::new(OutcomeSink { publisher: publisher.clone(), names: config.names.clone() });
     let source = |lane| AmqpSource::new(Desk { lane, outlet: Arc::clone(&outlet), clock });
     let (signup, bulk) = (source(Lane::Signup), source(Lane::Bulk));
-    let inboxes = [signup.inbox.clone(), bulk.inbox.clone()];
+    let inboxes = [signup.prefetch_buffer.clone(), bulk.prefetch_buffer.clone()];
     let closing = CancellationToken::new();
     let keeper = tokio::spawn(keep_consuming(config, inboxes, stop, closing.clone()));
     (Consuming { _keeper: AbortOnDropHandle::new(keeper), closing }, signup, bulk)
@@ -95,19 +95,20 @@ pub fn consume(
 /// Consumes on one connection after the other, until `stop` is cancelled; then acknowledges, until `closing` is.
 async fn keep_consuming(
     mut config: ConsumeConfig,
-    inboxes: [Inbox; 2],
+    inboxes: [PrefetchBuffer; 2],
     stop: CancellationToken,
     closing: CancellationToken,
 ) {
     let mut jitter = fastrand::Rng::with_seed(config.seed);
     let mut pauses = Pauses::default();
-    let mut herald = Herald::new(config.name.clone(), BrokerConnection::Consumer, config.link.metrics.clone());
+    let mut connection_log =
+        ConnectionLog::new(config.name.clone(), BrokerConnection::Consumer, config.link.metrics.clone());
     let mut farewells = JoinSet::new();
     while !stop.is_cancelled() {
         let link = tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            link = link::connect(&config.link, &mut herald, &mut jitter) => link,
+            link = link::connect(&config.link, &mut connection_log, &mut jitter) => link,
         };
         let began = Instant::now();
         let acks = Acks::new(link.channel.clone());
@@ -115,7 +116,7 @@ async fn keep_consuming(
         let end = tokio::select! {
             biased;
             error = acks.keep_acknowledging() => End::Broken(explain(&error)),
-            end = session.consume(&config, &mut herald, &stop) => end,
+            end = session.consume(&config, &mut connection_log, &stop) => end,
         };
         while farewells.try_join_next().is_some() {}
         match end {
@@ -125,15 +126,15 @@ async fn keep_consuming(
             }
             End::Cancelled if farewells.len() < FAREWELLS_MAX => {
                 let jobs = acks.abandon();
-                herald.broke(began.elapsed(), &cancelled(jobs));
+                connection_log.broke(began.elapsed(), &cancelled(jobs));
                 let farewell = session.say_farewell(closing.clone());
                 farewells.spawn(async move {
                     let _ = timeout(FAREWELL_MAX, farewell).await;
                 });
             }
-            End::Cancelled => herald.broke(began.elapsed(), &cancelled(0)),
+            End::Cancelled => connection_log.broke(began.elapsed(), &cancelled(0)),
             End::Broken(reason) => {
-                herald.broke(began.elapsed(), &reason);
+                connection_log.broke(began.elapsed(), &reason);
                 if reason == FRAME_TOO_LARGE {
                     config.link.allow_longest_frames();
                 }
@@ -170,12 +171,17 @@ struct Session {
     link: Link,
     acks: Acks,
     consumers: Vec<(Lane, Consumer)>,
-    inboxes: [Inbox; 2],
+    inboxes: [PrefetchBuffer; 2],
 }
 
 impl Session {
     /// Hands deliveries to the lanes until the connection breaks or `stop` is cancelled.
-    async fn consume(&mut self, config: &ConsumeConfig, herald: &mut Herald, stop: &CancellationToken) -> End {
+    async fn consume(
+        &mut self,
+        config: &ConsumeConfig,
+        connection_log: &mut ConnectionLog,
+        stop: &CancellationToken,
+    ) -> End {
         let Self { link, acks, consumers, inboxes } = self;
         let channel = &link.channel;
         let starting = async {
@@ -187,7 +193,7 @@ impl Session {
         };
         match timeout(config.link.connect_timeout, starting).await {
             Ok(Ok(())) => {
-                herald.works();
+                connection_log.works();
                 // It was just looked at.
                 config.link.metrics.observed.set_topology_amiss(false);
             }
@@ -239,7 +245,7 @@ async fn start_consumer(config: &ConsumeConfig, channel: &Channel, lane: Lane) -
 }
 
 /// Moves deliveries from the consumers to their lanes. Ends when the first consumer does.
-async fn pump_all(consumers: &mut [(Lane, Consumer)], acks: &Acks, inboxes: &[Inbox; 2]) -> lapin::Result<()> {
+async fn pump_all(consumers: &mut [(Lane, Consumer)], acks: &Acks, inboxes: &[PrefetchBuffer; 2]) -> lapin::Result<()> {
     let [(one, ones), (other, others)] = consumers else { return Ok(()) };
     tokio::select! {
         pumped = pump(ones, acks, &inboxes[*one as usize]) => pumped,
@@ -248,16 +254,16 @@ async fn pump_all(consumers: &mut [(Lane, Consumer)], acks: &Acks, inboxes: &[In
 }
 
 /// Moves deliveries from a consumer to its lane. Ends when the consumer does.
-async fn pump(consumer: &mut Consumer, acks: &Acks, inbox: &Inbox) -> lapin::Result<()> {
+async fn pump(consumer: &mut Consumer, acks: &Acks, prefetch_buffer: &PrefetchBuffer) -> lapin::Result<()> {
     while let Some(delivery) = poll_fn(|context| Pin::new(&mut *consumer).poll_next(context)).await {
-        inbox.put(delivery?, acks);
+        prefetch_buffer.put(delivery?, acks);
     }
     Ok(())
 }
 
 /// The jobs of one lane; never ends by itself.
 pub struct AmqpSource {
-    inbox: Inbox,
+    prefetch_buffer: PrefetchBuffer,
     desk: Desk,
     /// Puts back what waits for too long.
     _aging: AbortOnDropHandle<()>,
@@ -267,23 +273,23 @@ pub struct AmqpSource {
 #[derive(Clone)]
 struct Desk {
     lane: Lane,
-    outlet: Arc<Outlet>,
+    outlet: Arc<OutcomeSink>,
     clock: Clock,
 }
 
 impl AmqpSource {
     fn new(desk: Desk) -> Self {
-        let inbox = Inbox::default();
-        let (aging, opening) = (inbox.clone(), desk.clone());
+        let prefetch_buffer = PrefetchBuffer::default();
+        let (aging, opening) = (prefetch_buffer.clone(), desk.clone());
         let aging = tokio::spawn(async move {
             loop {
                 if let Some(Delivery { history, handle, .. }) = opening.open(aging.aged().await) {
                     // By a copy: given back, it would count as delivered once more, and as one that may have been sent.
-                    let _ = handle.put_back(history, SOON).await;
+                    let _ = handle.requeue(history, SOON).await;
                 }
             }
         });
-        Self { inbox, desk, _aging: AbortOnDropHandle::new(aging) }
+        Self { prefetch_buffer, desk, _aging: AbortOnDropHandle::new(aging) }
     }
 }
 
@@ -320,12 +326,12 @@ impl JobSource for AmqpSource {
 
     async fn receive(&mut self) -> Result<Option<Delivery<AmqpHandle>>, QueueError> {
         loop {
-            let Some(delivery) = self.desk.open(self.inbox.take().await) else { continue };
+            let Some(delivery) = self.desk.open(self.prefetch_buffer.take().await) else { continue };
             let early = headers::early(&delivery.handle.message.1, self.desk.clock.now());
             if early > SOON {
                 // The longest delay queue was too short for it.
                 let Delivery { history, handle, .. } = delivery;
-                tokio::spawn(handle.put_back(history, early));
+                tokio::spawn(handle.requeue(history, early));
                 continue;
             }
             failpoint::pass("received");

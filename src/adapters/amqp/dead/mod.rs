@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::letter::{DELIVERY_COUNT, back_to_life, copied, integer, letter};
-use crate::adapters::amqp::connection::connection_log::Herald;
+use crate::adapters::amqp::connection::connection_log::ConnectionLog;
 use crate::adapters::amqp::connection::link::{self, Link, LinkConfig};
 use crate::adapters::amqp::connection::refusal::{self, explain};
 use crate::adapters::amqp::publish::publisher::{Message, PublishConfig, Publisher, Unroutable};
@@ -290,10 +290,10 @@ impl DeadQueue {
 
 /// Connects, for a little longer than one attempt takes.
 async fn connect(config: &LinkConfig, name: &str, seed: u64) -> Option<Link> {
-    let mut herald = Herald::new(name.to_owned(), BrokerConnection::Consumer, config.metrics.clone());
+    let mut connection_log = ConnectionLog::new(name.to_owned(), BrokerConnection::Consumer, config.metrics.clone());
     let mut jitter = fastrand::Rng::with_seed(seed);
     let patience = config.connect_timeout + Duration::from_secs(2);
-    timeout(patience, link::connect(config, &mut herald, &mut jitter)).await.ok()
+    timeout(patience, link::connect(config, &mut connection_log, &mut jitter)).await.ok()
 }
 
 async fn next(consumer: &mut Consumer) -> Option<lapin::Result<Delivery>> {
@@ -332,9 +332,9 @@ impl Walk<'_> {
     }
 
     /// Waits until so many are on their way at most.
-    async fn settle(&mut self, on_their_way: usize) -> Result<(), QueueError> {
+    async fn settle(&mut self, in_flight: usize) -> Result<(), QueueError> {
         let mut outcome = Ok(());
-        while self.tasks.len() > on_their_way
+        while self.tasks.len() > in_flight
             && let Some(joined) = self.tasks.join_next().await
         {
             match joined {

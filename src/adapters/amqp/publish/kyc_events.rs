@@ -8,19 +8,19 @@ use crate::ports::{KycSink, QueueError};
 
 /// The exchange of events, for verifications.
 #[derive(Debug)]
-pub struct KycOutlet {
+pub struct KycEventSink {
     publisher: Publisher,
     exchange: String,
 }
 
-impl KycOutlet {
+impl KycEventSink {
     /// Over this publisher, under these names.
     pub fn new(publisher: Publisher, names: &Names) -> Self {
         Self { publisher, exchange: names.events_exchange().to_owned() }
     }
 }
 
-impl KycSink for KycOutlet {
+impl KycSink for KycEventSink {
     async fn publish(&self, event: &KycEvent) -> Result<(), QueueError> {
         let routing_key = event.event_type.name();
         let properties = || headers::of_event(event.id, routing_key, event.time);

@@ -20,7 +20,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::adapters::amqp::connection::connection_log::Herald;
+use crate::adapters::amqp::connection::connection_log::ConnectionLog;
 use crate::adapters::amqp::connection::link::{self, LinkConfig, Pauses};
 use crate::adapters::amqp::connection::refusal::explain;
 use crate::adapters::amqp::headers;
@@ -31,7 +31,7 @@ use crate::domain::decide::History;
 use crate::domain::private::debug_redacted;
 use crate::domain::{IdempotencyKey, Lane, Timestamp};
 use crate::ports::QueueError;
-use crate::telemetry::{BrokerConnection, ImportHeldUp};
+use crate::telemetry::{BrokerConnection, ImportPaused};
 
 /// Most rows that are sent and not confirmed.
 pub const IN_FLIGHT_MAX: usize = 1_000;
@@ -146,20 +146,20 @@ pub async fn produce(
 ) -> Result<Produced, QueueError> {
     let mut jitter = fastrand::Rng::with_seed(config.seed);
     let metrics = config.link.metrics.clone();
-    let mut herald = Herald::new(config.name.clone(), BrokerConnection::Publisher, metrics);
+    let mut connection_log = ConnectionLog::new(config.name.clone(), BrokerConnection::Publisher, metrics);
     let mut pauses = Pauses::default();
     let mut sending = Sending::new(config, rows, saved);
     loop {
         let link = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(sending.produced(false)),
-            connected = link::connect(&sending.config.link, &mut herald, &mut jitter) => connected,
+            connected = link::connect(&sending.config.link, &mut connection_log, &mut jitter) => connected,
         };
         let began = Instant::now();
         let confirms = link.channel.confirm_select(ConfirmSelectOptions::default());
         let end = match timeout(sending.config.confirm_timeout, confirms).await {
             Ok(Ok(())) => {
-                herald.works();
+                connection_log.works();
                 sending.session(&link.connection, &link.channel, confirmed, stop).await?
             }
             Ok(Err(error)) => End::Broken(explain(&error)),
@@ -168,7 +168,7 @@ pub async fn produce(
         match end {
             End::Broken(_) | End::Renew => {
                 if let End::Broken(reason) = end {
-                    herald.broke(began.elapsed(), &reason);
+                    connection_log.broke(began.elapsed(), &reason);
                 }
                 drop(link);
                 tokio::select! {
@@ -382,7 +382,7 @@ impl Watcher {
         self.last_confirm = Instant::now();
         self.only_refused_since.get_or_insert(self.last_confirm);
         if self.refused_at.replace(self.last_confirm).is_none() {
-            ImportHeldUp::Refused.emit();
+            ImportPaused::Refused.emit();
         }
     }
 
@@ -391,11 +391,11 @@ impl Watcher {
         if is_blocked != self.is_blocked {
             self.is_blocked = is_blocked;
             self.last_confirm = Instant::now();
-            if is_blocked { ImportHeldUp::Blocked.emit() } else { ImportHeldUp::Over.emit() }
+            if is_blocked { ImportPaused::Blocked.emit() } else { ImportPaused::Over.emit() }
         }
         if self.refused_at.is_some_and(|at| at.elapsed() > REFUSED_PAUSE * 3) {
             self.refused_at = None;
-            ImportHeldUp::Over.emit();
+            ImportPaused::Over.emit();
         }
         if self.only_refused_since.is_some_and(|since| since.elapsed() >= RENEW_AFTER) {
             return Some(End::Renew);

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::adapters::amqp::connection::connection_log::Herald;
+use crate::adapters::amqp::connection::connection_log::ConnectionLog;
 use crate::adapters::amqp::connection::link::{self, Link, LinkConfig, Notice, Pauses};
 use crate::adapters::amqp::connection::refusal::explain;
 use crate::adapters::amqp::publish::refused_routes::{LinedUp, RefusedRoutes, Turn};
@@ -404,12 +404,12 @@ async fn keep(
 ) {
     let mut jitter = fastrand::Rng::with_seed(seed);
     let mut pauses = Pauses::default();
-    let mut herald = Herald::new(name, BrokerConnection::Publisher, config.metrics.clone());
+    let mut connection_log = ConnectionLog::new(name, BrokerConnection::Publisher, config.metrics.clone());
     for life in 1.. {
         let link = tokio::select! {
             biased;
             () = closing.cancelled() => return,
-            link = link::connect(&config, &mut herald, &mut jitter) => link,
+            link = link::connect(&config, &mut connection_log, &mut jitter) => link,
         };
         let began = Instant::now();
         let confirming = link.channel.confirm_select(ConfirmSelectOptions::default());
@@ -422,13 +422,13 @@ async fn keep(
                     shared.state.send_modify(|state| state.live = None);
                     return;
                 }
-                reason = live(&link, life, &mut over, &shared, &mut herald) => reason,
+                reason = live(&link, life, &mut over, &shared, &mut connection_log) => reason,
             }
         } else {
             Some("no confirms".to_owned())
         };
         if let Some(reason) = reason {
-            herald.broke(began.elapsed(), &reason);
+            connection_log.broke(began.elapsed(), &reason);
         }
         shared.state.send_modify(|state| {
             state.live = None;
@@ -450,7 +450,7 @@ async fn live(
     life: u64,
     over: &mut watch::Receiver<(u64, Option<String>)>,
     shared: &Shared,
-    herald: &mut Herald,
+    connection_log: &mut ConnectionLog,
 ) -> Option<String> {
     let mut notices = link.notices();
     let mut state = shared.state.subscribe();
@@ -460,7 +460,7 @@ async fn live(
             biased;
             over = over.wait_for(|(over, _)| *over >= life) => return over.ok().and_then(|over| over.1.clone()),
             _ = state.wait_for(|state| !state.is_unproven), if !is_told => {
-                herald.works();
+                connection_log.works();
                 is_told = true;
             }
             () = shared.is_quiet() => {

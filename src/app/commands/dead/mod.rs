@@ -31,12 +31,12 @@ use crate::domain::dead_letter::{Selection, Verdict, Walked};
 /// [`AppError`] where the queue can't be used, an id is unknown, or a deletion isn't confirmed.
 pub(crate) async fn dead(command: &DeadCommand, settings: &Settings) -> Result<Finished, AppError> {
     start_logging(settings, "warn", std::io::stderr)?;
-    let letters = Letters::open(settings).await?;
+    let letters = DeadLetters::open(settings).await?;
     match command {
         DeadCommand::List(arguments) => list(arguments, letters).await,
         DeadCommand::Show(arguments) => show(arguments, letters).await,
         DeadCommand::Retry(arguments) => {
-            if let Letters::Broker(queue) = &letters {
+            if let DeadLetters::Broker(queue) = &letters {
                 queue.has_lanes().await?;
             }
             change(&arguments.selection, letters, Verdict::Retry, "put back on their lane").await
@@ -51,12 +51,12 @@ pub(crate) async fn dead(command: &DeadCommand, settings: &Settings) -> Result<F
 }
 
 /// The dead letters of a queue.
-enum Letters {
+enum DeadLetters {
     Local { connection: Connection, path: PathBuf },
     Broker(Box<DeadQueue>),
 }
 
-impl Letters {
+impl DeadLetters {
     async fn open(settings: &Settings) -> Result<Self, AppError> {
         match &settings.queue.url {
             QueueUrl::Local(path) => {
@@ -90,7 +90,7 @@ impl Letters {
     }
 }
 
-async fn list(arguments: &DeadListArgs, letters: Letters) -> Result<Finished, AppError> {
+async fn list(arguments: &DeadListArgs, letters: DeadLetters) -> Result<Finished, AppError> {
     let mut listing = Listing::new(arguments.limit, arguments.json, arguments.reason.clone());
     letters
         .walk(&mut |letter| {
@@ -104,7 +104,7 @@ async fn list(arguments: &DeadListArgs, letters: Letters) -> Result<Finished, Ap
     Ok(Finished::Well)
 }
 
-async fn show(arguments: &DeadShowArgs, letters: Letters) -> Result<Finished, AppError> {
+async fn show(arguments: &DeadShowArgs, letters: DeadLetters) -> Result<Finished, AppError> {
     let mut shown = None;
     letters
         .walk(&mut |letter| {
@@ -123,7 +123,7 @@ async fn show(arguments: &DeadShowArgs, letters: Letters) -> Result<Finished, Ap
 
 async fn change(
     arguments: &SelectionArgs,
-    letters: Letters,
+    letters: DeadLetters,
     verdict: Verdict,
     done: &str,
 ) -> Result<Finished, AppError> {
@@ -146,7 +146,7 @@ async fn change(
         .await?;
     print(&format!("{} of {} {done}\n", grouped(walked.done), letters_in_words(walked.seen)));
     if walked.not_ready > 0 {
-        return Err(AppError::CannotGoOn(format!(
+        return Err(AppError::CannotContinue(format!(
             "{} were left alone, because their event isn't in results.ndjson yet: start the worker, or try again in a few seconds",
             grouped(walked.not_ready)
         )));
@@ -154,10 +154,10 @@ async fn change(
     if let Selection::Reason(reason) = &selection
         && is_empty
     {
-        return Err(AppError::CannotGoOn(reasons.without(reason)));
+        return Err(AppError::CannotContinue(reasons.without(reason)));
     }
     if !missing.is_empty() {
-        return Err(AppError::CannotGoOn(unknown(missing.iter())));
+        return Err(AppError::CannotContinue(unknown(missing.iter())));
     }
     Ok(Finished::Well)
 }
@@ -193,5 +193,5 @@ fn ask(arguments: &SelectionArgs, count: u64) -> Result<(), AppError> {
     if read.is_ok() && answer.trim() == "yes" {
         return Ok(());
     }
-    Err(AppError::CannotGoOn("nothing was deleted".to_owned()))
+    Err(AppError::CannotContinue("nothing was deleted".to_owned()))
 }

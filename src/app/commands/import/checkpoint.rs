@@ -82,7 +82,7 @@ impl Checkpoint {
     /// Opens or makes the checkpoint of an import. `stem` begins its name.
     ///
     /// # Errors
-    /// [`AppError::CannotGoOn`] where another process uses it, or it can't be read or written; [`AppError::Usage`] where it
+    /// [`AppError::CannotContinue`] where another process uses it, or it can't be read or written; [`AppError::Usage`] where it
     /// isn't this import's.
     pub(super) fn open(
         folder: &Path,
@@ -96,7 +96,7 @@ impl Checkpoint {
         let mut options = OpenOptions::new();
         let mut file =
             options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(|error| {
-                AppError::CannotGoOn(format!(
+                AppError::CannotContinue(format!(
                     "{}: {error}. An import notes its progress there: give another folder with --out DIR",
                     path.display()
                 ))
@@ -104,7 +104,7 @@ impl Checkpoint {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(AppError::CannotGoOn(format!(
+                return Err(AppError::CannotContinue(format!(
                     "another process is importing this file onto this broker ({} is in use): wait for it or stop it",
                     path.display()
                 )));
@@ -137,7 +137,7 @@ impl Checkpoint {
     /// Notes that everything up to a record is confirmed. `is_clean`: nothing behind it has been sent.
     ///
     /// # Errors
-    /// [`AppError::CannotGoOn`] where it can't be written.
+    /// [`AppError::CannotContinue`] where it can't be written.
     pub(super) fn confirmed(&mut self, record: u64, is_clean: bool) -> Result<(), AppError> {
         self.append(&Line::Confirmed { record, is_clean })
     }
@@ -145,7 +145,7 @@ impl Checkpoint {
     /// Notes that every row is confirmed.
     ///
     /// # Errors
-    /// [`AppError::CannotGoOn`] where it can't be written.
+    /// [`AppError::CannotContinue`] where it can't be written.
     pub(super) fn complete(&mut self, counts: Counts, at: Timestamp) -> Result<(), AppError> {
         self.append(&Line::Complete { counts, at })
     }

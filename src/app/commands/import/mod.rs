@@ -18,7 +18,7 @@ use crate::app::console::error::AppError;
 use crate::app::console::next_command::worker_command;
 use crate::app::console::progress::{Progress, READ_STYLE};
 use crate::app::console::stdout::print;
-use crate::app::input::row_parser::{self, Intake};
+use crate::app::input::row_parser::{self, RowParser};
 use crate::app::input::rows::{self, Counts, RowsJob, Visitor};
 use crate::app::results::summary::grouped;
 use crate::app::results::tables;
@@ -40,7 +40,7 @@ pub(crate) async fn import(arguments: ImportArgs, settings: Settings) -> Result<
     start_logging(&settings, "warn", std::io::stderr)?;
     let stop = signals::stop_on_signal(|| {})?;
     let thread = tokio::task::spawn_blocking(move || rows_of(&arguments, &settings, &queue, &stop));
-    thread.await.map_err(|error| AppError::CannotGoOn(format!("reading ended abnormally: {error}")))?
+    thread.await.map_err(|error| AppError::CannotContinue(format!("reading ended abnormally: {error}")))?
 }
 
 fn rows_of(
@@ -59,7 +59,7 @@ fn rows_of(
         file: row_parser::file_name(file),
     };
     let mut importer = Importer::begin(connection, queue, &batch, Kind::Import, None)?;
-    let intake = Intake {
+    let row_parser = RowParser {
         file: batch.file.clone(),
         batch_id: batch.batch_id.clone(),
         header: &scan.header,
@@ -71,7 +71,7 @@ fn rows_of(
         read_from: file,
         scan: &scan,
         options: &options,
-        intake: &intake,
+        row_parser: &row_parser,
         lane: settings.import.lane,
         after_record: 0,
         progress: &progress,
@@ -85,7 +85,7 @@ fn rows_of(
     importer.finish(counts.is_some())?;
     let rejects = rejects.finish()?;
     match counts {
-        None => Err(AppError::CannotGoOn(
+        None => Err(AppError::CannotContinue(
             "stopped before the end of the file; start the import again: rows that are on the queue are recognised"
                 .to_owned(),
         )),

@@ -31,7 +31,7 @@ use crate::app::console::error::AppError;
 use crate::app::console::next_command::{resume_on_the_same_broker, worker_on_the_same_broker};
 use crate::app::console::progress::{PRODUCE_STYLE, Progress};
 use crate::app::console::stdout::print;
-use crate::app::input::row_parser::{self, GoodRow, Intake, hex};
+use crate::app::input::row_parser::{self, RowParser, ValidRow, hex};
 use crate::app::input::rows::{self, Counts, RowsJob, Visitor};
 use crate::app::results::summary::grouped;
 use crate::app::results::tables;
@@ -210,7 +210,7 @@ impl ImportTask<'_> {
                 file: row_parser::file_name(&file),
             };
             let mut index = index(&batch)?;
-            let intake = Intake {
+            let row_parser = RowParser {
                 file: batch.file.clone(),
                 batch_id: batch.batch_id.clone(),
                 header: &scan.header,
@@ -223,7 +223,7 @@ impl ImportTask<'_> {
                 read_from: &file,
                 scan: &scan,
                 options: &options,
-                intake: &intake,
+                row_parser: &row_parser,
                 lane,
                 after_record: 0,
                 progress: &unseen,
@@ -341,7 +341,7 @@ async fn show(progress: Progress, about: u64, confirmed: watch::Receiver<Mark>) 
 }
 
 async fn joined<T>(task: JoinHandle<Result<T, AppError>>) -> Result<T, AppError> {
-    task.await.map_err(|error| AppError::CannotGoOn(format!("a part of the import ended abnormally: {error}")))?
+    task.await.map_err(|error| AppError::CannotContinue(format!("a part of the import ended abnormally: {error}")))?
 }
 
 /// The keys and emails of the file, on disk, in a file that has no name any more, so that nothing of it stays behind.
@@ -349,10 +349,12 @@ fn index(batch: &Batch) -> Result<Importer, AppError> {
     let folder = tempfile::Builder::new()
         .prefix("plu-onboard-import-")
         .tempdir()
-        .map_err(|error| AppError::CannotGoOn(format!("no temporary folder could be made: {error}")))?;
+        .map_err(|error| AppError::CannotContinue(format!("no temporary folder could be made: {error}")))?;
     let path = folder.path().join("index.db");
     let connection = open(&path, IfMissing::Create, Purpose::Scratch, u64::from(u32::MAX))?;
-    folder.close().map_err(|error| AppError::CannotGoOn(format!("the temporary folder can't be removed: {error}")))?;
+    folder
+        .close()
+        .map_err(|error| AppError::CannotContinue(format!("the temporary folder can't be removed: {error}")))?;
     Ok(Importer::begin(connection, &path, batch, Kind::Index, None)?)
 }
 
@@ -371,7 +373,7 @@ impl Visitor for Sender<'_> {
         self.rejects.rejected(importer, row, invalid)
     }
 
-    fn accepted(&mut self, row: &Row, good: GoodRow) -> Result<(), AppError> {
+    fn accepted(&mut self, row: &Row, good: ValidRow) -> Result<(), AppError> {
         if row.record <= self.after {
             self.before += 1;
             return Ok(());
@@ -379,7 +381,7 @@ impl Visitor for Sender<'_> {
         let row = OutgoingRow { record: row.record, key: good.job.key, body: good.body };
         self.sender.blocking_send(row).map_err(|_| {
             self.is_over = true;
-            AppError::CannotGoOn("the sending has ended".to_owned())
+            AppError::CannotContinue("the sending has ended".to_owned())
         })
     }
 }

@@ -11,10 +11,10 @@ fn n(number: u32) -> NonZeroU32 {
 }
 
 /// The instants at which requests leave when they always want to.
-async fn departures(pace: &Pace, count: usize) -> Vec<Instant> {
+async fn departures(rate_limiter: &RateLimiter, count: usize) -> Vec<Instant> {
     let mut departures = Vec::with_capacity(count);
     for _ in 0..count {
-        pace.turn(Lane::Bulk).await;
+        rate_limiter.turn(Lane::Bulk).await;
         departures.push(Instant::now());
     }
     departures
@@ -36,7 +36,7 @@ fn most_in(span: Duration, departures: &[Instant]) -> usize {
 async fn no_rolling_second_exceeds_the_rate_and_nearly_all_of_it_is_used() {
     for per_second in [1, 2, 5, 20, 49, 50, 100, 250, 900, 1_000, 5_000] {
         let count = per_second as usize * 10 + 1;
-        let departures = departures(&Pace::new(Some(n(per_second))), count).await;
+        let departures = departures(&RateLimiter::new(Some(n(per_second))), count).await;
         let most = most_in(SECOND, &departures);
         assert!(most <= per_second as usize, "{most} in a second, {per_second} allowed");
         let took = departures[count - 1] - departures[0];
@@ -47,9 +47,10 @@ async fn no_rolling_second_exceeds_the_rate_and_nearly_all_of_it_is_used() {
 #[tokio::test(start_paused = true)]
 async fn no_rolling_minute_exceeds_its_rate_and_nearly_all_of_it_is_used() {
     for per_minute in [1, 7, 300, 6_000] {
-        let pace = Pace::with(PaceConfig { rate_per_minute: Some(n(per_minute)), ..PaceConfig::default() });
+        let rate_limiter =
+            RateLimiter::with(RateLimitConfig { rate_per_minute: Some(n(per_minute)), ..RateLimitConfig::default() });
         let count = per_minute as usize * 5 + 1;
-        let departures = departures(&pace, count).await;
+        let departures = departures(&rate_limiter, count).await;
         let most = most_in(MINUTE, &departures);
         assert!(most <= per_minute as usize, "{most} in a minute, {per_minute} allowed");
         let took = departures[count - 1] - departures[0];
@@ -59,15 +60,15 @@ async fn no_rolling_minute_exceeds_its_rate_and_nearly_all_of_it_is_used() {
 
 #[tokio::test(start_paused = true)]
 async fn requests_leave_evenly_and_not_in_bursts() {
-    let departures = departures(&Pace::new(Some(n(100))), 1_000).await;
+    let departures = departures(&RateLimiter::new(Some(n(100))), 1_000).await;
     assert!(most_in(Duration::from_millis(100), &departures) <= 12);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_new_life_adds_no_burst_to_the_requests_of_the_former() {
     for per_second in [5, 500] {
-        let mut all = departures(&Pace::new(Some(n(per_second))), 2_000).await;
-        all.extend(departures(&Pace::new(Some(n(per_second))), 2_000).await);
+        let mut all = departures(&RateLimiter::new(Some(n(per_second))), 2_000).await;
+        all.extend(departures(&RateLimiter::new(Some(n(per_second))), 2_000).await);
         let most = most_in(SECOND, &all);
         assert!(most <= per_second as usize, "{most} of {per_second}");
     }
@@ -76,10 +77,10 @@ async fn a_new_life_adds_no_burst_to_the_requests_of_the_former() {
 #[tokio::test(start_paused = true)]
 async fn a_change_of_the_rate_holds_from_the_next_request_on() {
     for (old, new) in [(100, 10), (10, 100), (500, 499), (3, 2), (20, 1)] {
-        let pace = Pace::new(Some(n(old)));
-        let before = departures(&pace, old as usize * 3).await;
-        pace.set_rate(Some(n(new)));
-        let after = departures(&pace, new as usize * 3 + 1).await;
+        let rate_limiter = RateLimiter::new(Some(n(old)));
+        let before = departures(&rate_limiter, old as usize * 3).await;
+        rate_limiter.set_rate(Some(n(new)));
+        let after = departures(&rate_limiter, new as usize * 3 + 1).await;
         let all: Vec<Instant> = before.iter().chain(&after).copied().collect();
         assert!(most_in(SECOND, &all) <= old.max(new) as usize, "{old} to {new}");
         for at in &after {
@@ -93,15 +94,16 @@ async fn a_change_of_the_rate_holds_from_the_next_request_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_change_of_the_rate_is_seen_by_who_waits_already() {
-    let pace = Arc::new(Pace::with(PaceConfig { rate_per_minute: Some(n(1)), ..PaceConfig::default() }));
-    pace.turn(Lane::Bulk).await;
+    let rate_limiter =
+        Arc::new(RateLimiter::with(RateLimitConfig { rate_per_minute: Some(n(1)), ..RateLimitConfig::default() }));
+    rate_limiter.turn(Lane::Bulk).await;
     let start = Instant::now();
     let waiting = tokio::spawn({
-        let pace = Arc::clone(&pace);
-        async move { pace.turn(Lane::Bulk).await }
+        let rate_limiter = Arc::clone(&rate_limiter);
+        async move { rate_limiter.turn(Lane::Bulk).await }
     });
     sleep(SECOND).await;
-    pace.set(PaceConfig::default());
+    rate_limiter.set(RateLimitConfig::default());
     waiting.await.unwrap();
     assert_eq!(start.elapsed(), SECOND);
 }
@@ -109,32 +111,32 @@ async fn a_change_of_the_rate_is_seen_by_who_waits_already() {
 #[tokio::test(start_paused = true)]
 async fn without_a_rate_nobody_waits() {
     let start = Instant::now();
-    departures(&Pace::new(None), 10_000).await;
+    departures(&RateLimiter::new(None), 10_000).await;
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
 async fn giving_up_while_waiting_does_not_block_the_others() {
-    let pace = Pace::new(Some(n(1)));
-    pace.turn(Lane::Bulk).await;
-    let impatient = tokio::time::timeout(Duration::from_millis(10), pace.turn(Lane::Bulk)).await;
+    let rate_limiter = RateLimiter::new(Some(n(1)));
+    rate_limiter.turn(Lane::Bulk).await;
+    let impatient = tokio::time::timeout(Duration::from_millis(10), rate_limiter.turn(Lane::Bulk)).await;
     assert!(impatient.is_err());
-    pace.turn(Lane::Bulk).await;
+    rate_limiter.turn(Lane::Bulk).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_429_lowers_the_pace_which_climbs_back_and_never_above_the_rate() {
-    let adapt = AdaptConfig { cut: 0.5, climb_per_second: 0.01 };
-    let pace = Pace::with(PaceConfig { rate: Some(n(100)), adapt, ..PaceConfig::default() });
-    departures(&pace, 200).await;
-    pace.throttled();
+    let adapt = AdaptiveRateConfig { cut: 0.5, climb_per_second: 0.01 };
+    let rate_limiter = RateLimiter::with(RateLimitConfig { rate: Some(n(100)), adapt, ..RateLimitConfig::default() });
+    departures(&rate_limiter, 200).await;
+    rate_limiter.throttled();
     let mut all = Vec::new();
     let mut by_second = Vec::new();
     for _ in 0..60 {
         let start = Instant::now();
         let before = all.len();
         while start.elapsed() < SECOND {
-            pace.turn(Lane::Bulk).await;
+            rate_limiter.turn(Lane::Bulk).await;
             all.push(Instant::now());
         }
         by_second.push(all.len() - before);
@@ -147,15 +149,15 @@ async fn a_429_lowers_the_pace_which_climbs_back_and_never_above_the_rate() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_rate_a_429_lowers_what_was_sent() {
-    let pace = Pace::new(None);
+    let rate_limiter = RateLimiter::new(None);
     let step = Duration::from_millis(5);
     for _ in 0..600 {
-        pace.turn(Lane::Bulk).await;
+        rate_limiter.turn(Lane::Bulk).await;
         sleep(step).await;
     }
-    assert_eq!(pace.allowed(), Allowed::AnyNumber);
-    pace.throttled();
-    let allowed = pace.allowed().shown().unwrap();
+    assert_eq!(rate_limiter.allowed(), Allowed::AnyNumber);
+    rate_limiter.throttled();
+    let allowed = rate_limiter.allowed().shown().unwrap();
     assert!((135.0..=145.0).contains(&allowed), "{allowed}");
 }
 
@@ -167,7 +169,7 @@ async fn workers_that_count_each_other_never_send_more_than_the_rate_together() 
         let mut rng = fastrand::Rng::with_seed(seed);
         let sent = Arc::new(Mutex::new(Vec::new()));
         // Whether it runs, and whether the broker counts it.
-        let mut fleet: Vec<Option<(Arc<Pace>, tokio::task::AbortHandle, bool)>> = vec![None, None, None, None];
+        let mut fleet: Vec<Option<(Arc<RateLimiter>, tokio::task::AbortHandle, bool)>> = vec![None, None, None, None];
         let phases: Vec<u32> = (0..4).map(|_| rng.u32(0..10)).collect();
         // The only worker may begin at once, also where another lives on for a moment without its broker; here the
         // first is always there.
@@ -176,18 +178,18 @@ async fn workers_that_count_each_other_never_send_more_than_the_rate_together() 
             if let Some(at) = at {
                 fleet[at] = match fleet[at].take() {
                     None => {
-                        let pace = Arc::new(Pace::new(Some(n(RATE))));
-                        pace.share_with_others();
-                        let (worker, sent) = (Arc::clone(&pace), Arc::clone(&sent));
+                        let rate_limiter = Arc::new(RateLimiter::new(Some(n(RATE))));
+                        rate_limiter.share_with_others();
+                        let (worker, sent) = (Arc::clone(&rate_limiter), Arc::clone(&sent));
                         let task = tokio::spawn(async move {
                             loop {
                                 worker.turn(Lane::Bulk).await;
                                 sent.lock().unwrap().push(Instant::now());
                             }
                         });
-                        Some((pace, task.abort_handle(), true))
+                        Some((rate_limiter, task.abort_handle(), true))
                     }
-                    Some((pace, task, true)) if rng.bool() => Some((pace, task, false)),
+                    Some((rate_limiter, task, true)) if rng.bool() => Some((rate_limiter, task, false)),
                     Some((_, task, _)) => {
                         task.abort();
                         None
@@ -196,10 +198,10 @@ async fn workers_that_count_each_other_never_send_more_than_the_rate_together() 
             }
             let count = fleet.iter().flatten().filter(|(.., is_counted)| *is_counted).count();
             for (worker, phase) in fleet.iter().zip(&phases) {
-                if let Some((pace, _, true)) = worker
-                    && (tick % 10 == *phase || pace.allowed() == Allowed::NotYet)
+                if let Some((rate_limiter, _, true)) = worker
+                    && (tick % 10 == *phase || rate_limiter.allowed() == Allowed::NotYet)
                 {
-                    pace.counted(Instant::now(), n(u32::try_from(count).unwrap()));
+                    rate_limiter.counted(Instant::now(), n(u32::try_from(count).unwrap()));
                 }
             }
             sleep(Duration::from_millis(100)).await;
@@ -215,17 +217,17 @@ async fn workers_that_count_each_other_never_send_more_than_the_rate_together() 
 #[tokio::test(start_paused = true)]
 async fn who_starts_second_gets_half_and_who_is_left_has_all_of_it_within_ten_seconds() {
     let paces = [(); 2].map(|()| {
-        let pace = Pace::new(Some(n(100)));
-        pace.share_with_others();
-        pace
+        let rate_limiter = RateLimiter::new(Some(n(100)));
+        rate_limiter.share_with_others();
+        rate_limiter
     });
     use Allowed::{NotYet, PerSecond};
-    let allowed = || paces.each_ref().map(Pace::allowed);
+    let allowed = || paces.each_ref().map(RateLimiter::allowed);
     assert_eq!(allowed(), [NotYet, NotYet]);
     paces[0].counted(Instant::now(), n(1));
     assert_eq!(allowed(), [PerSecond(100.0), NotYet]);
     for _ in 0..5 {
-        paces.iter().for_each(|pace| pace.counted(Instant::now(), n(2)));
+        paces.iter().for_each(|rate_limiter| rate_limiter.counted(Instant::now(), n(2)));
         sleep(SECOND).await;
     }
     assert_eq!(allowed(), [PerSecond(50.0), PerSecond(50.0)]);
@@ -239,13 +241,13 @@ async fn who_starts_second_gets_half_and_who_is_left_has_all_of_it_within_ten_se
 #[tokio::test(start_paused = true)]
 async fn what_the_settings_allow_is_shown_whichever_of_them_says_it() {
     let metrics = Metrics::new().unwrap();
-    let pace = Pace::with(PaceConfig {
+    let rate_limiter = RateLimiter::with(RateLimitConfig {
         rate: NonZeroU32::new(20),
         rate_per_minute: NonZeroU32::new(300),
-        ..PaceConfig::default()
+        ..RateLimitConfig::default()
     });
-    pace.show_in(metrics.clone());
-    assert_eq!(metrics.observed.pace_configured.get(), 5.0);
-    pace.set_rate(NonZeroU32::new(2));
-    assert_eq!(metrics.observed.pace_configured.get(), 2.0);
+    rate_limiter.show_in(metrics.clone());
+    assert_eq!(metrics.observed.rate_configured.get(), 5.0);
+    rate_limiter.set_rate(NonZeroU32::new(2));
+    assert_eq!(metrics.observed.rate_configured.get(), 2.0);
 }
