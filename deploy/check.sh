@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks what of deploy/ needs tools from PyPI and npm; tests/run checks the rest. Needs python3, npm and, for the unit,
-# systemd-analyze. Everything goes into target/deploy-check.
+# Checks the parts of deploy/ that need tools from PyPI and npm; tests/run checks the rest. Needs python3, npm and
+# systemd-analyze. Installs the tools into target/deploy-check.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=target/deploy-check
@@ -13,7 +13,7 @@ mkdir -p "$tools"
 [ -d "$tools/node_modules/js-yaml" ] || npm install --silent --ignore-scripts --prefix "$tools" \
     js-yaml @kubernetes-models/keda @kubernetes-models/prometheus-operator
 
-echo "== Kubernetes' own kinds, unknown fields refused"
+echo "== Kubernetes' own kinds, without unknown fields"
 "$tools/venv/bin/kubernetes-validate" --strict -k 1.34 deploy/kubernetes/{namespace,configmap,secret.example,deployment,service,networkpolicy,poddisruptionbudget}.yaml
 
 echo "== ServiceMonitor, PrometheusRule, ScaledObject, TriggerAuthentication"
@@ -26,7 +26,7 @@ for (const file of process.argv.slice(1))
     console.log(resource.kind, "is valid");
   }' deploy/kubernetes/servicemonitor.yaml deploy/kubernetes/prometheusrule.yaml deploy/kubernetes/scaledobject.yaml
 
-echo "== Every manifest but the example of a secret is in the kustomization"
+echo "== Every manifest except the example secret is in the kustomization"
 for file in deploy/kubernetes/*.yaml; do
     name=$(basename "$file")
     [ "$name" = kustomization.yaml ] || [ "$name" = secret.example.yaml ] || grep -q -- "- $name" deploy/kubernetes/kustomization.yaml || { echo "$name is missing"; exit 1; }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes deploy/secrets/ for compose.yaml: random passwords, and a place for the API key. Never overwrites a file."""
+"""Creates deploy/secrets/ for compose.yaml: random passwords, and a file for the API key. Never overwrites a file."""
 
 import base64
 import hashlib
@@ -22,8 +22,8 @@ def write(name: str, text: str) -> None:
     if path.exists():
         print(f"kept {path}")
         return
-    # Only the owner gets through the folder; inside, the containers' users (65532, 999, 472) have to read. Compose mounts
-    # files of secrets as they are.
+    # Compose mounts secret files with their own mode, and the containers' users (65532, 999, 472) must be able to read
+    # them. The folder is accessible by its owner only.
     path.write_text(text)
     path.chmod(0o644)
     print(f"wrote {path}")
@@ -33,7 +33,7 @@ def main() -> None:
     FOLDER.mkdir(mode=0o700, exist_ok=True)
     users_file, worker_file = FOLDER / "rabbitmq-users.json", FOLDER / "worker.toml"
     if users_file.exists() != worker_file.exists():
-        raise SystemExit(f"{users_file} and {worker_file} hold the same password: remove the one that is there")
+        raise SystemExit(f"{users_file} and {worker_file} must hold the same password: remove the one that exists")
     password = secrets.token_urlsafe(24)
     users = {
         "users": [
@@ -48,8 +48,8 @@ def main() -> None:
         "permissions": [{"user": "plu-onboard", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}],
     }
     write("rabbitmq-users.json", json.dumps(users, indent=2) + "\n")
-    pace = "# Requests a second, of all workers together. Changed in place and read anew with SIGHUP.\n[rate_limit]\nrate = 20\n"
-    write("worker.toml", f'[queue]\nurl = "amqp://plu-onboard:{password}@rabbitmq/%2f"\n\n{pace}')
+    rate_limit = "# Requests per second of all workers together. Reloaded with SIGHUP.\n[rate_limit]\nrate = 20\n"
+    write("worker.toml", f'[queue]\nurl = "amqp://plu-onboard:{password}@rabbitmq/%2f"\n\n{rate_limit}')
     write("grafana-password", secrets.token_urlsafe(18))
     write("plu-api-key", "put-the-key-here\n")
 

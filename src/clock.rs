@@ -1,4 +1,4 @@
-//! The one place where the time of day is read.
+//! The time of day. No other module reads it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,15 +6,14 @@ use tokio::time::Instant;
 
 use crate::domain::Timestamp;
 
-/// Wall-clock time. Waiting and measuring use tokio's clock; this one is for what is stored and compared with
-/// the partner's times.
+/// Wall-clock time, for what is stored and compared with the partner's times. Waiting and measuring use tokio's clock.
 #[derive(Debug, Clone, Copy)]
 pub enum Clock {
-    /// The machine's.
+    /// The machine's clock.
     System,
-    /// A fixed start that moves with tokio's clock, so that a simulation on paused time is repeatable.
+    /// Starts at a fixed time and follows tokio's clock, so that a simulation on paused time is repeatable.
     Simulated {
-        /// Tokio's time when the clock was made.
+        /// Tokio's time when the clock was created.
         origin: Instant,
         /// The wall-clock time at `origin`.
         start: Timestamp,
@@ -22,12 +21,12 @@ pub enum Clock {
 }
 
 impl Clock {
-    /// A clock that starts at `start` now and moves with tokio's time.
+    /// Creates a clock that shows `start` now and follows tokio's clock.
     pub fn simulated(start: Timestamp) -> Self {
         Self::Simulated { origin: Instant::now(), start }
     }
 
-    /// The time of day.
+    /// Returns the current time.
     pub fn now(&self) -> Timestamp {
         match self {
             Self::System => {

@@ -1,5 +1,7 @@
-//! The contract with upstreams and readers, for machines: JSON Schema of jobs and events, and an AsyncAPI document around them. Made from
-//! the types, into `docs/contract`; this module is compiled for the tests only, one of which holds that the files are up to date.
+//! The machine-readable contract: JSON Schemas of jobs and events, and an AsyncAPI document that contains them.
+//!
+//! The documents in `docs/contract` are generated from the types. This module is compiled only for the tests, and one
+//! of them checks that the documents are up to date.
 
 use std::path::PathBuf;
 use std::{env, fs};
@@ -28,19 +30,19 @@ impl JsonSchema for Timestamp {
     }
 }
 
-/// What may be sent.
+/// The schema of what the program reads.
 fn read<T: JsonSchema>() -> Value {
     SchemaSettings::draft2020_12().for_deserialize().into_generator().into_root_schema_for::<T>().into()
 }
 
-/// What is published.
+/// The schema of what the program writes.
 fn written<T: JsonSchema>() -> Value {
     let mut schema = SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>().into();
     without_null(&mut schema);
     schema
 }
 
-/// What an event doesn't have isn't there, and never null.
+/// Removes null from the types of optional members: an event leaves an absent member out.
 fn without_null(schema: &mut Value) {
     let required = schema["required"].clone();
     for (name, property) in schema["properties"].as_object_mut().into_iter().flatten() {
@@ -51,16 +53,16 @@ fn without_null(schema: &mut Value) {
         if let Some(types) = property["type"].as_array() {
             property["type"] = types.iter().find(|kind| *kind != "null").cloned().unwrap_or_default();
         }
-        let of_some = property["anyOf"].as_array().and_then(|kinds| kinds.iter().find(|kind| kind["type"] != "null"));
-        if let Some(of_some) = of_some.cloned() {
+        let non_null = property["anyOf"].as_array().and_then(|kinds| kinds.iter().find(|kind| kind["type"] != "null"));
+        if let Some(non_null) = non_null.cloned() {
             let members = property.as_object_mut().expect("a schema");
             members.remove("anyOf");
-            members.extend(of_some.as_object().expect("a schema").clone());
+            members.extend(non_null.as_object().expect("a schema").clone());
         }
     }
 }
 
-/// Every document, by its name.
+/// Every document, with its file name.
 fn documents() -> [(&'static str, Value); 4] {
     let job = read::<JobMessage<'_>>();
     let (event, kyc) = (written::<Event>(), written::<KycEvent>());
@@ -73,7 +75,7 @@ fn documents() -> [(&'static str, Value); 4] {
     ]
 }
 
-/// AsyncAPI 3.0: who publishes what where, under the names of the default settings.
+/// The AsyncAPI 3.0 document: channels and operations, with the names of the default settings.
 fn asyncapi(job: &Value, event: &Value, kyc: &Value) -> Value {
     let settings = Settings::load(None, std::iter::empty(), &Default::default()).expect("the defaults");
     let names = Names::new(&settings.amqp.prefix);
@@ -83,21 +85,21 @@ fn asyncapi(job: &Value, event: &Value, kyc: &Value) -> Value {
         |id: &str, address: &str, exchange: &str, kind: &str, message: &str, action: &str, summary: &str| {
             let bindings = json!({"amqp": {"is": "routingKey", "exchange": {
             "name": exchange, "type": kind, "durable": true, "autoDelete": false}}});
-            let of_message = json!({"$ref": format!("#/components/messages/{message}")});
+            let message_ref = json!({"$ref": format!("#/components/messages/{message}")});
             channels.insert(
                 id.to_owned(),
-                json!({"address": address, "messages": {message: of_message}, "bindings": bindings}),
+                json!({"address": address, "messages": {message: message_ref}, "bindings": bindings}),
             );
-            let how =
+            let amqp =
                 if action == "send" { json!({"deliveryMode": 2, "mandatory": true}) } else { json!({"ack": true}) };
             operations.insert(
                 id.to_owned(),
                 json!({"action": action, "summary": summary, "channel": {"$ref": format!("#/channels/{id}")},
-                "bindings": {"amqp": how}}),
+                "bindings": {"amqp": amqp}}),
             );
         };
     for lane in Lane::ALL {
-        let (id, summary) = (format!("jobs.{}", lane.name()), format!("Takes jobs from the lane {}", lane.name()));
+        let (id, summary) = (format!("jobs.{}", lane.name()), format!("Receives jobs from the lane {}", lane.name()));
         channel(&id, lane.name(), &names.jobs_exchange(), "direct", "job", "receive", &summary);
     }
     for event_type in EventType::ALL {
@@ -114,7 +116,7 @@ fn asyncapi(job: &Value, event: &Value, kyc: &Value) -> Value {
             "topic",
             "kycEvent",
             "send",
-            "Publishes the end of a verification",
+            "Publishes the result of a verification",
         );
     }
     let message = |title: &str, schema: &Value| {
@@ -126,20 +128,22 @@ fn asyncapi(job: &Value, event: &Value, kyc: &Value) -> Value {
         "info": {
             "title": env!("CARGO_PKG_NAME"),
             "version": SPEC_VERSION,
-            "description": "Jobs in, outcomes out, over RabbitMQ (AMQP 0-9-1), as seen by plu-onboard: it receives jobs and sends events. \
-                Events come at least once; a repeat has the same id, which is also the message_id.",
+            "description": "Jobs and outcomes over RabbitMQ (AMQP 0-9-1), as seen by plu-onboard: it receives jobs \
+                and sends events. Events are delivered at least once; a repeated event has the same id, which is also \
+                the message_id.",
         },
         "defaultContentType": "application/json",
         "channels": channels,
         "operations": operations,
         "components": {"messages": {
             "job": message("Job", job), "event": message("Outcome of a job", event),
-            "kycEvent": message("End of a verification", kyc),
+            "kycEvent": message("Result of a verification", kyc),
         }},
     })
 }
 
-/// A schema as part of a document: every reference to its own definitions is resolved, since `#` is the whole document there.
+/// Prepares a schema for embedding: resolves every reference to its own definitions, because in the document `#` is the
+/// whole document.
 fn embedded(schema: &Value) -> Value {
     fn resolve(value: &Value, definitions: &Value) -> Value {
         match value {
@@ -164,22 +168,22 @@ fn embedded(schema: &Value) -> Value {
 }
 
 #[test]
-fn the_documents_are_what_the_types_say() {
+fn the_documents_in_docs_contract_are_up_to_date() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/contract");
     for (name, document) in documents() {
-        let made = serde_json::to_string_pretty(&document).unwrap() + "\n";
+        let generated = serde_json::to_string_pretty(&document).unwrap() + "\n";
         let path = folder.join(name);
         if env::var_os("UPDATE_CONTRACT").is_some() {
             fs::create_dir_all(&folder).unwrap();
-            fs::write(&path, &made).unwrap();
+            fs::write(&path, &generated).unwrap();
         }
-        let kept = fs::read_to_string(&path).unwrap_or_default();
-        assert!(kept == made, "{name} is out of date: UPDATE_CONTRACT=1 cargo test contract");
+        let stored = fs::read_to_string(&path).unwrap_or_default();
+        assert!(stored == generated, "{name} is out of date: run UPDATE_CONTRACT=1 cargo test --all-features contract");
     }
 }
 
 #[test]
-fn the_lengths_in_the_schema_are_those_that_validation_allows() {
+fn the_schema_has_the_lengths_and_required_fields_of_the_validation() {
     let schema = embedded(&read::<JobMessage<'_>>());
     let user = schema["properties"]["user"]["properties"].as_object().unwrap();
     assert_eq!(user.len(), Field::COUNT);
@@ -189,15 +193,15 @@ fn the_lengths_in_the_schema_are_those_that_validation_allows() {
         let problems = validate(&raw).unwrap_err();
         problems.into_iter().filter(|problem| problem.field.as_deref() == Some(field.name())).count()
     };
-    let mut bounded = 0;
+    let mut checked = 0;
     for field in Field::ALL {
         let Some(longest) = user[field.name()]["maxLength"].as_u64().filter(|longest| *longest > 2) else { continue };
         let longest = usize::try_from(longest).unwrap();
         assert_eq!(problems(field, "x".repeat(longest)), 0, "{}", field.name());
         assert_eq!(problems(field, "x".repeat(longest + 1)), 1, "{}", field.name());
-        bounded += 1;
+        checked += 1;
     }
-    assert_eq!(bounded, 7);
+    assert_eq!(checked, 7);
     let required: Vec<&str> =
         schema["properties"]["user"]["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     let expected: Vec<&str> = Field::ALL.into_iter().filter(|field| field.is_required()).map(Field::name).collect();

@@ -1,10 +1,10 @@
-//! Points at which the process kills itself, for the tests of its death. Compiled only with the feature `failpoints`,
-//! which no release has; without it a point is nothing at all.
+//! Points at which the process kills itself, for crash tests. Compiled only with the feature `failpoints`, which no
+//! release has; without it [`pass`] does nothing.
 //!
-//! `PLU_ONBOARD_FAILPOINT=after_answer:3` dies at the third time that the point `after_answer` is reached: at once, as by
-//! `kill -9`, without unwinding, without flushing.
+//! With `PLU_ONBOARD_FAILPOINT=after_answer:3` the process dies when it passes the point `after_answer` for the third
+//! time. It dies by SIGKILL, without unwinding and without flushing.
 
-/// Every point, in the order in which a job passes them.
+/// Every point, in the order in which a job passes it.
 #[cfg(feature = "failpoints")]
 pub const POINTS: [&str; 13] = [
     "received",
@@ -14,15 +14,15 @@ pub const POINTS: [&str; 13] = [
     "before_answer_is_read",
     "after_answer",
     "during_look_up",
-    "before_put_back",
+    "before_requeue",
     "between_copy_and_ack",
-    "after_put_back",
+    "after_requeue",
     "before_finish",
     "between_event_and_ack",
     "after_finish",
 ];
 
-/// Passes a point.
+/// Kills the process if `PLU_ONBOARD_FAILPOINT` names this point and count.
 #[cfg(feature = "failpoints")]
 pub fn pass(point: &'static str) {
     use std::sync::OnceLock;
@@ -40,13 +40,13 @@ pub fn pass(point: &'static str) {
         && name == point
         && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *count
     {
-        // SIGKILL, so that nothing of the process can do anything about it; abort in case there is no kill.
+        // SIGKILL can't be handled. Aborts where there is no command kill.
         let _ = std::process::Command::new("kill").args(["-9", &std::process::id().to_string()]).status();
         std::process::abort();
     }
 }
 
-/// Nothing.
+/// Does nothing.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub const fn pass(_point: &'static str) {}

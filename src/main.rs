@@ -1,4 +1,4 @@
-//! The binary: reads the command line and hands it to the library.
+//! The binary: parses the command line and calls the library.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
-//! What the pipeline needs from the world, and nothing more.
+//! Ports: the traits through which the pipeline uses queues and the partner.
 //!
-//! The pipeline sees only these traits; adapters implement them, and [`crate::app`] alone chooses which.
+//! Adapters implement them; only [`crate::app`] chooses which one is used.
 
 use std::future::Future;
 use std::time::Duration;
@@ -12,128 +12,129 @@ use crate::domain::decide::{FoundUser, History};
 use crate::domain::private::debug_redacted;
 use crate::domain::{Answer, Event, IdempotencyKey, KycEvent, Lane, Timestamp, TraceContext};
 
-/// A queue broke in a way that its adapter can't mend; the worker stops. Says what, where and how to mend it.
+/// A failure of a queue that its adapter can't repair; the worker stops. The text says what is wrong, where, and what
+/// to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct QueueError(pub String);
 
-/// Where jobs come from. One source serves one lane.
+/// A source of jobs. One source serves one lane.
 pub trait JobSource: Send + 'static {
-    /// What ends a delivery.
+    /// Settles a delivery of this source.
     type Handle: Settle;
 
-    /// Waits for the next job. `None`: there will never be one again (only a source that is meant to be
-    /// drained ends). Cancel-safe: dropping the future loses no job.
+    /// Waits for the next job. `None`: no job will follow; only a source that is meant to be emptied ends. Cancel-safe:
+    /// dropping the future loses no job.
     ///
     /// # Errors
-    /// [`QueueError`] where the queue can't go on.
+    /// [`QueueError`] where the queue can't continue.
     fn receive(&mut self) -> impl Future<Output = Result<Option<Delivery<Self::Handle>>, QueueError>> + Send;
 }
 
-/// A job in hand.
+/// A job that a worker holds until it settles it.
 pub struct Delivery<H> {
-    /// Where it waited.
+    /// The lane it came from.
     pub lane: Lane,
-    /// The job message. Clones are the same bytes.
+    /// The job message. Clones share the bytes.
     pub body: Bytes,
-    /// Identifies the job where the message doesn't.
+    /// AMQP `message_id`, which identifies the job where the body doesn't.
     pub message_id: Option<String>,
-    /// What it went through, crashes included.
+    /// What the job went through, including before a crash.
     pub history: History,
-    /// Ends the delivery.
+    /// Settles the delivery.
     pub handle: H,
 }
 
-/// Ends a delivery. The methods that do so consume it: settling twice doesn't compile, and a delivery that is
-/// dropped unsettled comes back, with its intent, when the worker is started again.
+/// Settles a delivery. The methods that do so consume it, so settling twice doesn't compile. A delivery that is dropped
+/// without settling is delivered again, with its intent, when the worker is restarted.
 pub trait Settle: Send + 'static {
-    /// The trace that the job came with.
+    /// Returns the trace context of the job message.
     fn trace(&self) -> Option<TraceContext> {
         None
     }
 
-    /// Whether the delivery is still this worker's. A broker takes it back when the connection that it came over breaks;
-    /// somebody else may be at work on the job then, and whoever held it does nothing more.
+    /// Returns whether the delivery still belongs to this worker. A broker redelivers it when its connection breaks.
+    /// Another worker may process the job then, so this one must do nothing more with it.
     fn is_ours(&self) -> bool {
         true
     }
 
-    /// Records durably that a request is about to leave, so that a rebirth knows that the job may have been sent, and when last.
+    /// Records durably that a request is about to be sent. After a crash the job then counts as sent.
     ///
     /// # Errors
     /// [`QueueError`]: nothing was recorded; don't send.
     fn record_intent(&mut self, now: Timestamp) -> impl Future<Output = Result<(), QueueError>> + Send;
 
-    /// Takes the intent back: the request was answered in a way that can't have created anybody, and the job had
-    /// not been sent before.
+    /// Deletes the intent: the answer proves that the request created no user, and the job was never sent before.
     ///
     /// # Errors
-    /// [`QueueError`]: the intent is still on record.
+    /// [`QueueError`]: the intent is still recorded.
     fn retract_intent(&mut self) -> impl Future<Output = Result<(), QueueError>> + Send;
 
-    /// The job is over. When this returns, the event is recorded durably and the job is gone from the queue,
-    /// in this order or at once; a failed job is kept as a dead letter.
+    /// Finishes the job. When this returns, the event is recorded durably and the job is removed from the queue, in
+    /// this order or in one step. A failed job is kept as a dead letter.
     ///
     /// # Errors
     /// [`QueueError`]: the job is still on the queue.
     fn finish(self, event: &Event) -> impl Future<Output = Result<(), QueueError>> + Send;
 
-    /// How long a job that is put back for so long stays away, where the queue knows some times only.
+    /// Returns the delay that the queue uses in place of `delay`, if it supports only certain delays.
     fn nearest_delay(&self, delay: Duration) -> Duration {
         delay
     }
 
-    /// Puts the job back, to be delivered again after [`Self::nearest_delay`] of `delay`.
+    /// Requeues the job, to be delivered again after [`Self::nearest_delay`] of `delay`.
     ///
     /// # Errors
     /// [`QueueError`]: the job is still on the queue as it was.
     fn requeue(self, history: History, delay: Duration) -> impl Future<Output = Result<(), QueueError>> + Send;
 }
 
-/// Where events about verifications go.
+/// Publishes events about verifications.
 pub trait KycSink: Send + Sync + 'static {
-    /// When this returns, the event is recorded durably. A webhook that comes again becomes the same event again.
+    /// Publishes an event. When this returns, the event is recorded durably. A repeated webhook gives the same event
+    /// again.
     ///
     /// # Errors
-    /// [`QueueError`]: nothing may be recorded. Says what, where and how to mend it.
+    /// [`QueueError`]: perhaps nothing was recorded.
     fn publish(&self, event: &KycEvent) -> impl Future<Output = Result<(), QueueError>> + Send;
 }
 
 /// The partner's endpoint that creates users.
 pub trait PartnerApi: Send + Sync + 'static {
-    /// Sends one request and says what came of it. Bounded in time by the adapter.
+    /// Sends one request and returns the meaning of its answer. The adapter limits the time.
     fn create(&self, key: &IdempotencyKey, body: &Bytes) -> impl Future<Output = Answer> + Send;
 }
 
 /// The partner's list of users.
 pub trait UserList: Send + Sync + 'static {
-    /// One page, from the `skip`-th user on.
+    /// Reads one page, beginning at user number `skip`.
     ///
     /// # Errors
-    /// [`ListError`] where there is no page to be had.
-    fn page(&self, skip: u64) -> impl Future<Output = Result<Page, ListError>> + Send;
+    /// [`ListError`] where the page can't be read.
+    fn page(&self, skip: u64) -> impl Future<Output = Result<UserListPage, ListError>> + Send;
 }
 
 /// A page of the user list. The order is not documented and may change while it is read.
 #[derive(Default)]
-pub struct Page {
-    /// Email as the partner has it, and the user.
+pub struct UserListPage {
+    /// Email in the partner's spelling, and the user.
     pub users: Vec<(String, FoundUser)>,
-    /// Entries without an email or an id that can be read: users of a kind that is nobody's whom we look for.
+    /// Entries without a readable email or id. They count as seen, but can't be a user that is looked for.
     pub unusable: u64,
-    /// How many users the list holds in all.
+    /// Number of users in the whole list.
     pub total: u64,
 }
 
-debug_redacted!(Delivery<H>, Page);
+debug_redacted!(Delivery<H>, UserListPage);
 
 /// Why a page could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListError {
     /// 429.
     Throttled(Option<Duration>),
-    /// No request would be answered.
+    /// An account problem, which concerns every request.
     Account(AccountReason),
-    /// Anything else; a word for the log.
+    /// Any other failure, with a code for the log.
     Failed(&'static str),
 }

@@ -1,11 +1,11 @@
-//! The work: jobs of about 500 bytes, as messages and as a file.
+//! The jobs: about 500 bytes each, as messages and as a CSV file.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::json;
 
-/// The job message of the n-th customer.
+/// Job message of customer `n`.
 pub(crate) fn message(n: usize) -> String {
     json!({"jobId": format!("crm-{n:07}"), "metadata": {"campaign": "spring", "row": n}, "user": {
         "firstName": "Margarethe", "lastName": "Lindqvist", "email": format!("customer{n:07}@example.com"),
@@ -17,7 +17,7 @@ pub(crate) fn message(n: usize) -> String {
     .to_string()
 }
 
-/// The same customers as rows.
+/// Writes customers 0 to `rows` as a CSV file.
 pub(crate) fn write_csv(path: &Path, rows: usize) {
     let mut text = String::from(
         "firstName,lastName,email,phoneNumber,accountPurpose,ipAddress,isTermsOfServiceAccepted,program,address,city,region,postalCode,countryCode\n",

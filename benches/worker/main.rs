@@ -1,16 +1,17 @@
-//! How fast, at what cost: the worker beside a minimal loop of lapin and reqwest and a bare HTTP client, in one
-//! interleaved run on a broker and an API stand-in of its own. Prints tables; asserts nothing.
+//! Benchmark of the worker: throughput, CPU time, latency and memory. Compares it with a minimal loop of lapin and
+//! reqwest and with a bare HTTP client, in interleaved rounds, on a RabbitMQ and a mock API of its own. Prints tables,
+//! asserts nothing.
 //!
-//! `cargo bench --bench worker` runs all; `cargo bench --bench worker -- broker memory` runs parts: `broker`,
-//! `latency`, `embedded`, `idle`, `memory`, `scale`. `ROUNDS=9` changes the number of rounds (5).
+//! `cargo bench --bench worker` runs all parts; `cargo bench --bench worker -- broker memory` runs some of `broker`,
+//! `latency`, `embedded`, `idle`, `memory`, `scale`. `ROUNDS=9` sets the number of rounds (default 5).
 //!
-//! The program starts itself again for each part that must be a process of its own: the stand-in, the minimal loop,
-//! the bare client, and lapin and reqwest alone.
+//! The program starts itself for everything that must be a process of its own: the mock API, the minimal loop, the bare
+//! client, and lapin and reqwest alone.
 
-#![expect(clippy::print_stdout, reason = "tables are what it makes")]
-#![expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+#![expect(clippy::print_stdout, reason = "the benchmark prints tables")]
+#![expect(clippy::cast_precision_loss, reason = "the counts are far below 2^52")]
 
-#[expect(dead_code, clippy::unwrap_used, reason = "it is written for the tests, which use all of it")]
+#[expect(dead_code, clippy::unwrap_used, reason = "shared with the tests, which use all of it")]
 #[path = "../../tests/it/support/broker.rs"]
 mod broker;
 mod jobs;
@@ -26,12 +27,12 @@ fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = || tokio::runtime::Runtime::new().expect("threads");
     match words[..] {
-        ["stand-in", latency_ms] => runtime().block_on(mock_api::serve(number(latency_ms))),
+        ["mock-api", latency_ms] => runtime().block_on(mock_api::serve(number(latency_ms))),
         ["minimal", amqp, api, window] => runtime().block_on(minimal::consume(amqp, api, number(window))),
         ["bare", api, in_flight, requests] => {
             runtime().block_on(minimal::post(api, number(in_flight), number(requests)));
         }
-        ["lapin", amqp, window] => one_thread().block_on(minimal::pass_on(amqp, number(window))),
+        ["lapin", amqp, window] => one_thread().block_on(minimal::relay(amqp, number(window))),
         ["reqwest", api, in_flight, requests] => {
             one_thread().block_on(minimal::post(api, number(in_flight), number(requests)));
             println!("{}", process::cpu_s(std::process::id()));
@@ -40,7 +41,7 @@ fn main() {
     }
 }
 
-/// Cheaper than several threads that wake each other.
+/// A runtime with one thread: cheaper than threads that wake each other.
 fn one_thread() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a thread")
 }

@@ -1,5 +1,5 @@
-//! What a programmer writes in an afternoon with the same two libraries: no validation, no key, no retry, no metrics.
-//! Consume, POST, publish with a confirm, acknowledge; many at once. And either half of it alone.
+//! The minimal loop that the worker is compared with: consume, POST, publish with a confirm, acknowledge, many jobs at
+//! once. It uses the same libraries without validation, keys, retries and metrics. Also each half of it alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,15 +15,15 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::jobs::message;
 use crate::mock_api::answer;
 
-/// Both ends of a loop, each on a connection of its own.
-struct Ends {
+/// Consumer and publisher, each on a connection of its own.
+struct LoopEnds {
     channel: Channel,
     deliveries: Consumer,
     results: Channel,
     _connections: [Connection; 2],
 }
 
-async fn connect(amqp: &str, window: u16) -> Ends {
+async fn connect(amqp: &str, window: u16) -> LoopEnds {
     let consuming = Connection::connect(amqp, ConnectionProperties::default()).await.expect("a broker");
     let publishing = Connection::connect(amqp, ConnectionProperties::default()).await.expect("a broker");
     let channel = consuming.create_channel().await.expect("a channel");
@@ -39,11 +39,11 @@ async fn connect(amqp: &str, window: u16) -> Ends {
         )
         .await
         .expect("a consumer");
-    Ends { channel, deliveries, results, _connections: [consuming, publishing] }
+    LoopEnds { channel, deliveries, results, _connections: [consuming, publishing] }
 }
 
 pub(crate) async fn consume(amqp: &str, api: &str, window: u16) {
-    let Ends { channel: _channel, mut deliveries, results, _connections } = connect(amqp, window).await;
+    let LoopEnds { channel: _channel, mut deliveries, results, _connections } = connect(amqp, window).await;
     let client = reqwest::Client::new();
     let url: Arc<str> = format!("{api}/v2/partner/card/users").into();
     while let Some(Ok(delivery)) = deliveries.next().await {
@@ -68,13 +68,13 @@ pub(crate) async fn consume(amqp: &str, api: &str, window: u16) {
     }
 }
 
-/// Deliveries that one acknowledgement stands for, at most.
-const ACKNOWLEDGED_TOGETHER: usize = 64;
+/// Most deliveries that one frame acknowledges.
+const ACK_BATCH_MAX: usize = 64;
 
-/// The half of lapin alone: what comes is answered with an event at once, confirms are awaited in their order, and many
-/// deliveries are acknowledged with one frame.
-pub(crate) async fn pass_on(amqp: &str, window: u16) {
-    let Ends { channel, mut deliveries, results, _connections } = connect(amqp, window).await;
+/// lapin alone: publishes an event for each delivery at once, awaits the confirms in their order, and acknowledges many
+/// deliveries with one frame.
+pub(crate) async fn relay(amqp: &str, window: u16) {
+    let LoopEnds { channel, mut deliveries, results, _connections } = connect(amqp, window).await;
     let (published, mut confirmed) = mpsc::channel(window.into());
     tokio::spawn(async move {
         let mut settled = 0;
@@ -82,7 +82,7 @@ pub(crate) async fn pass_on(amqp: &str, window: u16) {
             let confirm: PublisherConfirm = confirm;
             confirm.await.expect("a confirm");
             settled += 1;
-            if settled == ACKNOWLEDGED_TOGETHER || confirmed.is_empty() {
+            if settled == ACK_BATCH_MAX || confirmed.is_empty() {
                 channel.basic_ack(tag, BasicAckOptions { multiple: true }).await.expect("an acknowledgement");
                 settled = 0;
             }
@@ -100,11 +100,11 @@ pub(crate) async fn pass_on(amqp: &str, window: u16) {
             )
             .await
             .expect("a channel");
-        published.send((delivery.delivery_tag, confirm)).await.expect("somebody who awaits it");
+        published.send((delivery.delivery_tag, confirm)).await.expect("a receiver");
     }
 }
 
-/// Posts so many jobs with so many on their way at once.
+/// Posts `requests` jobs, `in_flight` at once.
 pub(crate) async fn post(api: &str, in_flight: usize, requests: usize) {
     let client = reqwest::Client::new();
     let url: Arc<str> = format!("{api}/v2/partner/card/users").into();

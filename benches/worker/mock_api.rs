@@ -1,4 +1,4 @@
-//! The partner as cheap as it can be: every request creates somebody, after a settable time. Prints its port.
+//! A mock of the partner API that costs little: each request creates a user, after a fixed latency. Prints its port.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
-/// To the n-th request.
+/// Answer to request `n`.
 pub(crate) fn answer(n: u64) -> String {
     format!(
         r#"{{"status":"success","message":"User created successfully","data":{{"serviceId":"acme-user-{n:015}","verificationUrl":"https://withpersona.com/verify?inquiry-id=inq_{n:024}"}}}}"#

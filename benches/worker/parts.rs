@@ -1,4 +1,4 @@
-//! The measurements, each on a broker of its own where it needs one.
+//! The measurements. Each starts a broker and a mock API of its own.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -10,8 +10,8 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
-use plu_onboard::adapters::local_queue::import::{Batch, Importer, Kind, Place};
-use plu_onboard::adapters::local_queue::open::{IfMissing, Purpose, open};
+use plu_onboard::adapters::local_queue::import::{Batch, Importer, BatchKind, RowPosition};
+use plu_onboard::adapters::local_queue::open::{IfMissing, OpenPurpose, open};
 use plu_onboard::clock::Clock;
 use plu_onboard::domain::{Job, Lane};
 use tokio::runtime::Runtime;
@@ -26,7 +26,8 @@ const PREFIX: &str = "plu.onboarding";
 const BULK: &str = "plu.onboarding.jobs.bulk";
 const UNROUTED: &str = "plu.onboarding.events.unrouted";
 const JOBS: usize = 20_000;
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Interval at which the progress is read.
+const POLL_EVERY: Duration = Duration::from_millis(10);
 
 pub(crate) fn run(words: &[&str]) {
     let wanted = |part: &str| words.is_empty() || words.contains(&part);
@@ -56,8 +57,8 @@ fn rounds() -> usize {
     std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
 }
 
-/// A broker with the worker's topology, and a channel to look at it.
-struct Field {
+/// A broker with the worker's topology, and a channel to publish to it and to read its queues.
+struct BenchBroker {
     broker: Broker,
     runtime: Runtime,
     channel: Channel,
@@ -65,7 +66,7 @@ struct Field {
     folder: tempfile::TempDir,
 }
 
-impl Field {
+impl BenchBroker {
     fn new() -> Self {
         let broker = Broker::start();
         broker.declare(PREFIX);
@@ -77,6 +78,10 @@ impl Field {
             (connection, channel)
         });
         Self { broker, runtime, channel, _connection: connection, folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn url(&self) -> String {
+        self.broker.url()
     }
 
     fn ready(&self, queue: &str) -> usize {
@@ -118,14 +123,15 @@ impl Field {
         self.runtime.block_on(consumer).expect("a consumer")
     }
 
-    /// The worker on this broker.
+    /// Starts `plu-onboard worker` on this broker.
     fn worker(&self, api: &str, concurrency: usize, rate: u32) -> Process {
         let arguments =
-            format!("worker --queue {} --api-url {api} --rate {rate} --concurrency {concurrency}", self.broker.url());
+            format!("worker --queue {} --api-url {api} --rate {rate} --concurrency {concurrency}", self.url());
         Process::onboard(self.folder.path(), &arguments, &[])
     }
 
-    /// Jobs per second of a consumer that has begun, from its first events to its last, and its CPU seconds for 1,000.
+    /// Waits until `jobs` events are published. Returns the jobs per second since the first events, and the CPU seconds
+    /// of the consumer for 1,000 jobs.
     fn drained(&self, consumer: &Process, jobs: usize) -> (f64, f64) {
         let (mut start, mut first) = (Instant::now(), 0);
         loop {
@@ -137,27 +143,27 @@ impl Field {
                 let rate = (done - first) as f64 / start.elapsed().as_secs_f64();
                 return (rate, consumer.cpu_s() * 1_000.0 / done as f64);
             }
-            self.pause(LOOK_EVERY);
+            self.pause(POLL_EVERY);
         }
     }
 }
 
 fn mock_api(latency_ms: u64) -> (Process, String) {
-    let mut process = Process::again(&["stand-in", &latency_ms.to_string()]);
+    let mut process = Process::this_program(&["mock-api", &latency_ms.to_string()]);
     let url = format!("http://127.0.0.1:{}/api", process.line());
     (process, url)
 }
 
-/// Who takes part.
+/// A consumer that is measured.
 #[derive(Clone, Copy)]
-enum Loop {
+enum Contestant {
     Worker(usize),
     Minimal(usize),
-    /// Answers jobs itself.
+    /// Publishes the event without a request to the API.
     LapinAlone(usize),
 }
 
-impl Loop {
+impl Contestant {
     fn name(self) -> String {
         match self {
             Self::Worker(in_flight) => format!("plu-onboard, {in_flight} in flight"),
@@ -166,36 +172,42 @@ impl Loop {
         }
     }
 
-    fn start(self, field: &Field, api: &str) -> Process {
+    fn start(self, broker: &BenchBroker, api: &str) -> Process {
         match self {
-            Self::Worker(in_flight) => field.worker(api, in_flight, 0),
-            Self::Minimal(in_flight) => Process::again(&["minimal", &field.broker.url(), api, &in_flight.to_string()]),
-            Self::LapinAlone(in_flight) => Process::again(&["lapin", &field.broker.url(), &in_flight.to_string()]),
+            Self::Worker(in_flight) => broker.worker(api, in_flight, 0),
+            Self::Minimal(in_flight) => Process::this_program(&["minimal", &broker.url(), api, &in_flight.to_string()]),
+            Self::LapinAlone(in_flight) => Process::this_program(&["lapin", &broker.url(), &in_flight.to_string()]),
         }
     }
 }
 
 fn throughput() {
-    let contestants =
-        [Loop::Worker(64), Loop::Worker(256), Loop::Minimal(64), Loop::Minimal(256), Loop::LapinAlone(256)];
+    let contestants = [
+        Contestant::Worker(64),
+        Contestant::Worker(256),
+        Contestant::Minimal(64),
+        Contestant::Minimal(256),
+        Contestant::LapinAlone(256),
+    ];
     let mut bare_costs = Vec::new();
     let mut rates = vec![Vec::new(); contestants.len()];
     let mut costs = rates.clone();
     let mut memory = rates.clone();
-    let field = Field::new();
+    let broker = BenchBroker::new();
     for _ in 0..rounds() {
         for (n, contestant) in contestants.into_iter().enumerate() {
-            field.purge();
-            field.fill(0..JOBS);
+            broker.purge();
+            broker.fill(0..JOBS);
             let (_api, url) = mock_api(0);
-            let process = contestant.start(&field, &url);
-            let (rate, cost) = field.drained(&process, JOBS);
+            let process = contestant.start(&broker, &url);
+            let (rate, cost) = broker.drained(&process, JOBS);
             rates[n].push(rate);
             costs[n].push(cost);
             memory[n].push(process.memory_mib().0);
         }
         let (_api, url) = mock_api(0);
-        let cpu_s: f64 = Process::again(&["reqwest", &url, "64", &JOBS.to_string()]).line().parse().expect("a number");
+        let cpu_s: f64 =
+            Process::this_program(&["reqwest", &url, "64", &JOBS.to_string()]).line().parse().expect("a number");
         bare_costs.push(cpu_s * 1_000.0 / JOBS as f64);
     }
     title(
@@ -237,17 +249,17 @@ fn throughput() {
 
 fn slow_api() {
     const REQUESTS: usize = 10_000;
-    let field = Field::new();
+    let broker = BenchBroker::new();
     let (mut worker, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..rounds() {
-        field.purge();
-        field.fill(0..REQUESTS);
+        broker.purge();
+        broker.fill(0..REQUESTS);
         let (api, url) = mock_api(20);
-        let process = field.worker(&url, 64, 0);
-        worker.push(field.drained(&process, REQUESTS).0);
+        let process = broker.worker(&url, 64, 0);
+        worker.push(broker.drained(&process, REQUESTS).0);
         drop(process);
         let start = Instant::now();
-        Process::again(&["bare", &url, "64", &REQUESTS.to_string()]).wait();
+        Process::this_program(&["bare", &url, "64", &REQUESTS.to_string()]).wait();
         bare.push(REQUESTS as f64 / start.elapsed().as_secs_f64());
         drop(api);
     }
@@ -258,14 +270,14 @@ fn slow_api() {
     row(&["plu-onboard".to_owned(), format!("{rate:.0}"), format!("{:.3}", rate / base)]);
 }
 
-/// Publishes jobs one at a time, over a connection that is there, and measures how long each takes until its event is read.
-fn each_alone(field: &Field, events: &mut Consumer, lane: &str, first: usize, count: usize) -> Vec<f64> {
+/// Publishes jobs one at a time and measures the time until each event is read, in ms.
+fn each_alone(broker: &BenchBroker, events: &mut Consumer, lane: &str, first: usize, count: usize) -> Vec<f64> {
     let mut times = Vec::with_capacity(count);
     for n in first..first + count {
         let (id, body) = (format!("crm-{n:07}"), message(n));
         let start = Instant::now();
-        field.runtime.block_on(async {
-            let publish = field.channel.basic_publish(
+        broker.runtime.block_on(async {
+            let publish = broker.channel.basic_publish(
                 "plu.onboarding.jobs".into(),
                 lane.into(),
                 BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() },
@@ -276,7 +288,7 @@ fn each_alone(field: &Field, events: &mut Consumer, lane: &str, first: usize, co
             loop {
                 let event = timeout(Duration::from_secs(30), events.next()).await.expect("an event in time");
                 let event = event.expect("a consumer").expect("an event");
-                // The minimal loop's events name no job; nothing else waits beside it.
+                // The minimal loop's events have no job id, but only one job is in flight.
                 let is_it = event.properties.correlation_id().as_ref().is_none_or(|own| own.as_str() == id);
                 if is_it {
                     times.push(start.elapsed().as_secs_f64() * 1_000.0);
@@ -293,57 +305,60 @@ fn each_alone(field: &Field, events: &mut Consumer, lane: &str, first: usize, co
 
 fn latency() {
     const SIGNUPS: usize = 300;
-    let field = Field::new();
+    let broker = BenchBroker::new();
     let (_api, url) = mock_api(0);
     title("Enqueue to event", &["", "p50 ms", "p99 ms"]);
     let mut starts = Vec::new();
     for n in 0..rounds() {
-        let mut events = field.events();
-        field.fill(n..n + 1);
+        let mut events = broker.events();
+        broker.fill(n..n + 1);
         let start = Instant::now();
-        let worker = field.worker(&url, 64, 0);
-        let event = field.runtime.block_on(events.next()).expect("a consumer").expect("an event");
+        let worker = broker.worker(&url, 64, 0);
+        let event = broker.runtime.block_on(events.next()).expect("a consumer").expect("an event");
         starts.push(start.elapsed().as_secs_f64() * 1_000.0);
-        field.runtime.block_on(event.ack(BasicAckOptions::default())).expect("an acknowledgement");
+        broker.runtime.block_on(event.ack(BasicAckOptions::default())).expect("an acknowledgement");
         let tag = events.tag();
-        field.runtime.block_on(field.channel.basic_cancel(tag, Default::default())).expect("a consumer");
+        broker.runtime.block_on(broker.channel.basic_cancel(tag, Default::default())).expect("a consumer");
         drop(worker);
     }
-    let mut events = field.events();
+    let mut events = broker.events();
     let report = |name: &str, mut times: Vec<f64>| {
         let p50 = percentile(&mut times, 0.5);
         row(&[name.to_owned(), format!("{p50:.1}"), format!("{:.1}", percentile(&mut times, 0.99))]);
     };
     report("start of the process to the first event", starts);
-    let minimal = Loop::Minimal(64).start(&field, &url);
-    let _ = each_alone(&field, &mut events, "bulk", 100, 20);
-    report("idle minimal loop", each_alone(&field, &mut events, "bulk", 1_000, SIGNUPS));
+    let minimal = Contestant::Minimal(64).start(&broker, &url);
+    let _ = each_alone(&broker, &mut events, "bulk", 100, 20);
+    report("idle minimal loop", each_alone(&broker, &mut events, "bulk", 1_000, SIGNUPS));
     drop(minimal);
-    let worker = field.worker(&url, 64, 0);
-    let _ = each_alone(&field, &mut events, "signup", 2_000, 20);
-    report("idle worker", each_alone(&field, &mut events, "signup", 3_000, SIGNUPS));
+    let worker = broker.worker(&url, 64, 0);
+    let _ = each_alone(&broker, &mut events, "signup", 2_000, 20);
+    report("idle worker", each_alone(&broker, &mut events, "signup", 3_000, SIGNUPS));
     drop(worker);
-    field.purge();
-    field.fill(200_000..300_000);
-    let worker = field.worker(&url, 64, 200);
-    let _ = each_alone(&field, &mut events, "signup", 5_000, 20);
-    report("100,000 bulk jobs wait, 200 requests a second", each_alone(&field, &mut events, "signup", 10_000, SIGNUPS));
+    broker.purge();
+    broker.fill(200_000..300_000);
+    let worker = broker.worker(&url, 64, 200);
+    let _ = each_alone(&broker, &mut events, "signup", 5_000, 20);
+    report(
+        "100,000 bulk jobs wait, 200 requests a second",
+        each_alone(&broker, &mut events, "signup", 10_000, SIGNUPS),
+    );
     drop(worker);
     embedded_latency(report);
 }
 
-/// An embedded queue into which this program puts signups, and the file in which their events arrive.
-struct Desk {
+/// A client of an embedded queue: enqueues signups and reads their events from the events file.
+struct EmbeddedClient {
     importer: Importer,
     events: std::fs::File,
 }
 
-impl Desk {
-    /// Of a queue on which a worker is at work that writes into this folder.
+impl EmbeddedClient {
+    /// Opens the queue, and the events file of the worker that writes to `results`.
     fn new(queue: &Path, results: &Path) -> Self {
-        let connection = open(queue, IfMissing::Create, Purpose::Work, 4_096).expect("a queue");
+        let connection = open(queue, IfMissing::Create, OpenPurpose::Work, 4_096).expect("a queue");
         let batch = Batch { batch_id: "signups".to_owned(), fingerprint: [7; 32], file: "signups".to_owned() };
-        let importer = Importer::begin(connection, queue, &batch, Kind::Import, None).expect("a queue");
+        let importer = Importer::begin(connection, queue, &batch, BatchKind::Import, None).expect("a queue");
         let path = results.join("results.ndjson");
         let start = Instant::now();
         while !path.exists() {
@@ -353,14 +368,14 @@ impl Desk {
         Self { importer, events: std::fs::File::open(path).expect("an events file") }
     }
 
-    /// Puts signups in one at a time and measures how long each takes until its event is in the file.
+    /// Enqueues signups one at a time and measures the time until each event is in the file, in ms.
     fn each_alone(&mut self, first: usize, count: usize) -> Vec<f64> {
         let mut times = Vec::with_capacity(count);
         let mut read = String::new();
         for n in first..first + count {
             let (id, body) = (format!("\"crm-{n:07}\""), message(n));
             let (job, _) = Job::parse(body.as_bytes()).expect("a job");
-            let place = Place { record: n as u64, line: n as u64 + 1 };
+            let place = RowPosition { record: n as u64, line: n as u64 + 1 };
             let start = Instant::now();
             self.importer.enqueue(place, &job, &body, Lane::Signup, Clock::System.now()).expect("a queue");
             self.importer.commit().expect("a queue");
@@ -370,7 +385,7 @@ impl Desk {
                     break;
                 }
                 assert!(start.elapsed() < Duration::from_secs(30), "no event in time");
-                // An event may have come in half.
+                // Keeps the last line, which may be incomplete.
                 read.drain(..read.rfind('\n').map_or(0, |at| at + 1));
                 std::thread::yield_now();
             }
@@ -380,7 +395,7 @@ impl Desk {
     }
 }
 
-/// The same as [`latency`] on the embedded queue.
+/// [`latency`] on the embedded queue.
 fn embedded_latency(report: impl Fn(&str, Vec<f64>)) {
     const SIGNUPS: usize = 200;
     let (_api, url) = mock_api(0);
@@ -391,14 +406,14 @@ fn embedded_latency(report: impl Fn(&str, Vec<f64>)) {
         Process::onboard(folder.path(), &arguments, &[])
     };
     let working = worker(0);
-    report("embedded queue, idle worker", Desk::new(&path("q.db"), &path("out")).each_alone(0, SIGNUPS));
+    report("embedded queue, idle worker", EmbeddedClient::new(&path("q.db"), &path("out")).each_alone(0, SIGNUPS));
     drop(working);
     write_csv(&path("customers.csv"), 100_000);
     let _ = timed(folder.path(), "import customers.csv --queue local:q.db");
     let _working = worker(200);
-    let mut desk = Desk::new(&path("q.db"), &path("out"));
-    let _ = desk.each_alone(200_000, 20);
-    report("embedded queue, 100,000 bulk jobs wait, 200 requests a second", desk.each_alone(300_000, SIGNUPS));
+    let mut client = EmbeddedClient::new(&path("q.db"), &path("out"));
+    let _ = client.each_alone(200_000, 20);
+    report("embedded queue, 100,000 bulk jobs wait, 200 requests a second", client.each_alone(300_000, SIGNUPS));
 }
 
 fn embedded() {
@@ -427,7 +442,7 @@ fn embedded() {
     row(&["import alone".to_owned(), format!("{:.0}", median(&mut imports)), String::new()]);
 }
 
-/// Seconds and peak memory of a command that ends.
+/// Runs a command. Returns its seconds and its peak memory in MiB.
 fn timed(folder: &Path, arguments: &str) -> (f64, f64) {
     let start = Instant::now();
     let mut process = Process::onboard(folder, arguments, &[]);
@@ -441,36 +456,36 @@ fn timed(folder: &Path, arguments: &str) -> (f64, f64) {
 
 fn idle() {
     const WATCHED: Duration = Duration::from_secs(20);
-    let field = Field::new();
+    let broker = BenchBroker::new();
     let (_api, url) = mock_api(0);
     title("Idle for 20 s", &["", "% of a core", "MiB"]);
     let local = format!("worker --queue local:idle.db --api-url {url}");
     for (name, process) in [
-        ("worker on RabbitMQ", field.worker(&url, 64, 20)),
-        ("worker on the embedded queue", Process::onboard(field.folder.path(), &local, &[])),
+        ("worker on RabbitMQ", broker.worker(&url, 64, 20)),
+        ("worker on the embedded queue", Process::onboard(broker.folder.path(), &local, &[])),
     ] {
-        field.pause(Duration::from_secs(3));
+        broker.pause(Duration::from_secs(3));
         let before = process.cpu_s();
-        field.pause(WATCHED);
+        broker.pause(WATCHED);
         let share = (process.cpu_s() - before) / WATCHED.as_secs_f64() * 100.0;
         row(&[name.to_owned(), format!("{share:.2}"), format!("{:.1}", process.memory_mib().1)]);
     }
 }
 
 fn memory() {
-    let field = Field::new();
+    let broker = BenchBroker::new();
     title("Peak memory of the worker after 20,000 jobs", &["queued", "peak MiB", "of the rounds"]);
     for queued in [20_000, 1_000_000] {
-        field.purge();
-        field.fill(0..queued);
+        broker.purge();
+        broker.fill(0..queued);
         let mut peaks = Vec::new();
         for _ in 0..rounds() {
-            let missing = queued.saturating_sub(field.ready(BULK));
-            field.fill(0..missing);
-            field.empty(UNROUTED);
+            let missing = queued.saturating_sub(broker.ready(BULK));
+            broker.fill(0..missing);
+            broker.empty(UNROUTED);
             let (_api, url) = mock_api(0);
-            let process = field.worker(&url, 64, 0);
-            let _ = field.drained(&process, JOBS);
+            let process = broker.worker(&url, 64, 0);
+            let _ = broker.drained(&process, JOBS);
             peaks.push(process.memory_mib().0);
         }
         let peak = median(&mut peaks);

@@ -1,40 +1,43 @@
-//! Jobs of all kinds: in every hundred, 94 people, three repeats of a job under another id, one other job with somebody's
-//! email, and two that can't be valid.
+//! The jobs. Of each hundred, 94 are for different people, three repeat a job under another id, one is for another
+//! person with the same email, and two are invalid.
 
 use std::collections::BTreeMap;
 
 use serde_json::json;
 
-/// What a job is, and so what may come of it.
+/// JobKind of a job, which decides its outcome.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// The only one of its email: created.
-    Alone,
-    /// One of those with this person's email and name: at least one of them is created, whichever comes first.
-    Shared(u32),
-    /// One of two people with this person's email: the one who comes first is created, the other exists.
-    Rival(u32),
+pub(crate) enum JobKind {
+    /// The only job with its email: created.
+    Unique,
+    /// One of several jobs with this person's email and name: at least one of them is created.
+    Repeated(u32),
+    /// One of two jobs for different people with this person's email: one is created, the other exists.
+    SameEmail(u32),
     /// Rejected.
     Invalid,
 }
 
-/// The jobs by their ids.
-pub(crate) struct Jobs(BTreeMap<String, (Kind, String)>);
+/// JobKind and body of each job, by its id.
+pub(crate) struct Jobs(BTreeMap<String, (JobKind, String)>);
 
 impl Jobs {
     pub(crate) fn make(count: u32) -> Self {
         let job = |n: u32| {
-            // The jobs 0 to 3 of a hundred have a second one.
+            // Jobs 94 to 97 of each hundred have the emails of jobs 0 to 3.
             let (kind, person, name) = match n % 100 {
-                0..=2 => (Kind::Shared(n), n, "Ann"),
-                3 => (Kind::Rival(n), n, "Ann"),
-                94..=96 => (Kind::Shared(n - 94), n - 94, "Ann"),
-                97 => (Kind::Rival(n - 94), n - 94, "Eve"),
-                98 | 99 => (Kind::Invalid, n, "Ann"),
-                _ => (Kind::Alone, n, "Ann"),
+                0..=2 => (JobKind::Repeated(n), n, "Ann"),
+                3 => (JobKind::SameEmail(n), n, "Ann"),
+                94..=96 => (JobKind::Repeated(n - 94), n - 94, "Ann"),
+                97 => (JobKind::SameEmail(n - 94), n - 94, "Eve"),
+                98 | 99 => (JobKind::Invalid, n, "Ann"),
+                _ => (JobKind::Unique, n, "Ann"),
             };
-            let email =
-                if kind == Kind::Invalid { format!("p{n} at example.com") } else { format!("p{person}@example.com") };
+            let email = if kind == JobKind::Invalid {
+                format!("p{n} at example.com")
+            } else {
+                format!("p{person}@example.com")
+            };
             let body = json!({"jobId": format!("crm-{n}"), "user": {
                 "firstName": name, "lastName": "Lee", "email": email, "phoneNumber": "+14155550132",
                 "accountPurpose": "personal use", "ipAddress": "203.0.113.42", "isTermsOfServiceAccepted": true,
@@ -52,19 +55,19 @@ impl Jobs {
         [("signup", half(0).cloned().collect()), ("bulk", half(1).cloned().collect())]
     }
 
-    pub(crate) fn kinds(&self) -> impl Iterator<Item = (&str, Kind)> {
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = (&str, JobKind)> {
         self.0.iter().map(|(id, (kind, _))| (id.as_str(), *kind))
     }
 
-    /// People among the valid jobs.
+    /// Number of users that the valid jobs create.
     pub(crate) fn distinct(&self) -> u64 {
         let mut people: Vec<u32> = Vec::new();
         let mut alone = 0;
         for (_, kind) in self.kinds() {
             match kind {
-                Kind::Alone => alone += 1,
-                Kind::Shared(person) | Kind::Rival(person) => people.push(person),
-                Kind::Invalid => {}
+                JobKind::Unique => alone += 1,
+                JobKind::Repeated(person) | JobKind::SameEmail(person) => people.push(person),
+                JobKind::Invalid => {}
             }
         }
         people.sort_unstable();
@@ -73,6 +76,6 @@ impl Jobs {
     }
 
     pub(crate) fn invalid(&self) -> u64 {
-        self.kinds().filter(|(_, kind)| *kind == Kind::Invalid).count() as u64
+        self.kinds().filter(|(_, kind)| *kind == JobKind::Invalid).count() as u64
     }
 }

@@ -1,16 +1,15 @@
-//! The proof that nobody is lost or created twice when broker and worker are killed: many jobs through a RabbitMQ of its
-//! own, which is killed with -9 while a worker, killed with -9 as well, works on them. Prints what was promised and
-//! what came; ends with 1 if a promise is broken.
+//! Checks that no job is lost and no user is created twice when broker and worker are killed with SIGKILL. Sends many
+//! jobs through a RabbitMQ of its own, prints the promised and the actual numbers, and exits with 1 if they differ.
 //!
 //! ```sh
 //! cargo run --release --example broker_kills -- --jobs 20000 --broker-kills 3 --worker-kills 5
 //! ```
 //!
-//! The worker is this program again, with the arguments of `plu-onboard`. Its log is shown where a promise is broken.
+//! The worker is this program, started with the arguments of `plu-onboard`. Its log is printed if a promise is broken.
 
-#![expect(clippy::print_stdout, reason = "a program for people")]
+#![expect(clippy::print_stdout, reason = "a command line program")]
 
-#[expect(dead_code, clippy::unwrap_used, reason = "it is written for the tests, which use all of it")]
+#[expect(dead_code, clippy::unwrap_used, reason = "shared with the tests, which use all of it")]
 #[path = "../../tests/it/support/broker.rs"]
 mod broker;
 mod jobs;
@@ -38,19 +37,19 @@ use reader::Reader;
 
 pub(crate) const PREFIX: &str = "plu.onboarding";
 
-/// What a broker that is killed sooner may not recover: quorum queues that were just declared.
+/// Wait before the first kill: a broker may not recover quorum queues that were just declared.
 const SETTLED: Duration = Duration::from_secs(6);
 
-/// What takes longer than this isn't going on any more. A key lives for half of it.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// Time limit of each step: twice the lifetime of an idempotency key.
+const STEP_MAX: Duration = Duration::from_secs(600);
 
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// Whether somebody has had enough of it. Then it ends in good order, so that no broker stays behind.
+/// Set by SIGINT and SIGTERM. The program then exits in good order, so that its broker is stopped.
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
-/// What is asked for.
-struct Plan {
+/// The arguments.
+struct KillPlan {
     jobs: u32,
     broker_kills: u32,
     worker_kills: u32,
@@ -65,9 +64,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let runtime = Runtime::new().context("no threads can be started")?;
     let plan = plan(&arguments)?;
     runtime.spawn(async {
-        let mut told = signal(SignalKind::terminate())?;
+        let mut terminated = signal(SignalKind::terminate())?;
         tokio::select! {
-            _ = told.recv() => {}
+            _ = terminated.recv() => {}
             interrupted = ctrl_c() => interrupted?,
         }
         STOPPED.store(true, Ordering::Relaxed);
@@ -76,23 +75,23 @@ fn main() -> anyhow::Result<ExitCode> {
     prove(&plan, &runtime)
 }
 
-fn plan(arguments: &[String]) -> anyhow::Result<Plan> {
-    let mut plan = Plan { jobs: 20_000, broker_kills: 3, worker_kills: 5 };
+fn plan(arguments: &[String]) -> anyhow::Result<KillPlan> {
+    let mut plan = KillPlan { jobs: 20_000, broker_kills: 3, worker_kills: 5 };
     for pair in arguments.chunks(2) {
         let [name, number] = pair else { bail!("{} needs a number", pair[0]) };
         let field = match name.as_str() {
             "--jobs" => &mut plan.jobs,
             "--broker-kills" => &mut plan.broker_kills,
             "--worker-kills" => &mut plan.worker_kills,
-            _ => bail!("there are --jobs N, --broker-kills N and --worker-kills N, not {name}"),
+            _ => bail!("unknown argument {name}: use --jobs N, --broker-kills N and --worker-kills N"),
         };
         *field = number.parse().with_context(|| format!("{name} {number}"))?;
     }
-    ensure!(plan.jobs >= 100, "with fewer than 100 jobs nothing is on its way when something is killed");
+    ensure!(plan.jobs >= 100, "use at least 100 jobs: with fewer, none is in flight at a kill");
     Ok(plan)
 }
 
-fn prove(plan: &Plan, runtime: &Runtime) -> anyhow::Result<ExitCode> {
+fn prove(plan: &KillPlan, runtime: &Runtime) -> anyhow::Result<ExitCode> {
     let config = SandboxConfig { latency: Duration::from_millis(20), ..SandboxConfig::default() };
     let partner = runtime.block_on(Sandbox::start(config)).context("the simulated API could not be started")?;
     let mut broker = Broker::start();
@@ -112,9 +111,9 @@ fn prove(plan: &Plan, runtime: &Runtime) -> anyhow::Result<ExitCode> {
     Ok(if is_kept? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Lets a worker work and the kills come. Says whether every promise was kept.
+/// Runs the jobs with all kills. Returns whether every promise was kept.
 fn work(
-    plan: &Plan,
+    plan: &KillPlan,
     runtime: &Runtime,
     jobs: &jobs::Jobs,
     partner: &Sandbox,
@@ -127,22 +126,22 @@ fn work(
     let kills = kills(plan);
     let mut returns = Vec::new();
     for (number, kill) in (1..).zip(&kills) {
-        // Spread evenly over the jobs, the last one well before the end.
+        // The kills are spread evenly over the jobs, the last one well before the end.
         let at = jobs.distinct() * number / (kills.len() as u64 + 1);
         until(runtime, || Ok(worker.is_running()? && partner.stats().model.created >= at))?;
         println!("{:>7.1} s  {at} users: {} killed", began.elapsed().as_secs_f64(), kill.name());
         match kill {
-            Kill::Worker => {
+            KillTarget::Worker => {
                 worker.kill();
                 worker = Worker::start(broker, &partner.base_url(), log)?;
             }
-            Kill::Broker => {
+            KillTarget::Broker => {
                 broker.kill();
                 broker.restart();
                 let returned = Instant::now();
-                reader.watch_for_the_next();
-                until(runtime, || Ok(worker.is_running()? && reader.next_came().is_some()))?;
-                returns.extend(reader.next_came().map(|came| came.saturating_duration_since(returned)));
+                reader.watch_for_next();
+                until(runtime, || Ok(worker.is_running()? && reader.next_outcome_at().is_some()))?;
+                returns.extend(reader.next_outcome_at().map(|at| at.saturating_duration_since(returned)));
             }
         }
     }
@@ -160,12 +159,12 @@ fn work(
     Ok(report::print(plan, jobs, &findings, &returns, took))
 }
 
-enum Kill {
+enum KillTarget {
     Broker,
     Worker,
 }
 
-impl Kill {
+impl KillTarget {
     const fn name(&self) -> &'static str {
         match self {
             Self::Broker => "broker",
@@ -174,20 +173,20 @@ impl Kill {
     }
 }
 
-/// Both kinds by turns, for as long as there are both.
-fn kills(plan: &Plan) -> Vec<Kill> {
+/// The kills in their order: worker and broker alternate as long as both are left.
+fn kills(plan: &KillPlan) -> Vec<KillTarget> {
     let each = 0..plan.broker_kills.max(plan.worker_kills);
     let turn = |turn| {
-        let worker = (turn < plan.worker_kills).then_some(Kill::Worker);
-        worker.into_iter().chain((turn < plan.broker_kills).then_some(Kill::Broker))
+        let worker = (turn < plan.worker_kills).then_some(KillTarget::Worker);
+        worker.into_iter().chain((turn < plan.broker_kills).then_some(KillTarget::Broker))
     };
     each.flat_map(turn).collect()
 }
 
-fn until(runtime: &Runtime, mut has_come: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    while !has_come()? {
-        ensure!(Instant::now() < deadline, "it doesn't go on");
+fn until(runtime: &Runtime, mut is_done: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let deadline = Instant::now() + STEP_MAX;
+    while !is_done()? {
+        ensure!(Instant::now() < deadline, "no progress within 10 minutes");
         ensure!(!STOPPED.load(Ordering::Relaxed), "stopped");
         pause(runtime, LOOK_EVERY);
     }
@@ -195,11 +194,11 @@ fn until(runtime: &Runtime, mut has_come: impl FnMut() -> anyhow::Result<bool>) 
 }
 
 fn pause(runtime: &Runtime, pause: Duration) {
-    // A timer needs its runtime before it is waited for.
+    // `sleep` must be created inside of the runtime.
     runtime.block_on(async { sleep(pause).await });
 }
 
-/// A worker; killed when it is dropped.
+/// A worker process; killed when it is dropped.
 struct Worker(Child);
 
 impl Worker {
@@ -207,7 +206,7 @@ impl Worker {
         let log = File::options().create(true).append(true).open(log).context("the worker's log")?;
         let child = Command::new(std::env::current_exe().context("the path of this program")?)
             .args(["worker", "--queue", &broker.url(), "--api-url", api_url, "--rate", "0"])
-            // Settings of this shell must not make it another experiment.
+            // Settings in the variables of this shell must not change the result.
             .env_clear()
             .env("PLU_API_KEY", "sk_staging_sandbox")
             .stdin(Stdio::null())
@@ -219,11 +218,11 @@ impl Worker {
     }
 
     fn is_running(&mut self) -> anyhow::Result<bool> {
-        let ended = self.0.try_wait().context("the worker can't be asked")?;
-        ended.map_or(Ok(true), |status| bail!("the worker ended by itself: {status}"))
+        let ended = self.0.try_wait().context("the state of the worker can't be read")?;
+        ended.map_or(Ok(true), |status| bail!("the worker exited by itself: {status}"))
     }
 
-    /// -9.
+    /// Sends SIGKILL.
     fn kill(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -232,7 +231,7 @@ impl Worker {
     fn stop(mut self) -> anyhow::Result<()> {
         Command::new("kill").arg(self.0.id().to_string()).status().context("SIGTERM could not be sent")?;
         let status = self.0.wait().context("the worker can't be waited for")?;
-        ensure!(status.success(), "the worker ended with {status} on SIGTERM");
+        ensure!(status.success(), "the worker exited with {status} on SIGTERM");
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! A reader of all events, which outlives the broker's deaths as any reader must.
+//! A reader of all events, which reconnects when the broker is killed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,67 +19,67 @@ const QUEUE: &str = "proof.events";
 
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
-/// Between two attempts to connect.
-const AGAIN: Duration = Duration::from_millis(50);
+/// Pause between two attempts to connect.
+const RECONNECT_AFTER: Duration = Duration::from_millis(50);
 
-/// Types of the outcomes by the ids of their jobs.
+/// Event types of each job, by its id.
 pub(crate) type Outcomes = BTreeMap<String, BTreeSet<String>>;
 
 #[derive(Default)]
-struct Seen {
+struct ReaderState {
     outcomes: Outcomes,
     repeats: u64,
     is_watching: bool,
-    next_came: Option<Instant>,
+    next_outcome_at: Option<Instant>,
 }
 
-pub(crate) struct Reader(Arc<Mutex<Seen>>);
+pub(crate) struct Reader(Arc<Mutex<ReaderState>>);
 
 impl Reader {
     pub(crate) fn start(broker: &Broker, runtime: &Runtime) -> Self {
         broker.declare_queue(QUEUE, &[("x-queue-type", AMQPValue::LongString("quorum".into()))]);
         broker.bind(QUEUE, &format!("{PREFIX}.events"), "#");
-        let (seen, url) = (Arc::new(Mutex::new(Seen::default())), broker.url());
-        let told = Arc::clone(&seen);
+        let (state, url) = (Arc::new(Mutex::new(ReaderState::default())), broker.url());
+        let shared = Arc::clone(&state);
         runtime.spawn(async move {
             loop {
-                let _ = read(&url, &told).await;
-                sleep(AGAIN).await;
+                let _ = read(&url, &shared).await;
+                sleep(RECONNECT_AFTER).await;
             }
         });
-        Self(seen)
+        Self(state)
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn state(&self) -> MutexGuard<'_, ReaderState> {
         lock(&self.0)
     }
 
     pub(crate) fn jobs_with_an_outcome(&self) -> usize {
-        self.seen().outcomes.len()
+        self.state().outcomes.len()
     }
 
-    /// From now on: when does the first job get its outcome?
-    pub(crate) fn watch_for_the_next(&self) {
-        let mut seen = self.seen();
-        (seen.is_watching, seen.next_came) = (true, None);
+    /// Notes the time of the next job's first outcome.
+    pub(crate) fn watch_for_next(&self) {
+        let mut state = self.state();
+        (state.is_watching, state.next_outcome_at) = (true, None);
     }
 
-    pub(crate) fn next_came(&self) -> Option<Instant> {
-        self.seen().next_came
+    pub(crate) fn next_outcome_at(&self) -> Option<Instant> {
+        self.state().next_outcome_at
     }
 
     pub(crate) fn outcomes(&self) -> Outcomes {
-        self.seen().outcomes.clone()
+        self.state().outcomes.clone()
     }
 
-    /// Events that were there before, with the same id: at least once.
+    /// Events that were delivered more than once.
     pub(crate) fn repeats(&self) -> u64 {
-        self.seen().repeats
+        self.state().repeats
     }
 }
 
-fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(state: &Mutex<ReaderState>) -> MutexGuard<'_, ReaderState> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn consume(url: &str) -> lapin::Result<(Connection, Consumer)> {
@@ -91,20 +91,20 @@ async fn consume(url: &str) -> lapin::Result<(Connection, Consumer)> {
     Ok((connection, deliveries))
 }
 
-async fn read(url: &str, seen: &Mutex<Seen>) -> anyhow::Result<()> {
-    // A broker that dies in the middle of this never answers.
+async fn read(url: &str, state: &Mutex<ReaderState>) -> anyhow::Result<()> {
+    // A broker that is killed meanwhile never answers.
     let (_connection, mut deliveries) = timeout(CONNECT_MAX, consume(url)).await??;
     while let Some(delivery) = deliveries.next().await {
         let delivery = delivery?;
-        let event: serde_json::Value = serde_json::from_slice(&delivery.data).context("an event that is no JSON")?;
+        let event: serde_json::Value = serde_json::from_slice(&delivery.data).context("an event isn't JSON")?;
         let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
         {
-            let mut seen = lock(seen);
-            let is_known = seen.outcomes.contains_key(&text("jobId"));
-            let is_new_type = seen.outcomes.entry(text("jobId")).or_default().insert(text("type"));
-            seen.repeats += u64::from(!is_new_type);
-            if seen.is_watching && !is_known {
-                (seen.is_watching, seen.next_came) = (false, Some(Instant::now()));
+            let mut state = lock(state);
+            let is_known = state.outcomes.contains_key(&text("jobId"));
+            let is_new_type = state.outcomes.entry(text("jobId")).or_default().insert(text("type"));
+            state.repeats += u64::from(!is_new_type);
+            if state.is_watching && !is_known {
+                (state.is_watching, state.next_outcome_at) = (false, Some(Instant::now()));
             }
         }
         delivery.acker.ack(BasicAckOptions::default()).await?;

@@ -1,4 +1,4 @@
-// Prints the outcome of each job: its type, its jobId and whether it came before.
+// Prints the outcome of each job: its type, its jobId, and whether it is a repeat.
 //
 //     AMQP_URL=amqp://user:password@host/vhost node read-events.js [NUMBER OF EVENTS]
 //
@@ -7,24 +7,24 @@
 import amqp from "amqplib";
 
 const prefix = process.env.PLU_PREFIX ?? "plu.onboarding";
-// A queue of your own: every reader of one queue gets a part of the events, every queue gets all of them.
+// A queue of your own. Each queue gets all events; the readers of one queue share them.
 const queue = process.env.EVENTS_QUEUE ?? `crm.${prefix}-events`;
 let left = Number(process.argv[2] ?? Infinity);
 
 const connection = await amqp.connect(process.env.AMQP_URL);
 const channel = await connection.createChannel();
-// Durable and on several nodes, so that events wait for you while you are away.
+// Durable and replicated, so that events wait while the reader is down.
 await channel.assertQueue(queue, { durable: true, arguments: { "x-queue-type": "quorum" } });
 await channel.bindQueue(queue, `${prefix}.events`, "user.#");
 await channel.prefetch(100);
 
-// Events come at least once, with the same id. One without a link (recovered) may be followed by one that has it, where the answer
-// came late after all: the link completes the first. Keep the ids where you keep the outcome, in one transaction; memory is for
-// the example.
+// Events are delivered at least once; a repeat has the same id. An event without a link (recovered) may be followed by
+// one with the link, if the answer arrived late: add the link to the stored outcome. Store the ids together with the
+// outcomes, in one transaction; this example keeps them in memory.
 const hasLink = new Map();
 
 await channel.consume(queue, async (message) => {
-  // null: the queue was deleted. Events beyond the number that was asked for stay in the queue.
+  // null means that the queue was deleted. Events beyond the requested number stay in the queue.
   if (message === null) throw new Error("the queue was deleted");
   if (left === 0) return;
   const event = JSON.parse(message.content);
@@ -39,7 +39,7 @@ await channel.consume(queue, async (message) => {
   }
   hasLink.set(id, hasLink.get(id) || Boolean(event.verificationUrl));
   console.log(event.type, event.jobId, note);
-  // Only now: what isn't acknowledged comes again.
+  // Acknowledge last: the broker delivers unacknowledged events again.
   channel.ack(message);
   left -= 1;
   if (left === 0) {

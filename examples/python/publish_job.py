@@ -1,8 +1,8 @@
-"""Puts one job on a lane and waits until the broker has it on disk.
+"""Publishes one job to a lane and waits until the broker has it on disk.
 
     AMQP_URL=amqp://user:password@host/vhost python publish_job.py job.json [signup|bulk]
 
-job.json holds {"jobId": "crm-1", "user": {...}}; ARCHITECTURE.md has the contract.
+job.json holds {"jobId": "crm-1", "user": {...}}; docs/contract.md has the contract.
 """
 
 import os
@@ -22,27 +22,28 @@ def main():
 
     connection = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"]))
     channel = connection.channel()
-    # Confirms: basic_publish returns once the broker has the job, and raises NackError where it doesn't take it.
+    # Publisher confirms: basic_publish returns when the broker has the job, and raises NackError if it refuses it.
     channel.confirm_delivery()
     channel.basic_publish(
         exchange=f"{PREFIX}.jobs",
         routing_key=lane,
         body=body,
-        # No queue for it: raises UnroutableError. Without mandatory, the job would vanish without a word.
+        # Raises UnroutableError if there is no queue for the job. Otherwise the broker would drop it.
         mandatory=True,
         properties=pika.BasicProperties(
             content_type="application/json",
             delivery_mode=pika.DeliveryMode.Persistent,
-            # Names the job where the body has no jobId. Your own id, so that publishing again after an error is harmless.
+            # Id of the job if the body has no jobId. Use your own id, so that publishing again after an error is safe.
             message_id=os.environ.get("MESSAGE_ID", os.path.basename(path)),
-            # In seconds. Tells a user who was created by an earlier try from one who was there before.
+            # In seconds. The worker compares it with the creation time of a user with this email: an older user existed
+            # before.
             timestamp=int(time.time()),
-            # The same in milliseconds, so that the worker's metrics say more than whole seconds.
+            # The same in milliseconds, for the worker's metrics.
             headers={"timestamp_in_ms": int(time.time() * 1000)},
         ),
     )
     connection.close()
-    print(f"on the lane {lane}: {path}")
+    print(f"published to the lane {lane}: {path}")
 
 
 if __name__ == "__main__":

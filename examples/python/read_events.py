@@ -1,4 +1,4 @@
-"""Prints the outcome of each job: its type, its jobId and whether it came before.
+"""Prints the outcome of each job: its type, its jobId, and whether it is a repeat.
 
     AMQP_URL=amqp://user:password@host/vhost python read_events.py [NUMBER OF EVENTS]
 
@@ -12,7 +12,7 @@ import sys
 import pika
 
 PREFIX = os.environ.get("PLU_PREFIX", "plu.onboarding")
-# A queue of your own: every reader of one queue gets a part of the events, every queue gets all of them.
+# A queue of your own. Each queue gets all events; the readers of one queue share them.
 QUEUE = os.environ.get("EVENTS_QUEUE", f"crm.{PREFIX}-events")
 
 
@@ -21,14 +21,14 @@ def main():
 
     connection = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"]))
     channel = connection.channel()
-    # Durable and on several nodes, so that events wait for you while you are away.
+    # Durable and replicated, so that events wait while the reader is down.
     channel.queue_declare(QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
     channel.queue_bind(QUEUE, f"{PREFIX}.events", routing_key="user.#")
     channel.basic_qos(prefetch_count=100)
 
-    # Events come at least once, with the same id. One without a link (recovered) may be followed by one that has it, where the
-    # answer came late after all: the link completes the first. Keep the ids where you keep the outcome, in one transaction;
-    # memory is for the example.
+    # Events are delivered at least once; a repeat has the same id. An event without a link (recovered) may be followed
+    # by one with the link, if the answer arrived late: add the link to the stored outcome. Store the ids together with
+    # the outcomes, in one transaction; this example keeps them in memory.
     has_link = {}
     for method, properties, body in channel.consume(QUEUE):
         event = json.loads(body)
@@ -43,7 +43,7 @@ def main():
             note = "(repeat)"
         has_link[properties.message_id] = has_link.get(properties.message_id) or bool(link)
         print(event["type"], event["jobId"], note, flush=True)
-        # Only now: what isn't acknowledged comes again.
+        # Acknowledge last: the broker delivers unacknowledged events again.
         channel.basic_ack(method.delivery_tag)
         if left is not None:
             left -= 1

@@ -1,16 +1,20 @@
-//! Events about verifications as lines of a file, where the queue is an embedded one.
+//! KYC events as lines of a file, for a queue on this machine.
 //!
-//! **Invariant:** an event that was said to be recorded is on the disk, as a whole line. A line that a crash left in half was never
-//! said to be: it is cut off at the next start.
+//! `webhooks` writes the file through the port [`KycSink`]. The file may be moved away, for rotation or for reading;
+//! the next event creates a new one.
+//!
+//! **Invariant:** when an event is reported as recorded, it is on the disk as a whole line. A line that a crash tore
+//! was never reported as recorded, and is cut off at the next start.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::spawn_blocking;
 
+use crate::adapters::files;
 use crate::domain::KycEvent;
 use crate::ports::{KycSink, QueueError};
 
@@ -18,20 +22,25 @@ use crate::ports::{KycSink, QueueError};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KycFileError {
     /// Another process has it open.
-    #[error("{path} is being written by another `webhooks`: stop that one first, or give another --out DIR", path = .0.display())]
-    BulkHold(PathBuf),
-    /// The system refuses it.
-    #[error("{path} can't be written: {source}: make room or mend its permissions, or give another --out DIR", path = .path.display())]
+    #[error(
+        "{path} is being written by another `webhooks`: stop that one first, or give another --out DIR",
+        path = .0.display()
+    )]
+    Locked(PathBuf),
+    /// The system's error.
+    #[error(
+        "{path} can't be written: {source}: free space or correct its permissions, or give another --out DIR",
+        path = .path.display()
+    )]
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// A file of events, which only its owner can read. One process at a time writes it. It may be moved away, to rotate or to read it: a new
-/// one is begun then.
+/// A file of events that only its owner can read. It is locked, so one process at a time writes it.
 #[derive(Debug)]
 pub(crate) struct KycFile {
     path: PathBuf,
@@ -39,7 +48,7 @@ pub(crate) struct KycFile {
 }
 
 impl KycFile {
-    /// Opens the file for appending, or makes it.
+    /// Opens the file for appending, or creates it.
     ///
     /// # Errors
     /// [`KycFileError`].
@@ -48,10 +57,10 @@ impl KycFile {
     }
 }
 
-/// Keeps a file, as it is, from being written for as long as the result is held.
+/// Locks a file, so that no process writes it until the result is dropped.
 ///
 /// # Errors
-/// [`KycFileError::BulkHold`] where a process writes it.
+/// [`KycFileError::Locked`] if a process has it open for writing.
 pub(crate) fn hold(path: &Path) -> Result<File, KycFileError> {
     let file = File::open(path).map_err(|source| KycFileError::Io { path: path.to_owned(), source })?;
     lock(&file, path)?;
@@ -60,20 +69,19 @@ pub(crate) fn hold(path: &Path) -> Result<File, KycFileError> {
 
 fn lock(file: &File, path: &Path) -> Result<(), KycFileError> {
     file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => KycFileError::BulkHold(path.to_owned()),
+        TryLockError::WouldBlock => KycFileError::Locked(path.to_owned()),
         TryLockError::Error(source) => KycFileError::Io { path: path.to_owned(), source },
     })
 }
 
 fn open(path: &Path) -> Result<File, KycFileError> {
-    let unusable = |source| KycFileError::Io { path: path.to_owned(), source };
-    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(unusable)?;
+    let io = |source| KycFileError::Io { path: path.to_owned(), source };
+    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(io)?;
     lock(&file, path)?;
-    let whole = end_of_last_line(&mut file).map_err(unusable)?;
-    file.set_len(whole).map_err(unusable)?;
-    // A new name is on the disk once its folder is.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(unusable)?;
+    let length = file.metadata().map_err(io)?.len();
+    let whole_lines = files::whole_lines_length(&mut file, length).map_err(io)?;
+    file.set_len(whole_lines).map_err(io)?;
+    files::sync_folder_of(path).map_err(io)?;
     Ok(file)
 }
 
@@ -83,7 +91,7 @@ impl KycSink for KycFile {
         let (file, path) = (Arc::clone(&self.file), self.path.clone());
         let written = spawn_blocking(move || {
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            if !is_at(&file, &path) {
+            if !has_path(&file, &path) {
                 *file = open(&path)?;
             }
             append(&mut file, line.as_bytes()).map_err(|source| KycFileError::Io { path, source })
@@ -95,16 +103,16 @@ impl KycSink for KycFile {
     }
 }
 
-/// Whether the file still has its name.
-fn is_at(file: &File, path: &Path) -> bool {
-    let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+/// Whether the open file still has this path.
+fn has_path(file: &File, path: &Path) -> bool {
+    let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
     match (file.metadata(), fs::metadata(path)) {
-        (Ok(open), Ok(named)) => place(open) == place(named),
+        (Ok(open), Ok(named)) => inode(open) == inode(named),
         _ => false,
     }
 }
 
-/// Appends all of it or nothing.
+/// Appends the whole line or nothing, and syncs it.
 fn append(file: &mut File, line: &[u8]) -> io::Result<()> {
     let before = file.metadata()?.len();
     let written = file.write_all(line).and_then(|()| file.sync_data());
@@ -112,24 +120,6 @@ fn append(file: &mut File, line: &[u8]) -> io::Result<()> {
         let _ = file.set_len(before);
     }
     written
-}
-
-/// Where the last whole line ends. Reads backwards, a few kibibytes at a time.
-fn end_of_last_line(file: &mut File) -> io::Result<u64> {
-    const STEP: u64 = 4_096;
-    let mut end = file.metadata()?.len();
-    let mut bytes = Vec::new();
-    while end > 0 {
-        let start = end.saturating_sub(STEP);
-        bytes.clear();
-        file.seek(SeekFrom::Start(start))?;
-        Read::by_ref(file).take(end - start).read_to_end(&mut bytes)?;
-        if let Some(at) = bytes.iter().rposition(|byte| *byte == b'\n') {
-            return Ok(start + at as u64 + 1);
-        }
-        end = start;
-    }
-    Ok(0)
 }
 
 #[cfg(test)]
@@ -148,16 +138,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_that_a_crash_left_in_half_is_cut_off_and_whole_ones_stay() {
+    async fn a_torn_line_is_cut_off_and_a_moved_file_is_created_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kyc.ndjson");
         let file = KycFile::open(&path).unwrap();
         file.publish(&event("one")).await.unwrap();
-        assert!(matches!(KycFile::open(&path), Err(KycFileError::BulkHold(_))));
+        assert!(matches!(KycFile::open(&path), Err(KycFileError::Locked(_))));
         drop(file);
-        let whole = fs::read_to_string(&path).unwrap();
-        // Longer than what is read at a time.
-        fs::write(&path, format!("{whole}{{\"half\": \"{}", "x".repeat(10_000))).unwrap();
+        let complete = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{complete}{{\"half\": \"{}", "x".repeat(10_000))).unwrap();
         let file = KycFile::open(&path).unwrap();
         file.publish(&event("two")).await.unwrap();
         let ids: Vec<String> = fs::read_to_string(&path)
@@ -166,12 +155,12 @@ mod tests {
             .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["serviceId"].to_string())
             .collect();
         assert_eq!(ids, ["\"one\"", "\"two\""]);
-        // Moved away, as log rotation does, it isn't written any more.
+        // Log rotation moves the file away.
         fs::rename(&path, folder.path().join("kyc.ndjson.1")).unwrap();
         file.publish(&event("three")).await.unwrap();
         assert!(fs::read_to_string(&path).unwrap().contains("three"));
         drop(file);
-        fs::write(&path, "nothing whole").unwrap();
+        fs::write(&path, "no whole line").unwrap();
         drop(KycFile::open(&path).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), "");
     }

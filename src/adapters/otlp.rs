@@ -1,142 +1,133 @@
-//! Sends spans to a collector: OTLP over HTTP with JSON, in groups, on a task of its own.
-//! Source: <https://opentelemetry.io/docs/specs/otlp/#otlphttp>. Written here because the exporter's crates bring a
-//! second HTTP client and a protocol buffer compiler for one request.
+//! Exports spans to an OpenTelemetry collector: OTLP over HTTP with JSON (feature `otlp`).
 //!
-//! **Invariant:** a collector that is slow or away costs spans, never jobs.
+//! [`SpanRecorder`] puts each finished span into a bounded channel. One task empties the channel every two seconds and
+//! sends the spans with `opentelemetry-otlp`, on the same `reqwest` as the API client. That crate also reads
+//! OpenTelemetry's own variables, for example `OTEL_EXPORTER_OTLP_HEADERS` and `OTEL_RESOURCE_ATTRIBUTES`.
+//!
+//! The tracer of the SDK isn't used: the span ids are made by [`SpanRecorder`], which writes them to headers too.
+//!
+//! **Invariant:** a collector that is slow or unreachable costs spans, never jobs.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use reqwest::Client;
-use reqwest::header::CONTENT_TYPE;
-use serde_json::{Value, json};
+use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter as _, SpanLinks};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
-use crate::domain::Timestamp;
-use crate::telemetry::trace::{Span, Spans};
+use crate::domain::{Timestamp, TraceContext};
+use crate::telemetry::trace::{SpanRecorder, TraceSpan, TraceSpanKind};
 
-/// Most spans that wait to be sent, and most in a group.
-const WAITING_MAX: usize = 2_048;
-const GROUP_MAX: usize = 512;
+/// Most spans in the channel, and so in a request.
+const SPANS_MAX: usize = 2_048;
 
-/// How long a group gathers.
-const GATHER: Duration = Duration::from_secs(2);
+/// Time between two exports.
+const EXPORT_EVERY: Duration = Duration::from_secs(2);
 
-/// Longest time of one request.
+/// Longest time of an export, and of the last one at the end of the program.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The exporter. Dropping it loses what wasn't sent.
+/// Sends spans in the background. Dropping it loses the spans that were not sent.
 #[derive(Debug)]
-pub(crate) struct Exporter {
+pub(crate) struct TraceExporter {
     task: AbortOnDropHandle<()>,
     stop: CancellationToken,
 }
 
-impl Exporter {
-    /// Sends the spans to `/v1/traces` below this URL.
+impl TraceExporter {
+    /// Starts to send the recorded spans to `/v1/traces` below the URL of the collector.
     ///
     /// # Errors
-    /// In words, where the URL can't be used.
-    pub(crate) fn start(collector: &str, service: String, spans: &Spans, seed: u64) -> Result<Self, String> {
-        let unfit = "is no http:// or https:// URL";
+    /// A message if the URL can't be used.
+    pub(crate) fn start(collector: &str, service: String, spans: &SpanRecorder, seed: u64) -> Result<Self, String> {
         let url = format!("{}/v1/traces", collector.trim_end_matches('/'));
-        let url: Url = url.parse().map_err(|_| unfit.to_owned())?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(unfit.to_owned());
+        if !url.parse::<Url>().is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
+            return Err("is no http:// or https:// URL".to_owned());
         }
-        let client = Client::builder().timeout(TIMEOUT).build().map_err(|error| error.to_string())?;
-        let (sender, waiting) = mpsc::channel(WAITING_MAX);
+        let client = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(|error| error.to_string())?;
+        let mut exporter = SpanExporter::builder()
+            .with_http()
+            .with_http_client(client)
+            .with_endpoint(url)
+            .with_protocol(Protocol::HttpJson)
+            .with_timeout(TIMEOUT)
+            .build()
+            .map_err(|error| error.to_string())?;
+        let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+        exporter.set_resource(&Resource::builder().with_service_name(service).with_attribute(version).build());
+        let (sender, recorded) = mpsc::channel(SPANS_MAX);
         spans.record(sender, seed);
         let stop = CancellationToken::new();
-        let task = tokio::spawn(send_all(client, url, service, waiting, stop.clone()));
+        let task = tokio::spawn(export_until_stopped(exporter, recorded, stop.clone()));
         Ok(Self { task: AbortOnDropHandle::new(task), stop })
     }
 
-    /// Sends what is left.
+    /// Sends the spans that are left and ends.
     pub(crate) async fn finish(self) {
         self.stop.cancel();
         let _ = timeout(TIMEOUT, self.task).await;
     }
 }
 
-async fn send_all(
-    client: Client,
-    url: Url,
-    service: String,
-    mut waiting: mpsc::Receiver<Span>,
+async fn export_until_stopped(
+    exporter: SpanExporter,
+    mut recorded: mpsc::Receiver<TraceSpan>,
     stop: CancellationToken,
 ) {
-    let mut is_away = false;
+    let scope = InstrumentationScope::builder("plu-onboard").build();
+    let mut is_failing = false;
     loop {
-        let mut group = Vec::with_capacity(GROUP_MAX);
-        let gathering = async {
-            while group.len() < GROUP_MAX {
-                match waiting.recv().await {
-                    Some(span) => group.push(span),
-                    None => return,
-                }
+        let is_stopping = stop.run_until_cancelled(sleep(EXPORT_EVERY)).await.is_none();
+        let spans = std::iter::from_fn(|| recorded.try_recv().ok()).take(SPANS_MAX);
+        let spans: Vec<SpanData> = spans.map(|span| span_data(span, &scope)).collect();
+        if !spans.is_empty() {
+            let has_failed = exporter.export(spans).await.is_err();
+            if has_failed && !is_failing {
+                tracing::warn!("the trace collector accepts no spans; spans are dropped until it does");
             }
-        };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            _ = timeout(GATHER, gathering) => {}
+            is_failing = has_failed;
         }
-        while group.len() < GROUP_MAX
-            && let Ok(span) = waiting.try_recv()
-        {
-            group.push(span);
+        if is_stopping {
+            return;
         }
-        if group.is_empty() {
-            if stop.is_cancelled() {
-                return;
-            }
-            continue;
-        }
-        let body = traces(&group, &service).to_string();
-        let sent = client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body).send().await;
-        let failed = !sent.is_ok_and(|answer| answer.status().is_success());
-        if failed && !is_away {
-            tracing::warn!("the trace collector doesn't take spans; they are dropped until it does");
-        }
-        is_away = failed;
     }
 }
 
-fn traces(spans: &[Span], service: &str) -> Value {
-    json!({"resourceSpans": [{
-        "resource": {"attributes": [attribute("service.name", service), attribute("service.version", env!("CARGO_PKG_VERSION"))]},
-        "scopeSpans": [{
-            "scope": {"name": "plu-onboard"},
-            "spans": spans.iter().map(span).collect::<Vec<_>>(),
-        }],
-    }]})
-}
-
-fn span(span: &Span) -> Value {
-    let attributes: Vec<Value> = span.attributes.iter().map(|(key, value)| attribute(key, value)).collect();
-    let mut json = json!({
-        "traceId": format!("{:032x}", span.context.trace),
-        "spanId": format!("{:016x}", span.context.span),
-        "name": span.name,
-        "kind": span.kind,
-        "startTimeUnixNano": nanos(span.start),
-        "endTimeUnixNano": nanos(span.end),
-        "attributes": attributes,
-    });
-    if let Some(parent) = span.parent {
-        json["parentSpanId"] = format!("{parent:016x}").into();
+fn span_data(span: TraceSpan, scope: &InstrumentationScope) -> SpanData {
+    let TraceSpan { context: TraceContext { trace, span: id, flags }, parent, name, kind, start, end, attributes } =
+        span;
+    let (trace, flags) = (TraceId::from_bytes(trace.to_be_bytes()), TraceFlags::new(flags));
+    SpanData {
+        span_context: SpanContext::new(trace, span_id(id), flags, false, TraceState::NONE),
+        parent_span_id: parent.map_or(SpanId::INVALID, span_id),
+        // The parent of a job's span is in the upstream, the parent of a request's span is the job's.
+        parent_span_is_remote: parent.is_some() && kind == TraceSpanKind::Consumer,
+        span_kind: match kind {
+            TraceSpanKind::Client => SpanKind::Client,
+            TraceSpanKind::Consumer => SpanKind::Consumer,
+        },
+        name: name.into(),
+        start_time: system_time(start),
+        end_time: system_time(end),
+        attributes: attributes.into_iter().map(|(key, value)| KeyValue::new(key, value)).collect(),
+        dropped_attributes_count: 0,
+        events: SpanEvents::default(),
+        links: SpanLinks::default(),
+        status: Status::Unset,
+        instrumentation_scope: scope.clone(),
     }
-    json
 }
 
-fn attribute(key: &str, value: &str) -> Value {
-    json!({"key": key, "value": {"stringValue": value}})
+fn span_id(id: u64) -> SpanId {
+    SpanId::from_bytes(id.to_be_bytes())
 }
 
-/// A 64-bit number is text in the JSON of protocol buffers.
-fn nanos(time: Timestamp) -> String {
-    (i128::from(time.unix_ms()) * 1_000_000).to_string()
+fn system_time(time: Timestamp) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(time.unix_ms().try_into().unwrap_or(0))
 }

@@ -1,51 +1,48 @@
-//! Which flag stands for which setting.
+//! Maps flags to the settings that they set.
 
 use crate::cli::{
-    ApiArgs, CheckArgs, Command, CommonArgs, ConcurrencyArgs, ConfigArgs, ConfigCommand, HealthArgs, ImportArgs,
-    LaneArgs, PurgeArgs, QueueArgs, RateArgs, RunArgs, SandboxArgs, ServiceArgs, TopologyArgs, WebhooksArgs,
-    WorkerArgs,
+    ApiArgs, CheckArgs, Cli, CliCommand, ConcurrencyArgs, ConfigArgs, ConfigCommand, FaultArgs, GeneralArgs,
+    ImportArgs, LaneArgs, PurgeArgs, QueueArgs, RateArgs, RunArgs, SandboxArgs, ServiceArgs, TopologyArgs,
+    WebhooksArgs, WorkerArgs,
 };
 use crate::config::Overrides;
 
-/// The settings that a command's flags give.
-impl From<&Command> for Overrides {
-    fn from(command: &Command) -> Self {
-        let dead;
-        let groups: &[&dyn SettingFlags] = match command {
-            Command::Run(RunArgs { common, queue, api, rate_limit, service, lane, .. }) => {
-                &[common, queue, api, rate_limit, service, lane]
+/// The settings that the flags of a command line set.
+impl From<&Cli> for Overrides {
+    fn from(cli: &Cli) -> Self {
+        let groups: &[&dyn SettingFlags] = match &cli.command {
+            CliCommand::Run(RunArgs { queue, api, rate_limit, service, lane, .. }) => {
+                &[queue, api, rate_limit, service, lane]
             }
-            Command::Check(CheckArgs { common, rate_limit, .. }) => &[common, rate_limit],
-            Command::Import(ImportArgs { common, queue, lane, .. }) => &[common, queue, lane],
-            Command::Worker(WorkerArgs { common, queue, api, rate_limit, service, .. }) => {
-                &[common, queue, api, rate_limit, service]
+            CliCommand::Check(CheckArgs { rate_limit, .. }) => &[rate_limit],
+            CliCommand::Import(ImportArgs { queue, lane, .. }) => &[queue, lane],
+            CliCommand::Worker(WorkerArgs { queue, api, rate_limit, service, .. }) => {
+                &[queue, api, rate_limit, service]
             }
-            Command::Webhooks(WebhooksArgs { common, queue, .. }) => &[common, queue],
-            Command::Dead(command) => {
-                dead = command.setting_flags();
-                &[dead.0, dead.1]
-            }
-            Command::Sandbox(args) => &[&args.common, args],
-            Command::Purge(PurgeArgs { common, queue, .. }) => &[common, queue],
-            Command::Health(HealthArgs { common, .. }) => &[common],
-            Command::Topology(TopologyArgs { common, queue }) => &[common, queue],
-            Command::Config(ConfigCommand::Check(args) | ConfigCommand::Show(args)) => {
-                let ConfigArgs { common, queue, api, rate_limit, concurrency, lane } = args;
-                &[common, queue, api, rate_limit, concurrency, lane]
+            CliCommand::Webhooks(WebhooksArgs { queue, .. })
+            | CliCommand::Purge(PurgeArgs { queue, .. })
+            | CliCommand::Topology(TopologyArgs { queue }) => &[queue],
+            CliCommand::Dead(command) => &[command.queue()],
+            CliCommand::Sandbox(args) => &[args],
+            CliCommand::Health(_) => &[],
+            CliCommand::Config(ConfigCommand::Check(args) | ConfigCommand::Show(args)) => {
+                let ConfigArgs { queue, api, rate_limit, concurrency, lane } = args;
+                &[queue, api, rate_limit, concurrency, lane]
             }
         };
         let mut overrides = Self::default();
+        cli.general.add_to(&mut overrides);
         groups.iter().for_each(|group| group.add_to(&mut overrides));
         overrides
     }
 }
 
-/// A group of flags of which some stand for settings.
+/// A group of flags, some of which set settings.
 trait SettingFlags {
     fn add_to(&self, overrides: &mut Overrides);
 }
 
-impl SettingFlags for CommonArgs {
+impl SettingFlags for GeneralArgs {
     fn add_to(&self, overrides: &mut Overrides) {
         overrides.set("--log-format", "log.format", self.log_format.clone());
     }
@@ -79,13 +76,16 @@ impl SettingFlags for ConcurrencyArgs {
 impl SettingFlags for ServiceArgs {
     fn add_to(&self, overrides: &mut Overrides) {
         self.concurrency.add_to(overrides);
-        overrides.set("--fault", "sandbox.faults", faults(&self.fault));
+        self.faults.add_to(overrides);
     }
 }
 
-/// The list as one text, as a variable would hold it; nothing where no fault was given.
-fn faults(given: &[String]) -> Option<String> {
-    (!given.is_empty()).then(|| given.join(","))
+impl SettingFlags for FaultArgs {
+    fn add_to(&self, overrides: &mut Overrides) {
+        // One text, as in an environment variable. Without the flag the setting isn't overridden.
+        let list = (!self.fault.is_empty()).then(|| self.fault.join(","));
+        overrides.set("--fault", "sandbox.faults", list);
+    }
 }
 
 impl SettingFlags for LaneArgs {
@@ -99,7 +99,7 @@ impl SettingFlags for SandboxArgs {
         overrides.set("--key-ttl", "sandbox.key_ttl_s", self.key_ttl.clone());
         overrides.set("--latency-ms", "sandbox.latency_ms", self.latency_ms.clone());
         overrides.set("--rate-limit", "sandbox.rate_limit", self.rate_limit.clone());
-        overrides.set("--fault", "sandbox.faults", faults(&self.fault));
         overrides.set("--seed", "sandbox.seed", self.seed.clone());
+        self.faults.add_to(overrides);
     }
 }

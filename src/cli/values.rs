@@ -1,4 +1,4 @@
-//! Values that aren't settings, read where they are typed.
+//! Parsers of flag values that aren't settings.
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
@@ -9,8 +9,8 @@ use clap::error::ErrorKind;
 use clap::{Arg, Command, Error};
 use encoding_rs::Encoding;
 
-/// Refuses whatever follows `--api-key`. Other users of the machine can see arguments, and logs and shells keep
-/// them, so the error doesn't repeat the value.
+/// Refuses the value of `--api-key`. Other users of the machine can see arguments, and shells and logs store them. The
+/// error doesn't repeat the value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RefusedApiKey;
 
@@ -18,14 +18,13 @@ impl TypedValueParser for RefusedApiKey {
     type Value = Infallible;
 
     fn parse_ref(&self, command: &Command, _: Option<&Arg>, _: &OsStr) -> Result<Infallible, Error> {
-        let message = "the API key can't be given as an argument, where others can read it: set the environment \
-                       variable PLU_API_KEY, or name a file that holds it with --api-key-file\n";
+        let message = "the API key can't be an argument, because other users of the machine can read arguments: set \
+                       the environment variable PLU_API_KEY, or name a file that holds it with --api-key-file\n";
         Err(Error::raw(ErrorKind::UnknownArgument, message).with_cmd(command))
     }
 }
 
-/// The byte between the cells of a CSV file: one of the four that files are written with. The words are for shells,
-/// in which the characters are hard to type.
+/// The delimiter of a CSV file, as a character or a word. Some of the characters are hard to type in a shell.
 pub(super) fn delimiter(text: &str) -> Result<u8, String> {
     match text {
         "," | "comma" => Ok(b','),
@@ -42,7 +41,7 @@ pub(super) fn encoding(label: &str) -> Result<&'static Encoding, String> {
         .ok_or_else(|| "write a name such as utf-8, utf-16le, windows-1252 or iso-8859-15".to_owned())
 }
 
-/// Where to serve: `127.0.0.1:9464`, or a port alone (`9464`, `:9464`), which only this machine can reach.
+/// An address to listen on: `127.0.0.1:9464`, or a port alone (`9464`, `:9464`), which means 127.0.0.1.
 pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     let port = text.strip_prefix(':').unwrap_or(text);
     if let Ok(port) = port.parse() {
@@ -51,13 +50,13 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "write a port such as 9464, or an address and a port such as 0.0.0.0:9464".to_owned())
 }
 
-/// How many jobs go ahead of the others.
+/// The number of canary jobs.
 pub(super) fn canary(text: &str) -> Result<u32, String> {
     let jobs = text.parse().ok().filter(|jobs| (1..=100_000).contains(jobs));
     jobs.ok_or_else(|| "write a whole number from 1 to 100000".to_owned())
 }
 
-/// How many lines are printed.
+/// A number of lines.
 pub(super) fn lines(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "write a whole number".to_owned())
 }

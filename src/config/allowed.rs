@@ -1,4 +1,4 @@
-//! What a value may be: reading it from text, checking it, saying it in words.
+//! Allowed values: how text becomes a value, how a value is checked, and how the allowed values are described.
 
 use std::fmt;
 
@@ -10,125 +10,127 @@ use crate::config::QueueUrl;
 use crate::pipeline::rate::hours::{self, ActiveHours};
 use crate::sandbox::{FAULT_FORM, FaultPlan};
 
-/// Most texts in a list.
+/// Maximum number of texts in a list.
 const TEXTS_MAX: usize = 32;
-/// Longest text in a list, in characters.
+/// Maximum length of a text in a list, in characters.
 const LISTED_CHARS_MAX: usize = 100;
-/// Longest text of any other kind, in bytes.
+/// Maximum length of any other text, in bytes.
 const TEXT_BYTES_MAX: usize = 4_096;
-/// A wrong value is shown up to this many characters.
+/// An error shows a wrong value up to this many characters.
 const SHOWN_CHARS_MAX: usize = 40;
 
-/// The values that a key may have. Displays as they are named to people.
+/// The values that a key may have. `Display` describes them, for errors and for the "Allowed:" lines of `default.toml`.
 #[derive(Debug)]
-pub(super) enum Allowed {
+pub(super) enum AllowedValues {
     /// A whole number, bounds included.
     Whole { min: i64, max: i64 },
     /// A number, bounds included.
     Decimal { min: f64, max: f64 },
     /// One of these words.
     OneOf(&'static [&'static str]),
-    /// A list of short texts that `check` reads as a whole; separated by commas where it comes as text.
+    /// A list of short texts that `check` reads as a whole. Variables and flags separate them by commas.
     List { form: &'static str, check: fn(&[String]) -> Result<(), String> },
-    /// A list of short texts; separated by commas where it comes from an environment variable.
+    /// A list of short texts. Variables and flags separate them by commas.
     Texts,
-    /// A text of a form of its own. `check` says what is wrong and never quotes the text: it may hold a secret.
+    /// A text with a form of its own. The error of `check` says what is wrong and doesn't quote the text, which may
+    /// hold a secret.
     Text { form: &'static str, check: fn(&str) -> Result<(), String> },
 }
 
-pub(super) const API_URL: Allowed = Allowed::Text {
+pub(super) const API_URL: AllowedValues = AllowedValues::Text {
     form: "a base URL such as https://services.getplu.com/api, without user, password, query and fragment",
     check: check_api_url,
 };
 
-pub(super) const QUEUE_URL: Allowed = Allowed::Text {
+pub(super) const QUEUE_URL: AllowedValues = AllowedValues::Text {
     form: "local:PATH, or amqp://USER:PASSWORD@HOST/VHOST (amqps:// for TLS)",
     check: |text| text.parse::<QueueUrl>().map(|_| ()).map_err(|error| error.reason().to_owned()),
 };
 
-pub(super) const KEY_FILE: Allowed = Allowed::Text {
+pub(super) const KEY_FILE: AllowedValues = AllowedValues::Text {
     form: "the path of a file, not the key itself; empty for none",
     check: |text| if text.starts_with("sk_") { Err("looks like an API key".to_owned()) } else { Ok(()) },
 };
 
-pub(super) const SECRET_FILE: Allowed = Allowed::Text {
+pub(super) const SECRET_FILE: AllowedValues = AllowedValues::Text {
     form: "the path of a file, not the secret itself; empty for none",
     check: |text| if text.starts_with("whsec_") { Err("looks like a webhook secret".to_owned()) } else { Ok(()) },
 };
 
-pub(super) const FILE: Allowed = Allowed::Text { form: "the path of a file; empty for none", check: |_| Ok(()) };
+pub(super) const FILE: AllowedValues =
+    AllowedValues::Text { form: "the path of a file; empty for none", check: |_| Ok(()) };
 
-/// Room for the longest suffix within the 255 bytes of an AMQP name.
+/// Leaves room for the longest suffix within the 255 bytes of an AMQP name.
 const PREFIX_BYTES_MAX: usize = 200;
 
-pub(super) const AMQP_PREFIX: Allowed = Allowed::Text {
+pub(super) const AMQP_PREFIX: AllowedValues = AllowedValues::Text {
     form: "1 to 200 letters, digits, dots, dashes and underscores",
     check: |text| {
-        let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         match text.len() {
-            1..=PREFIX_BYTES_MAX if text.bytes().all(is_fit) => Ok(()),
-            _ => Err("is something else".to_owned()),
+            1..=PREFIX_BYTES_MAX if text.bytes().all(is_valid) => Ok(()),
+            _ => Err("has another length or another character".to_owned()),
         }
     },
 };
 
-/// The longest that fits into the AMQP login of every client.
+/// Maximum length of a user name in the AMQP login of every client.
 const USER_BYTES_MAX: usize = 255;
 
-pub(super) const AMQP_USER: Allowed = Allowed::Text {
+pub(super) const AMQP_USER: AllowedValues = AllowedValues::Text {
     form: "a user name of up to 255 bytes; empty for the one in queue.url",
-    check: |text| if text.len() > USER_BYTES_MAX { Err("is longer".to_owned()) } else { Ok(()) },
+    check: |text| if text.len() > USER_BYTES_MAX { Err("is longer than that".to_owned()) } else { Ok(()) },
 };
 
-/// The longest path that proxies pass on without being told to.
+/// Maximum length of a path or header name; proxies forward this length by default.
 const PATH_BYTES_MAX: usize = 1_024;
 
-pub(super) const WEBHOOK_PATH: Allowed = Allowed::Text {
+pub(super) const WEBHOOK_PATH: AllowedValues = AllowedValues::Text {
     form: "a path such as /webhooks/plu: letters, digits and - . _ ~ / after a slash",
     check: |text| {
-        let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+        let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
         match text.as_bytes() {
-            [b'/', rest @ ..] if rest.len() < PATH_BYTES_MAX && rest.iter().all(|byte| is_fit(*byte)) => Ok(()),
-            _ => Err("is something else".to_owned()),
+            [b'/', rest @ ..] if rest.len() < PATH_BYTES_MAX && rest.iter().all(|byte| is_valid(*byte)) => Ok(()),
+            _ => Err("has another form".to_owned()),
         }
     },
 };
 
-pub(super) const HEADER_NAME: Allowed = Allowed::Text {
+pub(super) const HEADER_NAME: AllowedValues = AllowedValues::Text {
     form: "the name of a header, such as x-webhook-signature",
     check: |text| {
         // RFC 9110, 5.6.2: a token.
-        let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if (1..=PATH_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_fit) {
+        let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if (1..=PATH_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_valid) {
             Ok(())
         } else {
-            Err("is something else".to_owned())
+            Err("is no header name".to_owned())
         }
     },
 };
 
-pub(super) const FAULTS: Allowed =
-    Allowed::List { form: FAULT_FORM, check: |entries| FaultPlan::parse(entries).map(|_| ()) };
+pub(super) const FAULTS: AllowedValues =
+    AllowedValues::List { form: FAULT_FORM, check: |entries| FaultPlan::parse(entries).map(|_| ()) };
 
-pub(super) const CURRENCY: Allowed = Allowed::Text {
+pub(super) const CURRENCY: AllowedValues = AllowedValues::Text {
     form: "three capital letters, such as USD",
     check: |text| match text.as_bytes() {
         letters @ [_, _, _] if letters.iter().all(u8::is_ascii_uppercase) => Ok(()),
-        _ => Err("is something else".to_owned()),
+        _ => Err("is no currency code".to_owned()),
     },
 };
 
-pub(super) const ACTIVE_HOURS: Allowed = Allowed::Text {
+pub(super) const ACTIVE_HOURS: AllowedValues = AllowedValues::Text {
     form: "two times of day such as 08:00-20:00; empty for always",
     check: |text| ActiveHours::parse(text, "UTC").map(|_| ()),
 };
 
-pub(super) const TIME_ZONE: Allowed = Allowed::Text {
+pub(super) const TIME_ZONE: AllowedValues = AllowedValues::Text {
     form: "a name such as Europe/Berlin or UTC, or an offset such as +02:00",
     check: hours::check_zone,
 };
 
-pub(super) const LOG_FILTER: Allowed = Allowed::Text {
+pub(super) const LOG_FILTER: AllowedValues = AllowedValues::Text {
     form: "a filter such as info or plu_onboard=debug; empty for the command's own",
     check: |text| EnvFilter::try_new(text).map(|_| ()).map_err(|error| format!("can't be read: {error}")),
 };
@@ -144,8 +146,8 @@ fn check_api_url(text: &str) -> Result<(), String> {
     Err(wrong.to_owned())
 }
 
-impl Allowed {
-    /// Reads a value that came as text. What can't be read stays a text, for [`Self::check`] to refuse.
+impl AllowedValues {
+    /// Gives the text of a variable or flag its type. An unreadable text stays a text, which [`Self::check`] refuses.
     pub(super) fn read(&self, text: &str) -> ValueKind {
         let as_text = || ValueKind::from(text);
         match self {
@@ -157,7 +159,10 @@ impl Allowed {
         }
     }
 
-    /// Whether the value is one of these; else what is wrong with it, to follow the key in a sentence.
+    /// Checks a value.
+    ///
+    /// # Errors
+    /// What is wrong, as a predicate for the key.
     pub(super) fn check(&self, kind: &ValueKind) -> Result<(), String> {
         let is_allowed = match (self, kind) {
             (Self::Whole { min, max }, ValueKind::I64(number)) => (min..=max).contains(&number),
@@ -180,7 +185,7 @@ impl Allowed {
     }
 }
 
-impl fmt::Display for Allowed {
+impl fmt::Display for AllowedValues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Whole { min, max } => write!(f, "a whole number from {min} to {max}"),

@@ -7,55 +7,55 @@ use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
 use url::{Host, Url};
 
-use crate::config::Origin;
 use crate::config::layers::read_bounded;
+use crate::config::leaf::Origin;
 
 /// The environment variable that holds the key.
 pub(crate) const API_KEY_VARIABLE: &str = "PLU_API_KEY";
-/// Where `sk_staging_` keys belong. Source: the vendor's pages.
+/// The host for `sk_staging_` keys. Source: the vendor's documentation.
 pub(crate) const STAGING_HOST: &str = "services-staging.getplu.com";
-/// Where `sk_live_` keys belong. Source: the vendor's pages.
+/// The host for `sk_live_` keys. Source: the vendor's documentation.
 pub(crate) const PRODUCTION_HOST: &str = "services.getplu.com";
 
-/// What deploy/make-secrets.py writes where the key is to be put.
+/// The text that deploy/make-secrets.py writes in place of a key.
 const PLACEHOLDER: &str = "put-the-key-here";
 
-/// Longest key, in bytes; a longer file isn't a key file.
+/// Maximum length of a key, in bytes; a longer file is refused.
 const KEY_BYTES_MAX: u64 = 4_096;
 
-/// The key of the partner account: visible ASCII characters, so that it fits into a header. Its `Debug` output
+/// The key of the partner account. It consists of visible ASCII characters, so that it can be sent in a header. `Debug`
 /// doesn't show it.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiKey(SecretString);
 
-/// No usable key, or a key that must not go to this URL. Never quotes the key.
+/// The key is missing, can't be used, or must not be sent to this URL. The error doesn't quote the key.
 #[derive(Debug, Error)]
 pub(crate) enum ApiKeyError {
-    /// Neither source has one.
+    /// Neither source has a key.
     #[error("no API key: set the environment variable PLU_API_KEY, or name a file that holds it with --api-key-file")]
     Missing,
     /// The file can't be read, isn't text or is too long.
     #[error("the API key file {} can't be read: {source}", path.display())]
     File {
-        /// As it was given.
+        /// The path as it was given.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Nothing but white space.
+    /// The source holds only white space.
     #[error("{0}: there is no API key in it")]
     Empty(Origin),
-    /// The key can't be one.
+    /// The key has a character that a header can't have.
     #[error(
         "{origin}: the API key has white space, a control character or a character outside ASCII at position {position}"
     )]
     Character {
-        /// Where the key came from.
+        /// The source of the key.
         origin: Origin,
-        /// Counted in characters from 1, after white space at the start was taken off.
+        /// Counted in characters from 1, without white space at the start.
         position: usize,
     },
-    /// A key of one environment for the other.
+    /// A key of one environment with the URL of the other.
     #[error("the API key is a {key} key and api.url is {url_is} ({host}): use a key for {url_is}, or change api.url")]
     WrongEnvironment {
         /// `live` or `staging`.
@@ -65,7 +65,7 @@ pub(crate) enum ApiKeyError {
         /// The host of `api.url`.
         host: &'static str,
     },
-    /// Plain HTTP over a network.
+    /// Plain HTTP to another machine.
     #[error(
         "api.url is plain http:// to {host}, which would send the API key unencrypted: use https:// \
          (http:// is for this machine only: 127.0.0.1, [::1], localhost)"
@@ -77,11 +77,11 @@ pub(crate) enum ApiKeyError {
 }
 
 impl ApiKey {
-    /// Takes the key from `key_file`, or, where that is empty, from the text of `PLU_API_KEY`; white space around it
-    /// is taken off. The second value is what a person should be warned of.
+    /// Returns the key from `key_file`, or from the text of `PLU_API_KEY` if `key_file` is empty, without white space
+    /// at its ends; and warnings for the operator.
     ///
     /// # Errors
-    /// No key, a file that can't be read, or a text that can't be a key.
+    /// The key is missing, its file can't be read, or it has a character that a header can't have.
     pub(crate) fn resolve(
         key_file: &Path,
         variable: Option<&SecretString>,
@@ -96,12 +96,13 @@ impl ApiKey {
             .map_err(|source| ApiKeyError::File { path: key_file.to_owned(), source })?
             .into();
         let key = Self::parse(text.expose_secret(), Origin::File(key_file.to_owned()))?;
-        let ignored = variable
-            .map(|_| format!("{API_KEY_VARIABLE} is set and not used: the key file {} wins", key_file.display()));
+        let ignored = variable.map(|_| {
+            format!("{API_KEY_VARIABLE} is set but not used: the key file {} wins over it", key_file.display())
+        });
         Ok((key, ignored.into_iter().chain(warn_of_readers(key_file)).collect()))
     }
 
-    /// The key. Call it where the header is made and nowhere else.
+    /// The key. Call this only to make the header.
     pub(crate) fn secret(&self) -> &SecretString {
         &self.0
     }
@@ -122,10 +123,10 @@ impl ApiKey {
     }
 }
 
-/// Holds the key back from a URL that it isn't for. Hosts and keys that aren't known pass.
+/// Checks that the key may be sent to the URL. Unknown hosts and keys pass.
 ///
 /// # Errors
-/// A live key for the staging host, a staging key for the production host, plain HTTP to another machine.
+/// A live key for the staging host, a staging key for the production host, or plain HTTP to another machine.
 pub(crate) fn check_key_fits(url: &Url, key: &ApiKey) -> Result<(), ApiKeyError> {
     let host = url.host_str().unwrap_or_default().trim_end_matches('.');
     if host == STAGING_HOST && key.starts_with("sk_live_") {
@@ -140,7 +141,7 @@ pub(crate) fn check_key_fits(url: &Url, key: &ApiKey) -> Result<(), ApiKeyError>
     Ok(())
 }
 
-/// Whether it is this machine.
+/// Whether the host is this machine.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
@@ -154,21 +155,24 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
 fn warn_of_readers(path: &Path) -> Option<String> {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-    // Where containers get their secrets nobody else is, and the mode is whatever the host's user needs.
+    // Docker's folder for secrets: the container has no other users, and the mode depends on the host.
     if path.starts_with("/run/secrets") {
         return None;
     }
     let metadata = std::fs::metadata(path).ok()?;
-    // Whoever reads somebody else's file by that very right would lose it.
-    let own = std::fs::metadata("/proc/self").map(|process| process.uid());
-    if own.is_ok_and(|own| own != metadata.uid()) {
+    // The program may depend on this mode to read a file of another owner.
+    let own_uid = std::fs::metadata("/proc/self").map(|process| process.uid());
+    if own_uid.is_ok_and(|uid| uid != metadata.uid()) {
         return None;
     }
     let mode = metadata.permissions().mode() & 0o777;
     let path = path.display();
-    // A group is made for this: a service's user reads by it what root owns.
+    // A group that can read it is no problem: a service reads a file of root's by its group.
     (mode & 0o004 != 0).then(|| {
-        format!("the API key file {path} can be read by everybody (mode {mode:03o}): protect it, for instance with chmod o-r {path}")
+        format!(
+            "every user of this machine can read the API key file {path} (mode {mode:03o}): protect it, for example \
+             with chmod o-r {path}"
+        )
     })
 }
 
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_comes_from_the_variable_or_from_the_file_and_is_trimmed() {
+    fn the_key_is_read_from_the_variable_or_the_file_and_trimmed() {
         let (key, warnings) = from_variable(" sk_staging_1\n").unwrap();
         assert_eq!((key.secret().expose_secret(), warnings.len()), ("sk_staging_1", 0));
         let file = key_file(b"sk_staging_2\r\n");
@@ -206,15 +210,15 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_wins_over_the_variable_and_says_so() {
+    fn a_key_file_wins_over_the_variable_with_a_warning() {
         let file = key_file(b"sk_staging_2");
         let (key, warnings) = ApiKey::resolve(file.path(), Some(&"sk_staging_1".into())).unwrap();
         assert_eq!(key.secret().expose_secret(), "sk_staging_2");
-        assert!(warnings[0].starts_with("PLU_API_KEY is set and not used"), "{warnings:?}");
+        assert!(warnings[0].starts_with("PLU_API_KEY is set but not used"), "{warnings:?}");
     }
 
     #[test]
-    fn a_missing_key_is_an_error_that_says_how_to_give_it() {
+    fn a_missing_key_is_an_error_that_names_both_sources() {
         for variable in [None, Some(&SecretString::from(""))] {
             let message = ApiKey::resolve(Path::new(NO_FILE), variable).unwrap_err().to_string();
             assert!(message.contains("PLU_API_KEY") && message.contains("--api-key-file"), "{message}");
@@ -222,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_a_key_is_refused_without_quoting_it() {
+    fn a_text_that_can_not_be_a_key_is_refused_and_not_quoted() {
         for (text, expected) in [
             ("  \n", "environment PLU_API_KEY: there is no API key in it"),
             ("put-the-key-here\n", "there is no API key in it"),
@@ -238,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_that_can_not_be_used_is_named() {
+    fn an_unusable_key_file_is_named_in_the_error() {
         let (empty, binary, long) = (key_file(b" \n"), key_file(&[0xff, 0xfe]), key_file(&[b'k'; 5_000]));
         for (path, expected) in [
             (Path::new("no-such.key"), "can't be read"),
@@ -253,7 +257,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_key_file_that_others_can_read_is_warned_of() {
+    fn a_key_file_that_every_user_can_read_gives_a_warning() {
         use std::os::unix::fs::PermissionsExt as _;
 
         let file = key_file(b"sk_staging_1");
@@ -268,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_goes_only_where_it_belongs() {
+    fn a_key_is_sent_only_to_the_host_it_belongs_to() {
         for (url, key, refusal) in [
             ("https://services-staging.getplu.com/api", "sk_staging_1", None),
             ("https://services.getplu.com/api", "sk_live_1", None),

@@ -1,4 +1,4 @@
-//! What is wrong with the settings, in words that lead to the place.
+//! Errors of the settings. Each names the origin, the key and the allowed values.
 
 use std::fmt;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::config::Origin;
+use crate::config::leaf::Origin;
 
 /// The settings can't be used.
 #[derive(Debug, Error)]
@@ -14,37 +14,37 @@ pub(crate) enum SettingsError {
     /// The `--config` file can't be read.
     #[error("the settings file {} can't be read: {source}", path.display())]
     File {
-        /// As it was given.
+        /// The path as it was given.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A layer isn't TOML. The text around the place is left out, since it may hold a secret.
+    /// A layer isn't TOML. The error doesn't quote the file, which may hold a secret.
     #[error("{origin}: {reason}")]
     Syntax {
-        /// Which.
+        /// The layer.
         origin: Origin,
         /// Line, column and reason.
         reason: String,
     },
-    /// Keys or values are wrong.
-    #[error("the settings can't be used:{}", Lines(.0))]
+    /// Keys or values are wrong. Lists every problem.
+    #[error("the settings can't be used:{}", ProblemLines(.0))]
     Invalid(Vec<SettingsProblem>),
-    /// The values passed their rules and still don't fit the types: a defect of this program.
-    #[error("the settings don't fit their own rules, which is a defect: {0}")]
+    /// The values passed the rules but don't fit the types of the structs, which is a defect of this program.
+    #[error("the settings passed their rules and can't be read, which is a defect of this program: {0}")]
     Defect(#[from] config::ConfigError),
 }
 
-/// One thing that is wrong.
+/// One wrong key or value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SettingsProblem {
-    /// Where the value came from.
+    /// The layer of the value.
     pub origin: Origin,
-    /// Such as `api.url`.
+    /// The key, such as `api.url`.
     pub key: String,
-    /// What is wrong, to follow the key in a sentence.
+    /// What is wrong, as a predicate for the key.
     pub wrong: String,
-    /// What would be right.
+    /// The allowed values.
     pub allowed: String,
 }
 
@@ -55,9 +55,9 @@ impl fmt::Display for SettingsProblem {
     }
 }
 
-struct Lines<'a>(&'a [SettingsProblem]);
+struct ProblemLines<'a>(&'a [SettingsProblem]);
 
-impl fmt::Display for Lines<'_> {
+impl fmt::Display for ProblemLines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
     }

@@ -1,67 +1,29 @@
-//! Where values come from. A layer is a list of leaves; each leaf knows its origin.
+//! Reads the layers: the defaults, the settings file, environment variables and flags. A layer is a list of leaves.
 //!
-//! Environment variables are read here and not by the `config` crate, so that an error can name the variable and
-//! its text is read as the key's type demands.
+//! Environment variables are read here and not by the `config` crate, so that an error can name the variable, and the
+//! rule of the key gives its text a type.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use config::{FileFormat, FileSourceString, Source as _, Value, ValueKind};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::config::error::SettingsError;
+use crate::config::leaf::{Leaf, LeafValue, Origin};
 use crate::config::{API_KEY_VARIABLE, DEFAULT_TOML, WEBHOOK_SECRET_VARIABLE, rules};
 
-/// What the names of our variables begin with. Two underscores: Kubernetes gives every container variables such as
-/// `PLU_ONBOARD_PORT` for a service of the name `plu-onboard`.
+/// Prefix of the environment variables. It ends with two underscores, because Kubernetes sets variables such as
+/// `PLU_ONBOARD_PORT` in every container for a service with the name `plu-onboard`.
 const VARIABLE_PREFIX: &str = "PLU_ONBOARD__";
 
 /// Longest settings file, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Where a value came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// Built in.
-    Default,
-    /// The `--config` file.
-    File(PathBuf),
-    /// The environment variable of this name.
-    Environment(String),
-    /// The flag of this name, with its dashes.
-    Flag(&'static str),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::File(path) => write!(f, "file {}", path.display()),
-            Self::Environment(variable) => write!(f, "environment {variable}"),
-            Self::Flag(flag) => write!(f, "flag {flag}"),
-        }
-    }
-}
-
-/// One value of one layer. No `Debug`: the value may hold a secret.
-pub(super) struct Leaf {
-    pub(super) origin: Origin,
-    /// `section.key`.
-    pub(super) key: String,
-    pub(super) value: LeafValue,
-}
-
-pub(super) enum LeafValue {
-    /// Has a type already.
-    Typed(ValueKind),
-    /// Is still to be read as the key demands.
-    Text(String),
-}
-
-/// What flags set. Values are text, read and checked like those of environment variables, and never printed.
+/// The settings that flags set. The values are text, which is checked like that of environment variables and never
+/// printed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Overrides(Vec<Override>);
 
@@ -73,7 +35,7 @@ struct Override {
 }
 
 impl Overrides {
-    /// Notes the value that `flag` (with its dashes) gives to `key` (`section.key`); nothing where it wasn't given.
+    /// Sets `key` (`section.key`) to the value of `flag` (with its dashes); does nothing if the flag is absent.
     pub(crate) fn set(&mut self, flag: &'static str, key: &'static str, value: Option<impl Into<SecretString>>) {
         self.0.extend(value.map(|value| Override { flag, key, value: value.into() }));
     }
@@ -87,8 +49,8 @@ impl Overrides {
     }
 }
 
-/// The variables of this process that concern the settings. Unlike [`std::env::vars`] it doesn't panic where another
-/// variable isn't Unicode.
+/// The environment variables of this process that are settings or secrets. Unlike [`std::env::vars`], it doesn't panic
+/// if another variable isn't Unicode.
 pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;
@@ -98,7 +60,7 @@ pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// The environment's part.
+/// The layer of the environment variables, and the secrets among them.
 pub(super) struct Environment {
     pub(super) leaves: Vec<Leaf>,
     pub(super) api_key: Option<SecretString>,
@@ -107,7 +69,7 @@ pub(super) struct Environment {
 
 impl Environment {
     pub(super) fn read(variables: impl Iterator<Item = (String, String)>) -> Self {
-        // Sorted, so that problems come in the same order every time.
+        // Sorted, so that problems are reported in the same order every time.
         let mut variables: BTreeMap<_, _> = variables.collect();
         let mut secret = |name| variables.remove(name).map(SecretString::from);
         let (api_key, webhook_secret) = (secret(API_KEY_VARIABLE), secret(WEBHOOK_SECRET_VARIABLE));
@@ -129,7 +91,7 @@ pub(super) fn file(path: &Path) -> Result<Vec<Leaf>, SettingsError> {
     toml(&Origin::File(path.to_owned()), &text)
 }
 
-/// Reads a text file that isn't longer than it may be.
+/// Reads a text file of at most `bytes_max` bytes.
 pub(super) fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(bytes_max + 1).read_to_string(&mut text)?;
@@ -153,7 +115,7 @@ fn toml(origin: &Origin, text: &str) -> Result<Vec<Leaf>, SettingsError> {
             ValueKind::Table(table) if rules::is_section(&section) => {
                 table.into_iter().for_each(|(name, value)| push(format!("{section}.{name}"), value));
             }
-            // Not a section that exists, or not a section at all: refused under its name.
+            // An unknown section, or a value outside of all sections. The rules refuse it by its name.
             _ => push(section, value),
         }
     }
@@ -161,10 +123,10 @@ fn toml(origin: &Origin, text: &str) -> Result<Vec<Leaf>, SettingsError> {
     Ok(leaves)
 }
 
-/// A TOML error without the three lines that quote the file.
+/// A TOML error without the three lines that quote the file: they may hold a secret.
 fn without_source_text(error: &config::ConfigError) -> String {
     let text = error.to_string();
-    let quote = if text.starts_with("TOML parse error") { 1..4 } else { 0..0 };
-    let lines = text.trim_end().lines().enumerate().filter(|(index, _)| !quote.contains(index));
+    let quoted = if text.starts_with("TOML parse error") { 1..4 } else { 0..0 };
+    let lines = text.trim_end().lines().enumerate().filter(|(index, _)| !quoted.contains(index));
     lines.map(|(_, line)| line).collect::<Vec<_>>().join(": ")
 }

@@ -1,31 +1,32 @@
-//! The settings: read once, checked as a whole, typed from then on.
+//! The settings: read once at the start, checked as a whole, and typed.
 //!
 //! ```text
 //! default.toml < --config file < PLU_ONBOARD__SECTION__KEY < flags
 //!      └── layers: one leaf for each value, with its origin
-//!            └── rules: is the key known, has the value the right type and range?
-//!                  └── Settings, one struct a section
-//!                        └── relations: do the values fit together?
+//!            └── rules: checks each key, and the type and range of its value
+//!                  └── Settings: one struct for each section
+//!                        └── relations: checks that the values fit together
 //! ```
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | `sections` | the structs |
-//! | `layers` | where values come from |
-//! | `rules`, `allowed` | what each value may be |
-//! | `relations` | what two values have to do with each other |
-//! | `queue_url`, `api_key`, `webhook_secret` | the values with a secret in them |
-//! | `convert` | what the pipeline and the domain want to know |
+//! | `layers`, `leaf` | reading the layers; a value with its origin |
+//! | `rules`, `allowed` | the allowed values of each key |
+//! | `relations` | rules about two keys |
+//! | `queue_url`, `api_key`, `webhook_secret` | values that hold a secret |
+//! | `convert` | the policies of the pipeline and the domain, made from the settings |
 //! | `render` | `config show` |
 //!
-//! **Invariants:** an unknown key is an error; every problem is reported, each with its origin, its key and what is
-//! allowed; no secret is in a `Debug` or `Display` output, an error or a rendering.
+//! **Invariants:** an unknown key is an error. Every problem is reported with its origin, its key and the allowed
+//! values. No secret is in a `Debug` or `Display` output, an error or a rendering.
 
 mod allowed;
 mod api_key;
 mod convert;
 mod error;
 mod layers;
+mod leaf;
 mod queue_url;
 mod relations;
 mod render;
@@ -43,65 +44,64 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::api_key::{API_KEY_VARIABLE, ApiKey, ApiKeyError, STAGING_HOST, check_key_fits, is_loopback};
 pub(crate) use self::error::SettingsError;
-use self::layers::{Environment, Leaf};
-pub(crate) use self::layers::{Origin, Overrides, environment};
+use self::layers::Environment;
+pub(crate) use self::layers::{Overrides, environment};
+use self::leaf::Leaf;
+pub(crate) use self::leaf::Origin;
 pub(crate) use self::queue_url::QueueUrl;
 pub(crate) use self::sections::{
-    AmqpSettings, ApiSettings, BreakerSettings, HaltSettings, ImportSettings, LogSettings, PlanSettings, QueueSettings,
-    RateLimitSettings, RetrySettings, SandboxSettings, SignatureEncoding, TopologyMode, WebhookSettings,
-    WorkerSettings,
+    AmqpSettings, ApiSettings, CircuitBreakerSettings, HaltSettings, ImportSettings, LogSettings, PlanSettings,
+    QueueSettings, RateLimitSettings, SandboxSettings, TopologyMode, WebhookSettings, WorkerSettings,
 };
 pub(crate) use self::webhook_secret::{WEBHOOK_SECRET_VARIABLE, WebhookSecretError};
 use crate::domain::KeySource;
 
-/// `config/default.toml`: every key, its default, its range and why.
+/// `config/default.toml`: every key with its default, its allowed values and its purpose.
 pub(crate) const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
 
-/// Everything that can be set, checked.
+/// All settings, checked.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
     /// The partner API.
     pub api: ApiSettings,
-    /// Where jobs wait.
+    /// The queue.
     pub queue: QueueSettings,
     /// RabbitMQ.
     pub amqp: AmqpSettings,
-    /// How fast requests leave.
+    /// The rate limit.
     pub rate_limit: RateLimitSettings,
-    /// How the worker behaves.
+    /// The worker.
     pub worker: WorkerSettings,
-    /// When an API that answers badly is left alone.
-    pub breaker: BreakerSettings,
-    /// How many repetitions there may be.
-    pub retry: RetrySettings,
-    /// When the outcomes are too bad to go on.
+    /// The circuit breaker.
+    pub circuit_breaker: CircuitBreakerSettings,
+    /// When bad outcomes halt the work.
     pub halt: HaltSettings,
-    /// How files are read.
+    /// How files become jobs.
     pub import: ImportSettings,
-    /// What `check` calculates with.
+    /// The fee, for the plan of `check`.
     pub plan: PlanSettings,
-    /// What the partner says of people's verification.
+    /// The partner's webhooks.
     pub webhooks: WebhookSettings,
     /// Log lines.
     pub log: LogSettings,
     /// The built-in simulated API.
     pub sandbox: SandboxSettings,
-    /// Where each value came from.
+    /// The origin of each value.
     #[serde(skip)]
     origins: BTreeMap<&'static str, Origin>,
-    /// `PLU_API_KEY`, as it was when the settings were read.
+    /// `PLU_API_KEY` at the time of reading.
     #[serde(skip)]
     api_key_variable: Option<SecretString>,
-    /// `PLU_WEBHOOK_SECRET`, the same.
+    /// `PLU_WEBHOOK_SECRET` at the time of reading.
     #[serde(skip)]
     webhook_secret_variable: Option<SecretString>,
-    /// What was read besides the defaults and the environment.
+    /// The file and the flags, for [`Settings::reload`].
     #[serde(skip)]
     read_from: ReadFrom,
 }
 
-/// Where systemd puts the credentials of its services (systemd.exec(5)).
+/// The folder with the credentials of systemd services (systemd.exec(5)).
 const CREDENTIALS: &str = "/run/credentials";
 
 #[derive(Debug, Clone, Default)]
@@ -114,7 +114,7 @@ impl Settings {
     /// Reads all layers: the defaults, then `file`, then the variables of `env` (see [`environment`]), then `flags`.
     ///
     /// # Errors
-    /// A file that can't be read or isn't TOML, and everything that is wrong with keys and values, all at once.
+    /// The file can't be read or isn't TOML, or keys or values are wrong; all wrong ones are reported together.
     pub(crate) fn load(
         file: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
@@ -140,7 +140,7 @@ impl Settings {
         }
     }
 
-    /// Reads the same layers again, as they are now.
+    /// Reads the same layers again.
     ///
     /// # Errors
     /// See [`Self::load`].
@@ -148,13 +148,13 @@ impl Settings {
         Self::load(self.read_from.file.as_deref(), environment(), &self.read_from.flags)
     }
 
-    /// Later leaves win.
+    /// Checks the leaves. A later leaf replaces an earlier one with the same key.
     fn from_leaves(leaves: Vec<Leaf>) -> Result<Self, SettingsError> {
         let mut builder = config::Config::builder();
         let mut origins = BTreeMap::new();
         let mut problems = Vec::new();
         for leaf in leaves {
-            match rules::admit(leaf) {
+            match rules::check(leaf) {
                 Ok((key, origin, value)) => {
                     builder = builder.set_override(key, value)?;
                     origins.insert(key, origin);
@@ -168,12 +168,12 @@ impl Settings {
         Ok(Self { origins, ..builder.build()?.try_deserialize()? })
     }
 
-    /// The settings file, as it was given.
+    /// The path of the settings file, as it was given.
     pub(crate) fn file(&self) -> Option<&Path> {
         self.read_from.file.as_deref()
     }
 
-    /// The variables that the values of these sections came from, such as `PLU_ONBOARD__QUEUE__URL`.
+    /// The environment variables that set values of these sections, such as `PLU_ONBOARD__QUEUE__URL`.
     pub(crate) fn variables<'s>(&'s self, sections: &'s [&str]) -> impl Iterator<Item = &'s str> {
         let is_in = |key: &str| key.split('.').next().is_some_and(|section| sections.contains(&section));
         self.origins.iter().filter_map(move |(key, origin)| match origin {
@@ -182,12 +182,12 @@ impl Settings {
         })
     }
 
-    /// Where the value of a key such as `api.url` came from. Every key has an origin; an unknown one has the defaults'.
+    /// The origin of the value of a key such as `api.url`. An unknown key has the origin of the defaults.
     pub(crate) fn origin(&self, key: &str) -> &Origin {
         self.origins.get(key).unwrap_or(&Origin::Default)
     }
 
-    /// Where [`Self::api_key`] has it from.
+    /// The source of the key that [`Self::api_key`] returns.
     pub(crate) fn key_source(&self) -> KeySource {
         if self.api.key_file.as_os_str().is_empty() {
             KeySource::Variable
@@ -198,8 +198,8 @@ impl Settings {
         }
     }
 
-    /// The API key from `api.key_file` or else from the variable `PLU_API_KEY`, and what a person should be warned
-    /// of. Reads the file.
+    /// The API key from `api.key_file`, or else from the variable `PLU_API_KEY`; and warnings for the operator. Reads
+    /// the file.
     ///
     /// # Errors
     /// See [`ApiKey::resolve`].
@@ -207,8 +207,8 @@ impl Settings {
         ApiKey::resolve(&self.api.key_file, self.api_key_variable.as_ref())
     }
 
-    /// The secret that webhooks are signed with, from `webhooks.secret_file` or else from the variable `PLU_WEBHOOK_SECRET`. Reads
-    /// the file.
+    /// The secret of the webhooks' signatures from `webhooks.secret_file`, or else from the variable
+    /// `PLU_WEBHOOK_SECRET`. Reads the file.
     ///
     /// # Errors
     /// [`WebhookSecretError`].

@@ -1,4 +1,4 @@
-//! Where jobs wait, as one URL.
+//! The URL of the queue: a file on this machine, or RabbitMQ.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 use url::Url;
 
-/// Which queue. `Debug`, `Display` and serialization leave the password out.
+/// The queue. `Debug`, `Display` and serialization leave the password out.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) enum QueueUrl {
@@ -18,21 +18,21 @@ pub(crate) enum QueueUrl {
     Amqp(Url),
 }
 
-/// A text that names no queue. Doesn't quote it: it may hold a password.
+/// A text isn't the URL of a queue. The error doesn't quote the text, which may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the queue URL {0}; write local:PATH or amqp://USER:PASSWORD@HOST/VHOST (amqps:// for TLS)")]
 pub(crate) struct QueueUrlError(&'static str);
 
 impl QueueUrlError {
-    /// What is wrong, to follow the value's name in a sentence.
+    /// What is wrong, as a predicate for the name of the value.
     pub(crate) const fn reason(self) -> &'static str {
         self.0
     }
 }
 
-/// For what stands in a URL and would be taken for its next part.
-const ENCODED: &str = "can't be read: check host and port, and in user, password and virtual host write / as %2F, # as %23, \
-                       ? as %3F, @ as %40 and % as %25 (amqp.user and amqp.password_file take user and password as they are)";
+/// A character in the user, password or virtual host that begins another part of a URL.
+const ENCODED: &str = "can't be read: check host and port, and in user, password and virtual host write / as %2F, \
+                       # as %23, ? as %3F, @ as %40 and % as %25 (amqp.user and amqp.password_file need no encoding)";
 
 impl FromStr for QueueUrl {
     type Err = QueueUrlError;
@@ -50,7 +50,7 @@ impl FromStr for QueueUrl {
         let url = Url::parse(text).map_err(|_| QueueUrlError(unreadable))?;
         match url.scheme() {
             "amqp" | "amqps" if url.host_str().is_some_and(|host| !host.is_empty()) => {
-                check_behind_host(&url)?;
+                check_after_host(&url)?;
                 Ok(Self::Amqp(url))
             }
             "amqp" | "amqps" => Err(QueueUrlError("names no host")),
@@ -59,24 +59,25 @@ impl FromStr for QueueUrl {
     }
 }
 
-/// A password with a slash in it ends the host early, and would then be shown as a virtual host.
-fn check_behind_host(url: &Url) -> Result<(), QueueUrlError> {
+/// Checks the parts after the host. A slash in a password ends the host early; the rest of the password would then
+/// count as the virtual host, which is shown.
+fn check_after_host(url: &Url) -> Result<(), QueueUrlError> {
     if url.fragment().is_some() || url.path().contains('@') || url.query().is_some_and(|query| query.contains('@')) {
         return Err(QueueUrlError(ENCODED));
     }
     for (name, value) in url.query_pairs() {
-        let (is_fit, wrong) = match &*name {
+        let (is_valid, wrong) = match &*name {
             "heartbeat" => (value.parse::<u16>().is_ok(), "has a heartbeat that isn't a whole number of seconds"),
             "channel_max" => (value.parse::<u16>().is_ok(), "has a channel_max that isn't a whole number"),
             "frame_max" => (value.parse::<u32>().is_ok(), "has a frame_max that isn't a whole number of bytes"),
             "auth_mechanism" => (true, ""),
             _ => (
                 false,
-                "has a parameter that isn't used: after the ? there may be heartbeat, channel_max, frame_max and \
-                 auth_mechanism; for everything else there are the settings in [amqp]",
+                "has an unknown parameter: the parameters are heartbeat, channel_max, frame_max and auth_mechanism; \
+                 for everything else, use the settings in [amqp]",
             ),
         };
-        if !is_fit {
+        if !is_valid {
             return Err(QueueUrlError(wrong));
         }
     }
@@ -98,9 +99,9 @@ impl fmt::Display for QueueUrl {
             Self::Amqp(url) if url.password().is_none() => url.fmt(f),
             Self::Amqp(url) => {
                 let mut url = url.clone();
-                // A URL with a password has a host, so it can have this one.
+                // This can't fail: the URL has a host.
                 let _ = url.set_password(Some("redacted"));
-                // A user's colon or at sign is percent-encoded, so the first match is the password.
+                // The first match is the password: a colon or an at sign in the user name is percent-encoded.
                 f.write_str(&url.as_str().replacen(":redacted@", ":[redacted]@", 1))
             }
         }
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_with_both_forms_and_without_the_text() {
+    fn any_other_text_is_refused_with_both_forms_and_not_quoted() {
         for text in [
             "",
             "local:",
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_that_breaks_a_url_is_told_how_to_be_written_and_is_never_taken_for_another_part_of_it() {
+    fn a_password_that_breaks_a_url_is_refused_with_advice_on_encoding() {
         for password in ["hunter/2", "hunter#2", "hunter?2", "12/hunter2", "12#hunter2", "12?hunter2", "h@12/hunter2"] {
             let error = format!("amqp://plu:{password}@rabbit.example/cards").parse::<QueueUrl>().unwrap_err();
             assert!(

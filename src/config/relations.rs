@@ -1,18 +1,18 @@
-//! Rules that span two settings. Each problem names both values and where both came from.
+//! Rules about two keys. Each problem names both values and their origins.
 
 use crate::config::Settings;
 use crate::config::error::SettingsProblem;
 
-/// Everything that doesn't fit together.
+/// All values that don't fit together.
 pub(super) fn problems(settings: &Settings) -> Vec<SettingsProblem> {
-    let Settings { api, worker, breaker, .. } = settings;
+    let Settings { api, worker, circuit_breaker, .. } = settings;
     let concurrency = worker.concurrency as u64;
-    // 0 follows the concurrency.
+    // 0 means a multiple of the concurrency.
     let window = if worker.window == 0 { concurrency } else { worker.window as u64 };
     let too_large = [
-        // The wait for a connection is part of the wait for the answer.
+        // The time for a connection is part of the time for the answer.
         at_most(settings, ("api.connect_timeout_s", api.connect_timeout_s), ("api.timeout_s", api.timeout_s), 1),
-        // A request on its way is a job in hand.
+        // A job with a request in flight is a job in progress.
         at_most(settings, ("worker.concurrency", concurrency), ("worker.window", window), 1),
         at_most(
             settings,
@@ -26,7 +26,12 @@ pub(super) fn problems(settings: &Settings) -> Vec<SettingsProblem> {
             ("worker.probe_max_s", worker.probe_max_s),
             1,
         ),
-        at_most(settings, ("breaker.open_s", breaker.open_s), ("breaker.open_max_s", breaker.open_max_s), 1),
+        at_most(
+            settings,
+            ("circuit_breaker.open_s", circuit_breaker.open_s),
+            ("circuit_breaker.open_max_s", circuit_breaker.open_max_s),
+            1,
+        ),
     ];
     too_large
         .into_iter()
@@ -36,7 +41,7 @@ pub(super) fn problems(settings: &Settings) -> Vec<SettingsProblem> {
         .collect()
 }
 
-/// `small` must not exceed `large`, one unit of which is `factor` units of `small`.
+/// A problem if `small` is more than `large`. A unit of `large` is `factor` units of `small`.
 fn at_most(
     settings: &Settings,
     (small_key, small): (&str, u64),
@@ -51,8 +56,8 @@ fn at_most(
     })
 }
 
-/// Without a mark, "key already used" would pass for a refusal of the job, and a user who was created would be
-/// reported as rejected.
+/// A problem if no code or word identifies "key already used": it would count as a refusal of the job, and a created
+/// user would be reported as rejected.
 fn no_mark_of_a_used_key(settings: &Settings) -> Option<SettingsProblem> {
     let api = &settings.api;
     let is_missing = api.key_used_codes.is_empty() && api.key_used_words.is_empty() && api.key_ttl_s > 0;
@@ -64,7 +69,7 @@ fn no_mark_of_a_used_key(settings: &Settings) -> Option<SettingsProblem> {
     })
 }
 
-/// A certificate is of no use without its key, and the other way round.
+/// A problem if only one of the client certificate and its key is set.
 fn half_a_client_certificate(settings: &Settings) -> Option<SettingsProblem> {
     let amqp = &settings.amqp;
     let files = [

@@ -1,4 +1,4 @@
-//! `config show`: the settings in force as TOML, each with its origin, without secrets.
+//! `config show`: the settings in force as TOML, each with its origin and without secrets.
 
 use std::fmt::Write as _;
 
@@ -6,23 +6,25 @@ use crate::config::Settings;
 use crate::config::rules::RULES;
 
 impl Settings {
-    /// The settings in force, in the order of `default.toml`, each with where it came from. A password in a URL is
-    /// `[redacted]`; of the API key it says only whether there is one. Without a password, the text is a settings
-    /// file of the same meaning.
+    /// The settings in force, in the order of `default.toml`. A comment after each value names its origin, and marks
+    /// the everyday settings. A password in a URL is `[redacted]`; of the API key, the text states only whether it is
+    /// set. Without a password, the text is a settings file with the same values.
     pub(crate) fn render_redacted(&self) -> String {
         let values = serde_json::to_value(self).unwrap_or_else(|error| unreachable!("settings are plain: {error}"));
-        let mut toml = String::new();
+        let mut toml = String::from(
+            "# The settings in force, each with its origin. The settings that most users set are marked (everyday).\n",
+        );
         let mut last_section = "";
-        for (key, _) in RULES {
-            let (section, name) = key.split_once('.').unwrap_or_default();
+        for rule in RULES {
+            let (section, name) = rule.key.split_once('.').unwrap_or_default();
             if section != last_section {
-                let gap = if last_section.is_empty() { "" } else { "\n" };
-                let _ = writeln!(toml, "{gap}[{section}]");
+                let _ = writeln!(toml, "\n[{section}]");
                 last_section = section;
             }
+            let mark = if rule.is_everyday { " (everyday)" } else { "" };
             // A JSON text, number or list of texts without control characters is the same in TOML.
-            let _ = writeln!(toml, "{name} = {} # {}", values[section][name], self.origin(key));
-            if *key == "api.key_file" {
+            let _ = writeln!(toml, "{name} = {} # {}{mark}", values[section][name], self.origin(rule.key));
+            if rule.key == "api.key_file" {
                 let _ = writeln!(toml, "# API key: {}", self.api_key_state());
             }
         }

@@ -1,4 +1,4 @@
-//! One struct for each section. Defaults, ranges and reasons: `config/default.toml`.
+//! One struct for each section. `config/default.toml` has the defaults, the allowed values and the purposes.
 
 use std::path::PathBuf;
 
@@ -7,24 +7,24 @@ use url::Url;
 
 use crate::config::QueueUrl;
 use crate::domain::Lane;
+use crate::domain::kyc::SignatureEncoding;
 use crate::sandbox::FaultPlan;
 use crate::telemetry::logging::LogFormat;
 
-/// `[api]`: the partner API and what is assumed about it.
+/// `[api]`: the partner API, and assumptions about it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ApiSettings {
-    /// Base URL, `http` or `https`, with or without a slash at its end: append paths, don't [`Url::join`] them.
+    /// Base URL, `http` or `https`, with or without a slash at its end. Append paths to it; [`Url::join`] would replace
+    /// its last part.
     pub url: Url,
     /// File that holds the API key, relative to the working directory. Empty: none.
     pub key_file: PathBuf,
-    /// Longest wait for a connection, in seconds.
+    /// Time limit for a connection, in seconds.
     pub connect_timeout_s: u64,
-    /// Longest wait for a whole answer, in seconds.
+    /// Time limit for a whole answer, in seconds.
     pub timeout_s: u64,
-    /// Longest answer that is read, in bytes.
-    pub body_bytes_max: usize,
-    /// How long the partner remembers an idempotency key, in seconds. 0: it replays.
+    /// How long the partner remembers an idempotency key, in seconds. 0: it replays the first answer.
     pub key_ttl_s: u64,
     /// Error codes for "key already used".
     pub key_used_codes: Vec<String>,
@@ -32,155 +32,131 @@ pub(crate) struct ApiSettings {
     pub key_used_words: Vec<String>,
     /// Error codes for "a user with this email exists".
     pub user_exists_codes: Vec<String>,
-    /// How far the partner's clock may be from ours, in seconds.
+    /// Maximum difference between the partner's clock and ours, in seconds.
     pub clock_skew_s: u64,
     /// Users on one page of the user list.
     pub page_size: u32,
-    /// How long a user who was seen in the list needn't be looked up again, in seconds. 0: not at all.
-    pub look_up_cache_s: u64,
-    /// How long a verification link lives, in hours. 0: events don't say.
+    /// Lifetime of a verification link, in hours. 0: unknown, so events don't have it.
     pub link_ttl_h: u64,
 }
 
-/// `[queue]`: where jobs wait.
+/// `[queue]`: the queue.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct QueueSettings {
-    /// Which queue. Serialized without its password.
+    /// The queue. Serialized without its password.
     pub url: QueueUrl,
-    /// How often a local queue is looked at, in milliseconds.
-    pub poll_ms: u64,
-    /// Largest file of a local queue, in mebibytes.
+    /// Maximum size of the file of a local queue, in mebibytes.
     pub size_mib_max: u64,
-    /// Longest message that is taken for a job, in bytes.
+    /// Maximum size of a job's message, in bytes.
     pub message_bytes_max: usize,
 }
 
-/// Whose the exchanges and queues are.
+/// What the program does if an exchange or a queue is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum TopologyMode {
-    /// Ours: what is missing is declared.
+    /// Declares it.
     Declare,
-    /// The broker's operators': only checked to be there.
+    /// Reports it: the operators of the broker own the exchanges and queues.
     Verify,
 }
 
-/// `[amqp]`: RabbitMQ, where `queue.url` names one.
+/// `[amqp]`: RabbitMQ, if `queue.url` is on one.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AmqpSettings {
-    /// What the names of its exchanges and queues begin with.
+    /// Prefix of the names of exchanges and queues.
     pub prefix: String,
-    /// Whether they are declared or only verified.
+    /// Whether exchanges and queues are declared or only verified.
     pub topology: TopologyMode,
-    /// Longest wait for a connection and its topology, in seconds.
+    /// Time limit for a connection and its topology, in seconds.
     pub connect_timeout_s: u64,
-    /// Longest wait for a confirm, in seconds.
+    /// Time limit for a publisher confirm, in seconds.
     pub confirm_timeout_s: u64,
-    /// Longest silence on a connection before it is taken for broken is twice this, in seconds. 0: for ever.
+    /// Heartbeat, in seconds; a connection that is silent for twice this counts as broken. 0: no heartbeat.
     pub heartbeat_s: u16,
-    /// User; wins over the one in `queue.url`. Empty: that one.
+    /// User name; wins over the one in `queue.url`. Empty: the one in `queue.url`.
     pub user: String,
-    /// File that holds the password and nothing else; wins over the one in `queue.url`. Empty: that one.
+    /// File that holds only the password; wins over the one in `queue.url`. Empty: the one in `queue.url`.
     pub password_file: PathBuf,
-    /// PEM file with the certificates to trust for `amqps://`. Empty: the system's.
+    /// PEM file with the trusted certificates for `amqps://`. Empty: those of the system.
     pub ca_file: PathBuf,
-    /// PEM file with the certificate that is shown to the broker, and its chain. Empty: none.
+    /// PEM file with the client certificate and its chain. Empty: none.
     pub client_cert_file: PathBuf,
-    /// PEM file with that certificate's private key. Empty: none.
+    /// PEM file with the private key of the client certificate. Empty: none.
     pub client_key_file: PathBuf,
 }
 
-/// `[rate_limit]`: how fast requests leave.
+/// `[rate_limit]`: limits on requests and creations.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RateLimitSettings {
-    /// Most requests per second. 0: no limit.
+    /// Maximum number of requests per second. 0: no limit.
     pub rate: u32,
-    /// Most requests per minute. 0: no limit.
+    /// Maximum number of requests per minute. 0: no limit.
     pub rate_per_minute: u32,
-    /// By how much a 429 without advice lowers the pace.
-    pub cut_percent: u32,
-    /// How much of it comes back in a minute.
-    pub climb_percent_per_minute: u32,
-    /// Users created in any 24 hours from which on `bulk` is held. 0: no limit.
+    /// Maximum number of users created in any 24 hours before `bulk` is held. 0: no limit.
     pub per_day: u64,
-    /// Times of day outside of which `bulk` is held. Empty: always active.
+    /// Times of day outside of which `bulk` is held. Empty: never.
     pub active_hours: String,
-    /// Where those times of day are read off the wall.
+    /// Time zone of `active_hours`.
     pub time_zone: String,
 }
 
-/// `[worker]`: how jobs are worked on.
+/// `[worker]`: how jobs are processed.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WorkerSettings {
-    /// Most requests on their way at once.
+    /// Maximum number of requests in flight.
     pub concurrency: usize,
-    /// Most jobs in hand at once; at least `concurrency`. 0: four times as many.
+    /// Maximum number of jobs in progress; at least `concurrency`. 0: four times as many.
     pub window: usize,
-    /// Of the turns, the share of `bulk` while `signup` is never empty, in percent.
+    /// Share of the requests for `bulk` while `signup` is never empty, in percent.
     pub bulk_share_percent: u32,
-    /// Most attempts for a job.
+    /// Maximum number of attempts for a job.
     pub attempts_max: u32,
-    /// Longest time from a job's first request to giving up, in seconds.
+    /// Time limit from a job's first request until it becomes a dead letter, in seconds.
     pub give_up_after_s: u64,
-    /// Wait before the second attempt, in milliseconds.
+    /// Delay before the second attempt, in milliseconds.
     pub backoff_initial_ms: u64,
-    /// Longest wait between attempts, in seconds.
+    /// Maximum delay between attempts, in seconds.
     pub backoff_max_s: u64,
-    /// Longer waits are spent on the queue, in seconds.
-    pub wait_in_hand_max_s: u64,
-    /// From a pause to the first probe, in seconds.
+    /// Maximum delay that a job spends in memory; for a longer one it returns to the queue. In seconds.
+    pub delay_in_memory_max_s: u64,
+    /// Time from a pause to the first probe, in seconds.
     pub probe_initial_s: u64,
-    /// Longest time between probes, in seconds.
+    /// Maximum time between probes, in seconds.
     pub probe_max_s: u64,
-    /// How long requests on their way may take after a stop, in seconds.
+    /// Time limit for requests in flight after a stop, in seconds.
     pub shutdown_grace_s: u64,
 }
 
-/// `[breaker]`: when an API that answers badly is left alone.
+/// `[circuit_breaker]`: when requests stop because the API is down or slow.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct BreakerSettings {
-    /// How far back answers count, in seconds.
+pub(crate) struct CircuitBreakerSettings {
+    /// Length of the window in which answers count, in seconds.
     pub window_s: u64,
-    /// Answers below which their share says nothing.
-    pub requests_min: u32,
-    /// Failures in a row from which on it opens where there are fewer answers than that.
-    pub failures_in_a_row: u32,
-    /// Share of failures from which on it opens.
+    /// Share of failures at which the breaker opens.
     pub failure_share: f64,
-    /// Answers that take longer are failures, in seconds.
+    /// An answer that takes longer is a failure, in seconds.
     pub slow_after_s: u64,
-    /// From opening to the first trials, in seconds.
+    /// Time from opening to the first trials, in seconds.
     pub open_s: u64,
-    /// Longest time between trials, in seconds.
+    /// Maximum time between trials, in seconds.
     pub open_max_s: u64,
-    /// Requests that must be answered well before it closes.
-    pub trials: u32,
 }
 
-/// `[retry]`: how many repetitions there may be.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RetrySettings {
-    /// Repetitions for each first attempt.
-    pub budget_share: f64,
-    /// Repetitions per second that are always allowed.
-    pub budget_per_s_min: f64,
-}
-
-/// `[halt]`: when the outcomes are too bad to go on.
+/// `[halt]`: when bad outcomes halt the work.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HaltSettings {
-    /// How many of the last outcomes are looked at.
+    /// Number of latest outcomes that count.
     pub window: usize,
-    /// Share of rejected and failed jobs over which it halts.
+    /// The work halts above this share of rejected and failed jobs.
     pub on_rejected_share: f64,
-    /// The same for users who were there before.
+    /// The work halts above this share of users who existed before.
     pub on_existing_share: f64,
 }
 
@@ -188,37 +164,25 @@ pub(crate) struct HaltSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ImportSettings {
-    /// The lane that rows wait in.
+    /// The lane of the rows.
     pub lane: Lane,
-    /// Longest CSV record, in bytes.
-    pub record_bytes_max: usize,
 }
 
-/// `[plan]`: what `check` calculates with.
+/// `[plan]`: the fee, for the plan of `check`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PlanSettings {
     /// Price of one new user, in `currency`.
     pub fee_per_user: f64,
-    /// Three letters, such as `USD`.
+    /// Three capital letters, such as `USD`.
     pub currency: String,
 }
 
-/// How the signature of a webhook is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum SignatureEncoding {
-    /// Hexadecimal digits.
-    Hex,
-    /// With padding.
-    Base64,
-}
-
-/// `[webhooks]`: what the partner says of people's verification.
+/// `[webhooks]`: the partner's webhooks about verifications.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WebhookSettings {
-    /// Path that they are posted to.
+    /// Path that webhooks are posted to.
     pub path: String,
     /// File that holds the secret, relative to the working directory. Empty: none.
     pub secret_file: PathBuf,
@@ -226,9 +190,7 @@ pub(crate) struct WebhookSettings {
     pub signature_header: String,
     /// How the signature is written.
     pub signature_encoding: SignatureEncoding,
-    /// Longest body that is read, in bytes.
-    pub body_bytes_max: usize,
-    /// Longest wait for an event to be recorded, in seconds.
+    /// Time limit for recording an event, in seconds.
     pub publish_timeout_s: u64,
 }
 
@@ -236,9 +198,9 @@ pub(crate) struct WebhookSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LogSettings {
-    /// For people or for machines.
+    /// Text or JSON.
     pub format: LogFormat,
-    /// What is logged, in the syntax of `RUST_LOG`. Empty: the command decides.
+    /// Log filter in the syntax of `RUST_LOG`. Empty: the default of the command.
     pub filter: String,
 }
 
@@ -246,14 +208,14 @@ pub(crate) struct LogSettings {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SandboxSettings {
-    /// How long it remembers an idempotency key, in seconds.
+    /// How long the sandbox remembers an idempotency key, in seconds.
     pub key_ttl_s: u64,
-    /// How long it takes to answer, in milliseconds.
+    /// Delay of each answer, in milliseconds.
     pub latency_ms: u64,
-    /// Requests per second over which it answers 429. 0: no limit.
+    /// Requests per second above which the answer is 429. 0: no limit.
     pub rate_limit: u32,
-    /// What goes wrong with it.
+    /// The fault list.
     pub faults: FaultPlan,
-    /// Seed of its ids and of its chance.
+    /// Seed of the ids and of the random numbers.
     pub seed: u64,
 }

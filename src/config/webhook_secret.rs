@@ -1,4 +1,5 @@
-//! The secret that webhooks are signed with: from the environment or a file, never from a flag's value or a settings file.
+//! The secret of the webhooks' signatures: from the environment or a file, never from a flag's value or a settings
+//! file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,32 +12,33 @@ use crate::config::layers::read_bounded;
 /// The environment variable that holds the secret.
 pub(crate) const WEBHOOK_SECRET_VARIABLE: &str = "PLU_WEBHOOK_SECRET";
 
-/// Longest secret, in bytes; a longer file isn't one.
+/// Maximum length of the secret, in bytes; a longer file is refused.
 const SECRET_BYTES_MAX: u64 = 4_096;
 
-/// There is no secret that can be used. Never quotes it.
+/// The secret is missing or can't be used. The error doesn't quote it.
 #[derive(Debug, Error)]
 pub(crate) enum WebhookSecretError {
-    /// Neither source has one.
+    /// Neither source has a secret.
     #[error(
-        "no webhook secret: set the environment variable PLU_WEBHOOK_SECRET to the webhookSecret (whsec_...) that Plu's Set Webhook \
-         answers with, or name a file that holds it with webhooks.secret_file"
+        "no webhook secret: set the environment variable PLU_WEBHOOK_SECRET to the webhookSecret (whsec_...) in the \
+         answer of Plu's Set Webhook, or name a file that holds it with webhooks.secret_file"
     )]
     Missing,
     /// The file can't be read, isn't text or is too long.
     #[error("the webhook secret's file {} can't be read: {source}", path.display())]
     File {
-        /// As it was given.
+        /// The path as it was given.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Nothing but white space.
+    /// The file holds only white space.
     #[error("the webhook secret's file {} is empty", .0.display())]
     Empty(PathBuf),
 }
 
-/// The secret from `file`, or, where that is empty, from the text of `PLU_WEBHOOK_SECRET`; white space around it is taken off.
+/// Returns the secret from `file`, or from the text of `PLU_WEBHOOK_SECRET` if `file` is empty, without white space at
+/// its ends.
 pub(super) fn resolve(file: &Path, variable: Option<&SecretString>) -> Result<SecretString, WebhookSecretError> {
     if file.as_os_str().is_empty() {
         let text = variable.map(|text| text.expose_secret().trim()).filter(|text| !text.is_empty());

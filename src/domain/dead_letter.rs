@@ -1,4 +1,5 @@
-//! A job that was given up, or a message that never was one: what a person needs to know to decide on it.
+//! Dead letters: jobs that failed for good and messages that are no jobs, with what an operator needs to decide on
+//! them.
 
 use std::collections::BTreeSet;
 
@@ -6,36 +7,36 @@ use crate::domain::decide::History;
 use crate::domain::private::debug_redacted;
 use crate::domain::{Job, Lane, Problem, Timestamp};
 
-/// The reason of a job that RabbitMQ gave up, because as many deliveries as it allows came to nothing.
+/// Reason of a job that RabbitMQ dead-lettered because its delivery limit was reached.
 pub const DELIVERY_LIMIT: &str = "DELIVERY_LIMIT";
 
-/// The reason of a job that RabbitMQ took off its lane, because the time that its upstream gave it had run out.
+/// Reason of a job that RabbitMQ dead-lettered because the time to live that its upstream set had passed.
 pub const EXPIRED: &str = "EXPIRED";
 
-/// A dead letter.
+/// A job or a message in the dead letter queue.
 pub struct DeadLetter {
-    /// Names it, as long as it is dead, whatever else happens on its queue.
+    /// Identifies it for as long as it is a dead letter.
     pub id: String,
-    /// A code such as `ATTEMPTS_EXHAUSTED`; `UNKNOWN` where nothing says why.
+    /// A code, for example `ATTEMPTS_EXHAUSTED`; `UNKNOWN` without a recorded reason.
     pub reason: String,
-    /// When it was given up.
+    /// When it became a dead letter.
     pub dead_at: Option<Timestamp>,
-    /// Where it waited; `None`: nothing says where.
+    /// The lane it came from; `None` if that isn't recorded.
     pub lane: Option<Lane>,
-    /// What it went through.
+    /// The attempts and times of its requests.
     pub history: History,
-    /// Identifies the job where the message doesn't.
+    /// AMQP `message_id`, which identifies the job where the body doesn't.
     pub message_id: Option<String>,
-    /// What was wrong, where it is on record.
+    /// What was wrong, as far as it is recorded.
     pub problems: Vec<Problem>,
-    /// The job message, if it is one.
+    /// The message body: a job, or something else.
     pub body: Vec<u8>,
 }
 
 debug_redacted!(DeadLetter);
 
 impl DeadLetter {
-    /// The upstream's reference, else the message's id, else the idempotency key; as in the job's event.
+    /// Returns the upstream's reference, else the message's id, else the idempotency key, as in the job's event.
     pub fn job_id(&self) -> Option<String> {
         match Job::parse(&self.body) {
             Ok((job, _)) => {
@@ -47,8 +48,8 @@ impl DeadLetter {
         }
     }
 
-    /// Its history when it is tried again: with fresh attempts, and with the times of its sends, because a user whom an
-    /// earlier send created is this job's.
+    /// Returns the history for a retry: without attempts, but with the times of its requests, because a user that an
+    /// earlier request created belongs to this job.
     #[must_use]
     pub fn fresh_history(&self) -> History {
         History { attempts: 0, ..self.history }
@@ -57,45 +58,45 @@ impl DeadLetter {
 
 /// What to do with a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Leave it where it is.
+pub enum DeadLetterAction {
+    /// Leave it.
     Keep,
-    /// Put its job back on its lane.
+    /// Move its job back to its lane.
     Retry,
     /// Delete it.
     Drop,
-    /// Leave it, and look at no other.
-    Enough,
+    /// Leave it and all that follow.
+    Stop,
 }
 
-/// What was done.
+/// What a walk through the dead letters did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Walked {
-    /// Letters looked at.
+pub struct WalkResult {
+    /// Dead letters that were read.
     pub seen: u64,
-    /// Put back or deleted.
+    /// Dead letters that were retried or deleted.
     pub done: u64,
-    /// Left alone although asked for: not ready yet, see [`Verdict::Retry`] of the embedded queue.
+    /// Selected dead letters that were left, because their event isn't written yet.
     pub not_ready: u64,
 }
 
-/// Which dead letters are meant.
+/// Selects dead letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Selection {
-    /// These.
+pub enum DeadLetterSelection {
+    /// Those with one of these ids.
     Ids(BTreeSet<String>),
     /// Those with this reason.
     Reason(String),
-    /// All of them.
+    /// Every one.
     All,
 }
 
-impl Selection {
-    /// Whether it means this one.
-    pub fn includes(&self, letter: &DeadLetter) -> bool {
+impl DeadLetterSelection {
+    /// Returns whether it includes this one.
+    pub fn includes(&self, dead_letter: &DeadLetter) -> bool {
         match self {
-            Self::Ids(ids) => ids.contains(&letter.id),
-            Self::Reason(reason) => letter.reason == *reason,
+            Self::Ids(ids) => ids.contains(&dead_letter.id),
+            Self::Reason(reason) => dead_letter.reason == *reason,
             Self::All => true,
         }
     }

@@ -1,4 +1,4 @@
-//! The event that tells a job's outcome, exactly as it is published.
+//! The event with a job's outcome, exactly as it is published.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,22 +6,26 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue as RawJson;
+use strum::VariantArray;
 use uuid::Uuid;
 
 use crate::domain::job::Identity;
 use crate::domain::{IdempotencyKey, Problem, Source, Timestamp};
 
-/// Version of the event's shape. Changes only when a reader could break.
+/// Version of the event's shape. It changes only with a change that can break a reader.
 pub const SPEC_VERSION: &str = "1.0";
 
-/// The kind of an event; its text is also the routing key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// The type of an event; its name is also the routing key.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase", prefix = "user.")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum EventType {
     /// The API created the user.
     #[serde(rename = "user.created")]
     Created,
-    /// A user with this email was there before this job.
+    /// A user with this email existed before this job.
     #[serde(rename = "user.existing")]
     Existing,
     /// The job can't succeed as it is.
@@ -33,52 +37,42 @@ pub enum EventType {
 }
 
 impl EventType {
-    /// All of them, in the order in which they are reported.
-    pub const ALL: [Self; 4] = [Self::Created, Self::Existing, Self::Rejected, Self::Failed];
+    /// Every type, in the order of reports.
+    pub const ALL: [Self; 4] = *Self::VARIANTS.as_array().unwrap();
 
     /// The routing key.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Created => "user.created",
-            Self::Existing => "user.existing",
-            Self::Rejected => "user.rejected",
-            Self::Failed => "user.failed",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 
-    /// The last word of the name: result files and labels.
-    pub const fn short(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Existing => "existing",
-            Self::Rejected => "rejected",
-            Self::Failed => "failed",
-        }
+    /// The name without `user.`, for result files and labels.
+    pub fn short(self) -> &'static str {
+        self.name().split_at("user.".len()).1
     }
 }
 
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Created by this job.
+    /// This job created the user.
     Created {
         /// The new user.
         service_id: String,
-        /// Missing where the answer was lost and the user was found by looking it up.
+        /// `None` where the answer was lost and a look-up found the user.
         verification_url: Option<String>,
-        /// Whether the answer was lost and the user found.
+        /// Whether the answer was lost and a look-up found the user.
         recovered: bool,
     },
-    /// There before this job.
+    /// The user existed before this job.
     Existing {
-        /// Where it could be found.
+        /// `None` where the user list doesn't have it.
         service_id: Option<String>,
     },
-    /// Refused here or by the API.
+    /// Validation or the API refused the job.
     Rejected(Vec<Problem>),
-    /// Given up.
+    /// Attempts or time ran out.
     Failed {
-        /// Why.
+        /// The reason.
         problem: Problem,
         /// Whether a user may have been created by a request whose answer was lost.
         may_have_been_created: bool,
@@ -86,7 +80,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The event's type.
+    /// Returns the type of the event that reports this outcome.
     pub const fn event_type(&self) -> EventType {
         match self {
             Self::Created { .. } => EventType::Created,
@@ -97,73 +91,73 @@ impl Outcome {
     }
 }
 
-/// An outcome, ready to be published. Its `Debug` prints nothing personal.
+/// An outcome, ready to be published. Its `Debug` prints no personal data.
 #[derive(Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-#[cfg_attr(test, schemars(title = "Outcome of a job", description = "What became of a job."))]
+#[cfg_attr(test, schemars(title = "Outcome of a job", description = "How a job ended."))]
 pub struct Event {
     /// Version of the event's shape.
     pub spec_version: Cow<'static, str>,
-    /// UUIDv5 of key and type: a repeat can be recognised.
+    /// UUIDv5 of key and type, the same for a repeated event.
     pub id: Uuid,
-    /// What happened.
+    /// The outcome.
     #[serde(rename = "type")]
     pub event_type: EventType,
-    /// When it was found out.
+    /// When the outcome was decided.
     pub time: Timestamp,
     /// The upstream's reference, else the message's id, else the idempotency key.
     pub job_id: String,
-    /// What the job belongs to.
+    /// The batch of the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_id: Option<String>,
-    /// The key that is sent; none for a job that has no canonical form because it is invalid.
+    /// The key that is sent; absent for an invalid job, which has no canonical form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<IdempotencyKey>,
     /// The user's email.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
-    /// Requests that were sent for the job, this outcome's own included.
+    /// Requests that were sent for the job, including the one with this outcome.
     pub attempts: u32,
-    /// Echoed.
+    /// The job's metadata, unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "serde_json::Value"))]
     pub metadata: Option<Box<RawJson>>,
-    /// The row.
+    /// The row of the input file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
-    /// The user at the partner.
+    /// The partner's id of the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_id: Option<String>,
     /// Where the person verifies their identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification_url: Option<String>,
-    /// When that link dies. Only with a link.
+    /// When the verification link expires. Present only with a link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_expires_at: Option<Timestamp>,
-    /// Whether the answer was lost and the user was found by looking it up.
+    /// Whether the answer was lost and a look-up found the user.
     #[serde(default, skip_serializing_if = "is_false")]
     pub recovered: bool,
-    /// Whether a failed job may have created a user: look before sending it anew.
+    /// Whether a failed job may have created a user. Retry the same row; another email could create a second user.
     #[serde(default, skip_serializing_if = "is_false")]
     pub may_have_been_created: bool,
-    /// What was wrong.
+    /// What is wrong with the job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Problem>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_false(value: &bool) -> bool {
     !*value
 }
 
 impl Event {
-    /// The event of a job that has a key.
+    /// Creates the event of a job that has a key.
     pub fn of(outcome: Outcome, identity: Identity, key: IdempotencyKey, attempts: u32, time: Timestamp) -> Self {
         Self::build(outcome, identity, key, Some(key), attempts, time)
     }
 
-    /// The event of a job that is invalid and therefore has no key. `surrogate_key` identifies it.
+    /// Creates the event of an invalid job, which has no key. `surrogate_key` identifies it.
     pub fn of_invalid(
         problems: Vec<Problem>,
         identity: Identity,
@@ -218,19 +212,19 @@ impl Event {
         event
     }
 
-    /// Says of the link, if there is one, when it dies; `ttl`: how long links live.
+    /// Adds the expiry of the link, if there is one. `ttl` is the lifetime of links.
     #[must_use]
     pub fn with_link_ttl(self, ttl: Option<Duration>) -> Self {
         let link_expires_at = self.verification_url.as_ref().and(ttl).map(|ttl| self.time.plus(ttl));
         Self { link_expires_at, ..self }
     }
 
-    /// One line of JSON.
+    /// Returns the event as one line of JSON.
     pub fn to_json(&self) -> String {
-        // A first guess that mostly does, instead of growing from 128 bytes.
+        // Most events fit, so that the buffer doesn't grow from 128 bytes.
         let mut json = Vec::with_capacity(1_024);
         let written = serde_json::to_writer(&mut json, self).map(|()| String::from_utf8(json));
-        written.ok().and_then(Result::ok).unwrap_or_else(|| unreachable!("an event holds only strings and numbers"))
+        written.ok().and_then(Result::ok).unwrap_or_else(|| unreachable!("an event has only strings and numbers"))
     }
 }
 
@@ -279,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_says_when_it_dies_and_no_link_says_nothing() {
+    fn only_an_event_with_a_link_has_its_expiry() {
         let day = Some(Duration::from_secs(86_400));
         let with = |url: Option<&str>, ttl| {
             let verification_url = url.map(str::to_owned);
@@ -293,14 +287,14 @@ mod tests {
     }
 
     #[test]
-    fn the_same_outcome_twice_has_the_same_id_and_another_outcome_another() {
+    fn a_repeated_outcome_has_the_same_id_and_another_outcome_a_different_one() {
         let existing = || event(Outcome::Existing { service_id: None });
         assert_eq!(existing().id, existing().id);
         assert_ne!(existing().id, event(Outcome::Rejected(Vec::new())).id);
     }
 
     #[test]
-    fn debug_output_holds_nothing_personal() {
+    fn debug_output_has_no_personal_data() {
         let shown = format!("{:?}", event(Outcome::Existing { service_id: Some("acme-user-1".to_owned()) }));
         assert!(!shown.contains("jane") && !shown.contains("acme"), "{shown}");
     }

@@ -6,37 +6,38 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue as RawJson;
+use strum::VariantArray;
 
 use crate::domain::private::debug_redacted;
 use crate::domain::{Field, IdempotencyKey, NameMark, Problem, RawUser, RawValue, User, Warning, validate};
 
-/// Longest `jobId` and `batchId`, in bytes: both travel as AMQP short strings.
+/// Longest `jobId` and `batchId` in bytes: both are sent as AMQP short strings.
 pub const ID_BYTES_MAX: usize = 255;
 
-/// Which queue a job waits in. A person who signs up doesn't wait behind a migration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// A lane is a priority queue: a person who signs up doesn't wait behind a migration.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum Lane {
-    /// People who wait for their link now.
+    /// People who wait for their link.
     Signup,
-    /// Migrations. Keeps a share of the pace even while `signup` is never empty.
+    /// Migrations. This lane has a share of the rate even while `signup` is never empty.
     Bulk,
 }
 
 impl Lane {
     /// Both lanes, the more urgent first.
-    pub const ALL: [Self; 2] = [Self::Signup, Self::Bulk];
+    pub const ALL: [Self; 2] = *Self::VARIANTS.as_array().unwrap();
 
     /// Its name in settings, labels and queue names.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Signup => "signup",
-            Self::Bulk => "bulk",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
-/// Where a job came from, for people who look for the row.
+/// The row of the input file that a job came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Source {
@@ -46,7 +47,7 @@ pub struct Source {
     pub line: u64,
 }
 
-/// The body of a job message, as it comes (`application/json`). See the contract in ARCHITECTURE.md.
+/// The body of a job message (`application/json`), see `docs/contract`.
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -56,20 +57,20 @@ pub struct JobMessage<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(length(min = 1, max = 255)))]
     pub job_id: Option<Cow<'a, str>>,
-    /// What the job belongs to.
+    /// The batch of the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(length(min = 1, max = 255)))]
     pub batch_id: Option<Cow<'a, str>>,
-    /// The upstream's own key; wins over the derived one.
+    /// The upstream's own key, used instead of the derived one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<IdempotencyKey>"))]
     pub idempotency_key: Option<Cow<'a, str>>,
-    /// Opaque; comes back in the outcome, byte for byte.
+    /// Opaque; returned in the outcome byte for byte.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(borrow)]
     #[cfg_attr(test, schemars(with = "serde_json::Value"))]
     pub metadata: Option<&'a RawJson>,
-    /// Where the row stood. Written by the importer.
+    /// The row of the input file. Written by the importer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
     /// The API's fields.
@@ -80,46 +81,46 @@ pub struct JobMessage<'a> {
 
 /// A job that may be sent.
 pub struct Job {
-    /// What identifies it to its upstream.
+    /// Identifies the job to its upstream.
     pub identity: Identity,
     /// Sent as `idempotency-key`.
     pub key: IdempotencyKey,
-    /// The key that its content gives; `key` is another one where the upstream has its own.
-    pub content: IdempotencyKey,
-    /// Lower-case, for looking the user up.
+    /// The key derived from the body; differs from `key` where the upstream gave its own.
+    pub content_key: IdempotencyKey,
+    /// Lower-case, for the look-up of the user.
     pub email: String,
-    /// The request body; the canonical form. Clones are the same bytes.
+    /// The request body in canonical form. Clones share the bytes.
     pub body: Bytes,
 }
 
-/// The parts of a job that come back in its outcome whatever happens to it.
+/// The parts of a job that its outcome repeats.
 #[derive(Default, Clone)]
 pub struct Identity {
-    /// The upstream's reference, or what stands in for it.
+    /// The upstream's reference, or a replacement for it.
     pub job_id: Option<String>,
-    /// What the job belongs to.
+    /// The batch of the job.
     pub batch_id: Option<String>,
-    /// Opaque, echoed.
+    /// Opaque.
     pub metadata: Option<Box<RawJson>>,
-    /// The row.
+    /// The row of the input file.
     pub source: Option<Source>,
-    /// The email as given, where it could be read: the outcome carries it even for a refused job.
+    /// The email as given, if it could be read: the outcome has it even for a rejected job.
     pub email: Option<String>,
 }
 
 /// A job that can't be sent as it is.
 pub struct InvalidJob {
-    /// As much of it as could be read.
+    /// The parts that could be read.
     pub identity: Identity,
-    /// The upstream's own key, where there is one.
+    /// The upstream's own key, if it gave one.
     pub key: Option<IdempotencyKey>,
-    /// Everything that is wrong, at once.
+    /// Every problem of the job.
     pub problems: Vec<Problem>,
 }
 
 impl Job {
-    /// The name in the body, for telling its user from another with the same email. Read anew each time: only jobs whose
-    /// answer was lost need it.
+    /// Returns the name in the body, which distinguishes the job's user from another with the same email. The body is
+    /// parsed at each call, because only jobs whose answer was lost need the name.
     pub fn name_mark(&self) -> Option<NameMark> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -138,7 +139,7 @@ impl Job {
     /// # Errors
     /// [`InvalidJob`] with every problem at once: not JSON, wrong shape, unknown fields, field rules.
     pub fn parse(body: &[u8]) -> Result<(Self, Vec<Warning>), Box<InvalidJob>> {
-        let message: JobMessage<'_> = serde_json::from_slice(body).map_err(|error| no_job(body, &error))?;
+        let message: JobMessage<'_> = serde_json::from_slice(body).map_err(|error| malformed(body, &error))?;
         let given = message.user.get();
         let user: Option<RawUser<'_>> = given.starts_with('{').then(|| serde_json::from_str(given).ok()).flatten();
         let identity = Identity {
@@ -159,8 +160,8 @@ impl Job {
         Self::from_parts(identity, message.idempotency_key.as_deref(), validated, email_given)
     }
 
-    /// Like [`Self::parse`], for a message that anybody may have put on a queue: one that is longer than `bytes_max` isn't
-    /// looked into, but for the names that its upstream knows it by.
+    /// Like [`Self::parse`], for a message from an untrusted producer: of one longer than `bytes_max` only the ids are
+    /// read.
     ///
     /// # Errors
     /// [`InvalidJob`], as [`Self::parse`], or because it is too long.
@@ -169,18 +170,18 @@ impl Job {
             return Self::parse(body);
         }
         let message = format!(
-            "the message has {} bytes and may have {bytes_max} (queue.message_bytes_max): keep metadata short",
+            "the message has {} bytes, at most {bytes_max} are allowed (queue.message_bytes_max): shorten metadata",
             body.len()
         );
         let problems = vec![Problem::whole("MESSAGE_TOO_LARGE", message)];
-        Err(Box::new(InvalidJob { identity: named(body), key: None, problems }))
+        Err(Box::new(InvalidJob { identity: identity_of(body), key: None, problems }))
     }
 
-    /// Puts a job together from its envelope and its user, whatever both came from. The identity's email is the user's, or what
-    /// `email_given` says of a user that is refused.
+    /// Creates a job from its identity and its validated user. The identity's email becomes the user's, or that of
+    /// `email_given` for an invalid user.
     ///
     /// # Errors
-    /// [`InvalidJob`] with the problems of the envelope and of the user.
+    /// [`InvalidJob`] with the problems of the identity and of the user.
     pub fn from_parts(
         mut identity: Identity,
         own_key: Option<&str>,
@@ -194,7 +195,7 @@ impl Job {
             IdempotencyKey::parse(text).ok_or_else(|| Problem {
                 field: Some("idempotencyKey".to_owned()),
                 code: "INVALID_IDEMPOTENCY_KEY".to_owned(),
-                message: "the API takes a UUID: give one, or leave idempotencyKey out to have it derived".to_owned(),
+                message: "must be a UUID: correct it, or leave idempotencyKey out to have it derived".to_owned(),
             })
         });
         let own_key = match own_key.transpose() {
@@ -210,17 +211,16 @@ impl Job {
                 return Ok((Self::new(identity, own_key, user), warnings));
             }
             Ok(_) => {}
-            Err(of_user) => problems.extend(of_user),
+            Err(user_problems) => problems.extend(user_problems),
         }
         identity.email = email_given();
         Err(Box::new(InvalidJob { identity, key: own_key, problems }))
     }
 
-    /// A job for a user that was validated already. `own_key` wins over the derived key.
     fn new(identity: Identity, own_key: Option<IdempotencyKey>, user: User<'_>) -> Self {
         let body = user.canonical_json();
-        let content = IdempotencyKey::of_canonical(body.as_bytes());
-        Self { identity, key: own_key.unwrap_or(content), content, email: user.email, body: body.into() }
+        let content_key = IdempotencyKey::of_canonical(body.as_bytes());
+        Self { identity, key: own_key.unwrap_or(content_key), content_key, email: user.email, body: body.into() }
     }
 }
 
@@ -232,20 +232,20 @@ fn bounded(name: &str, id: Option<String>, problems: &mut Vec<Problem>) -> Optio
         problems.push(Problem {
             field: Some(name.to_owned()),
             code: "INVALID_ID".to_owned(),
-            message: format!("give 1 to {ID_BYTES_MAX} bytes without control characters"),
+            message: format!("must have 1 to {ID_BYTES_MAX} bytes and no control characters"),
         });
         return None;
     }
     Some(id)
 }
 
-/// The members of an object, not looked into.
+/// Returns the members of an object, unparsed.
 fn members(body: &[u8]) -> BTreeMap<Cow<'_, str>, &RawJson> {
     serde_json::from_slice(body).unwrap_or_default()
 }
 
-/// Whatever the upstream of a message knows it by.
-fn named(body: &[u8]) -> Identity {
+/// Returns the ids in a message that may be no job.
+fn identity_of(body: &[u8]) -> Identity {
     let members = members(body);
     let id = |name: &str| {
         let text: Option<String> = serde_json::from_str(members.get(name)?.get()).ok()?;
@@ -254,13 +254,13 @@ fn named(body: &[u8]) -> Identity {
     Identity { job_id: id("jobId"), batch_id: id("batchId"), ..Identity::default() }
 }
 
-/// What is no job, with whatever its upstream knows it by.
-fn no_job(body: &[u8], error: &serde_json::Error) -> Box<InvalidJob> {
+/// Describes a message that is no job, with its ids and metadata.
+fn malformed(body: &[u8], error: &serde_json::Error) -> Box<InvalidJob> {
     let members = members(body);
     let metadata = members.get("metadata").map(|metadata| (*metadata).to_owned());
-    let identity = Identity { metadata, ..named(body) };
+    let identity = Identity { metadata, ..identity_of(body) };
     let unknown = members.keys().find(|name| !MEMBERS.contains(&name.as_ref()));
-    let what = match (error.classify(), unknown) {
+    let cause = match (error.classify(), unknown) {
         (serde_json::error::Category::Data, Some(unknown)) => {
             let unknown: String = unknown.chars().filter(|char| !char.is_control()).take(NAME_CHARS_MAX).collect();
             format!("it has an unknown member, {unknown:?}")
@@ -270,8 +270,8 @@ fn no_job(body: &[u8], error: &serde_json::Error) -> Box<InvalidJob> {
     let problem = Problem::whole(
         "MALFORMED_JOB",
         format!(
-            "the message is not a job ({what}): send {{\"user\": {{...}}}} with the optional jobId, batchId, idempotencyKey and \
-             metadata"
+            "the message is not a job ({cause}): send {{\"user\": {{...}}}} with the optional jobId, batchId, \
+             idempotencyKey and metadata"
         ),
     );
     Box::new(InvalidJob { identity, key: None, problems: vec![problem] })
@@ -280,15 +280,15 @@ fn no_job(body: &[u8], error: &serde_json::Error) -> Box<InvalidJob> {
 /// The members of a [`JobMessage`].
 pub(crate) const MEMBERS: [&str; 6] = ["jobId", "batchId", "idempotencyKey", "metadata", "source", "user"];
 
-/// Most characters of an unknown member's name that are told.
+/// Most characters of an unknown member's name in an error message.
 const NAME_CHARS_MAX: usize = 100;
 
-/// Where the JSON is wrong, without quoting any of it.
+/// Describes the cause and the position of a JSON error, without quoting the JSON.
 fn describe(error: &serde_json::Error) -> String {
     let what = match error.classify() {
         serde_json::error::Category::Eof => "it ends too early",
         serde_json::error::Category::Syntax => "it is not JSON",
-        _ => "it has an unknown or a missing member, or one of the wrong kind",
+        _ => "it has an unknown or a missing member, or one of the wrong type",
     };
     format!("{what}, line {} column {}", error.line(), error.column())
 }
@@ -303,12 +303,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_job_is_told_under_the_name_that_its_upstream_gave_it() {
-        let (job, batch, said) = refused(r#"{"jobId": "crm-1", "batchId": "b", "extra\n": 1, "user": {}}"#);
+    fn a_message_that_is_no_job_is_reported_with_the_ids_of_its_upstream() {
+        let (job, batch, message) = refused(r#"{"jobId": "crm-1", "batchId": "b", "extra\n": 1, "user": {}}"#);
         assert_eq!((job.as_deref(), batch.as_deref()), (Some("crm-1"), Some("b")));
-        assert!(said.contains(r#"it has an unknown member, "extra""#), "{said}");
-        let (job, _, said) = refused(r#"{"jobId": "crm-1", "metadata": {}}"#);
-        assert!(job.as_deref() == Some("crm-1") && said.contains("missing member"), "{said}");
+        assert!(message.contains(r#"it has an unknown member, "extra""#), "{message}");
+        let (job, _, message) = refused(r#"{"jobId": "crm-1", "metadata": {}}"#);
+        assert!(job.as_deref() == Some("crm-1") && message.contains("missing member"), "{message}");
         let long = format!(r#"{{"jobId": "crm-2", "metadata": "{}", "user": {{}}}}"#, "x".repeat(5_000));
         let invalid = Job::parse_bounded(long.as_bytes(), 4_096).err().unwrap();
         assert_eq!(invalid.identity.job_id.as_deref(), Some("crm-2"));

@@ -1,4 +1,4 @@
-//! The idempotency key: a pure function of what is sent.
+//! The idempotency key: a pure function of the request body.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::domain::User;
 
-/// Namespace of derived keys: UUIDv5 of the DNS namespace and `idempotency.plu-onboard`. Never changes: the
-/// same request must have the same key on every machine and in every version.
+/// Namespace of derived keys: UUIDv5 of the DNS namespace and `idempotency.plu-onboard`. It never changes: a request
+/// must have the same key on every machine and in every version.
 pub const NAMESPACE: Uuid = Uuid::from_u128(0xbd0c_8920_beab_5944_af3a_f8ad_5a6a_8042);
 
 /// The value of the `idempotency-key` header: a UUID.
@@ -18,33 +18,33 @@ pub const NAMESPACE: Uuid = Uuid::from_u128(0xbd0c_8920_beab_5944_af3a_f8ad_5a6a
 pub struct IdempotencyKey(Uuid);
 
 impl IdempotencyKey {
-    /// `UUIDv5(`[`NAMESPACE`]`, canonical form of the user)`.
+    /// Derives `UUIDv5(`[`NAMESPACE`]`, canonical form of the user)`.
     pub fn derive(user: &User<'_>) -> Self {
         Self::of_canonical(user.canonical_json().as_bytes())
     }
 
-    /// The same, from a canonical form that is at hand already.
+    /// Derives the key from a canonical form, see [`User::canonical_json`].
     pub fn of_canonical(canonical_json: &[u8]) -> Self {
         Self(Uuid::new_v5(&NAMESPACE, canonical_json))
     }
 
-    /// The stand-in for a row that has no canonical form because it is invalid: from its batch and its line,
-    /// so that a repeat of its event can be recognised. Never sent to the API.
-    pub fn for_invalid_row(batch_id: &str, line: u64) -> Self {
+    /// Derives the surrogate key of an invalid row, which has no canonical form. It comes from the batch and the line,
+    /// so that a repeated event of the row has the same id. It is never sent to the API.
+    pub fn surrogate(batch_id: &str, line: u64) -> Self {
         Self(Uuid::new_v5(&NAMESPACE, format!("row:{batch_id}:{line}").as_bytes()))
     }
 
-    /// An upstream's own key. `None` unless it is a UUID (the API asks for one).
+    /// Parses an upstream's own key. `None` unless it is a UUID, which the API asks for.
     pub fn parse(text: &str) -> Option<Self> {
         Uuid::try_parse(text.trim()).ok().map(Self)
     }
 
-    /// From 16 stored bytes.
+    /// Takes a key as the embedded queue stores it.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
     }
 
-    /// The UUID.
+    /// Returns the key as a UUID.
     pub fn uuid(&self) -> &Uuid {
         &self.0
     }
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_namespace_is_what_its_documentation_says() {
+    fn the_namespace_is_derived_as_documented() {
         assert_eq!(NAMESPACE, Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"idempotency.plu-onboard"));
     }
 }

@@ -1,4 +1,4 @@
-//! What the partner says of a person's verification: the webhook as it comes, and the event that it becomes.
+//! The result of a person's identity verification (KYC): the partner's webhook and the event made from it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue as RawJson;
+use strum::VariantArray;
 use uuid::Uuid;
 
 use crate::domain::Timestamp;
@@ -13,45 +14,43 @@ use crate::domain::event::SPEC_VERSION;
 use crate::domain::job::ID_BYTES_MAX;
 use crate::domain::private::debug_redacted;
 
-/// Namespace of the ids of these events: UUIDv5 of the DNS namespace and `kyc.plu-onboard`. Never changes: a webhook that comes
-/// again must have the same id on every machine and in every version.
+/// Namespace of the ids of these events: UUIDv5 of the DNS namespace and `kyc.plu-onboard`. It never changes: a
+/// repeated webhook must get the same id on every machine and in every version.
 const NAMESPACE: Uuid = Uuid::from_u128(0x970f_60b6_733c_5422_a804_0dac_3913_8279);
 
-/// Names of the event that a verification has ended. Source: the vendor's page; it was called `rain.user-event` before April 2026.
-const NAMES: [&str; 2] = ["user.kyc-event", "rain.user-event"];
+/// Names of the webhook about the result of a verification. Source: the vendor's page; `rain.user-event` is the name
+/// from before April 2026.
+const KYC_EVENT_NAMES: [&str; 2] = ["user.kyc-event", "rain.user-event"];
 
-/// What the same page also calls an approval.
+/// Another name for an approval on the same page.
 const APPROVED_NAME: &str = "user.kyc.approved";
 
-/// The kind of an event about a verification; its text is also the routing key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// The type of an event about a verification; its name is also the routing key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "kebab-case", prefix = "kyc.")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum KycType {
-    /// The person can get a card now.
+    /// The person can get a card.
     #[serde(rename = "kyc.approved")]
     Approved,
-    /// The person can't.
+    /// The person can't get a card.
     #[serde(rename = "kyc.denied")]
     Denied,
-    /// The person has to do something more.
+    /// The person has to continue the verification.
     #[serde(rename = "kyc.needs-verification")]
     NeedsVerification,
 }
 
 impl KycType {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Approved, Self::Denied, Self::NeedsVerification];
+    /// Every type.
+    pub const ALL: [Self; 3] = *Self::VARIANTS.as_array().unwrap();
 
     /// The routing key.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Approved => "kyc.approved",
-            Self::Denied => "kyc.denied",
-            Self::NeedsVerification => "kyc.needs-verification",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 
-    /// The partner's word for it.
+    /// The partner's status.
     const fn status(self) -> &'static str {
         match self {
             Self::Approved => "approved",
@@ -65,34 +64,47 @@ impl KycType {
     }
 }
 
-/// The end of a verification, ready to be published. Its `Debug` prints nothing personal.
+/// How the signature of a webhook is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignatureEncoding {
+    /// Hexadecimal digits in lower or upper case.
+    Hex,
+    /// Base64 with padding.
+    Base64,
+}
+
+/// The result of a verification, ready to be published. Its `Debug` prints no personal data.
 ///
-/// It names the user and not the job: the partner's webhook knows no job. The event of the job that created the user has the same
-/// `serviceId`.
+/// It has the user's `serviceId` and no job, because the partner's webhook has no job either. The event of the job that
+/// created the user has the same `serviceId`.
 #[derive(Clone, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(
     test,
-    schemars(title = "End of a verification", description = "What the partner says of a person's verification.")
+    schemars(
+        title = "Result of a verification",
+        description = "The result of a person's verification at the partner."
+    )
 )]
 pub struct KycEvent {
     /// Version of the event's shape.
     pub spec_version: Cow<'static, str>,
-    /// UUIDv5 of what the webhook says: one that comes again can be recognised.
+    /// UUIDv5 of the content of the webhook, the same for a repeated webhook.
     pub id: Uuid,
-    /// How it ended.
+    /// The result.
     #[serde(rename = "type")]
     pub event_type: KycType,
-    /// When, by the partner's clock; when it came, where the webhook doesn't say.
+    /// The time in the webhook, else the time of its arrival.
     pub time: Timestamp,
-    /// The user at the partner.
+    /// The partner's id of the user.
     pub service_id: String,
-    /// The partner's own word for how it ended.
+    /// The partner's status.
     pub status: Cow<'static, str>,
-    /// Codes for why it was denied, such as `WRONG_USER_REGION`.
+    /// Codes of the reasons for a denial, for example `WRONG_USER_REGION`.
     pub reasons: Vec<String>,
-    /// Where the person goes on with the verification.
+    /// Where the person continues the verification.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verification_url: Option<String>,
     /// The user's email.
@@ -100,24 +112,24 @@ pub struct KycEvent {
     pub email: Option<String>,
 }
 
-/// What a webhook is.
+/// A webhook, as far as this program uses it.
 #[derive(Debug)]
 pub enum Webhook {
-    /// A verification has ended.
+    /// The result of a verification.
     Kyc(Box<KycEvent>),
-    /// Something else, which is nobody's event here.
+    /// A webhook about something else, which is ignored.
     Other,
-    /// The event of a verification with a status that isn't documented: whether it ends one nobody knows.
+    /// A webhook about a verification with an undocumented status, which may not be final.
     UnknownStatus,
 }
 
-/// A webhook that can't be what the partner documents. Says what is wrong and quotes nothing.
+/// A webhook that doesn't have the documented shape. The text says what is wrong and quotes no value.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UnfitWebhook(&'static str);
 
 #[derive(Deserialize)]
-struct Envelope<'a> {
+struct WebhookEnvelope<'a> {
     #[serde(borrow)]
     event: Cow<'a, str>,
     #[serde(default)]
@@ -128,7 +140,7 @@ struct Envelope<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Data {
+struct KycData {
     service_id: String,
     #[serde(default)]
     status: Option<String>,
@@ -140,23 +152,25 @@ struct Data {
     verification_link: Option<String>,
 }
 
-/// Reads the body of a webhook that came at `now`. An event of another name is [`Webhook::Other`]. What isn't needed may be of any kind.
+/// Parses the body of a webhook that arrived at `now`. One with another name is [`Webhook::Other`]. Optional members
+/// may have any type.
 ///
 /// # Errors
-/// [`UnfitWebhook`] where it isn't JSON, or is the event of a verification without a user.
+/// [`UnfitWebhook`] where it isn't JSON, or is about a verification and has no user.
 pub fn read(body: &[u8], now: Timestamp) -> Result<Webhook, UnfitWebhook> {
     // RFC 8259, 8.1: a byte order mark may be ignored.
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-    let envelope: Envelope<'_> =
+    let envelope: WebhookEnvelope<'_> =
         serde_json::from_slice(body).map_err(|_| UnfitWebhook("the body is not JSON with an event and its data"))?;
     let is_approval = envelope.event == APPROVED_NAME;
-    if !is_approval && !NAMES.contains(&&*envelope.event) {
+    if !is_approval && !KYC_EVENT_NAMES.contains(&&*envelope.event) {
         return Ok(Webhook::Other);
     }
-    let data: Option<Data> = envelope.data.and_then(|data| serde_json::from_str(data.get()).ok());
-    let data = data.ok_or(UnfitWebhook("data has no serviceId, or a member of another kind than documented"))?;
-    let is_fit = (1..=ID_BYTES_MAX).contains(&data.service_id.len()) && !data.service_id.chars().any(char::is_control);
-    if !is_fit {
+    let data: Option<KycData> = envelope.data.and_then(|data| serde_json::from_str(data.get()).ok());
+    let data = data.ok_or(UnfitWebhook("data has no serviceId, or a member of another type than documented"))?;
+    let is_valid =
+        (1..=ID_BYTES_MAX).contains(&data.service_id.len()) && !data.service_id.chars().any(char::is_control);
+    if !is_valid {
         return Err(UnfitWebhook("serviceId is empty, too long or has control characters"));
     }
     let known = match data.status.as_deref() {
@@ -164,8 +178,8 @@ pub fn read(body: &[u8], now: Timestamp) -> Result<Webhook, UnfitWebhook> {
         status => KycType::of_status(status.unwrap_or_default()),
     };
     let Some(event_type) = known else { return Ok(Webhook::UnknownStatus) };
-    let Data { service_id, email, reason, verification_link, .. } = data;
-    // Documented as one text with commas.
+    let KycData { service_id, email, reason, verification_link, .. } = data;
+    // Documented as one text with commas; a list is accepted too.
     let reason = match reason {
         Value::String(codes) => Some(codes),
         Value::Array(codes) => Some(codes.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")),
@@ -178,14 +192,14 @@ pub fn read(body: &[u8], now: Timestamp) -> Result<Webhook, UnfitWebhook> {
     };
     let id = {
         let part = |text: Option<&str>| text.unwrap_or_default().to_owned();
-        let said = [
+        let content = [
             service_id.clone(),
             part(Some(event_type.name())),
             part(timestamp.as_deref()),
             part(reason.as_deref()),
             part(verification_link.as_deref()),
         ];
-        Uuid::new_v5(&NAMESPACE, said.join("\n").as_bytes())
+        Uuid::new_v5(&NAMESPACE, content.join("\n").as_bytes())
     };
     let reasons = reason.iter().flat_map(|codes| codes.split(',')).map(str::trim).filter(|code| !code.is_empty());
     Ok(Webhook::Kyc(Box::new(KycEvent {
@@ -202,9 +216,9 @@ pub fn read(body: &[u8], now: Timestamp) -> Result<Webhook, UnfitWebhook> {
 }
 
 impl KycEvent {
-    /// One line of JSON.
+    /// Returns the event as one line of JSON.
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_else(|_| unreachable!("an event holds only strings"))
+        serde_json::to_string(self).unwrap_or_else(|_| unreachable!("an event has only strings"))
     }
 }
 
@@ -214,7 +228,7 @@ impl fmt::Debug for KycEvent {
     }
 }
 
-debug_redacted!(Envelope<'a>, Data);
+debug_redacted!(WebhookEnvelope<'a>, KycData);
 
 #[cfg(test)]
 mod tests {
@@ -222,14 +236,14 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_unix_ms(0);
 
-    /// The examples of the vendor's page, with an address of a domain for examples.
+    /// The examples of the vendor's page, with an email of an example domain.
     const APPROVED: &str = r#"{"event": "user.kyc-event", "timestamp": "2026-02-19T20:49:29.927Z", "data": {
         "serviceId": "acme-user-7mFQc5aCslAWtkd", "status": "approved", "email": "jane@example.com",
         "firstName": "Jane", "lastName": "DoeApproved"}}"#;
     const DENIED: &str = r#"{"event": "user.kyc-event", "timestamp": "2026-02-19T21:01:49.217Z", "data": {
         "serviceId": "acme-user-yvDaVMdFaug51H4", "status": "denied", "email": "jane@example.com",
         "firstName": "Jane", "lastName": "DoeDenied", "reason": "WRONG_USER_REGION, REGULATIONS_VIOLATIONS"}}"#;
-    const NEEDS_MORE: &str = r#"{"event": "user.kyc-event", "timestamp": "2026-02-19T21:02:49.083Z", "data": {
+    const NEEDS_VERIFICATION: &str = r#"{"event": "user.kyc-event", "timestamp": "2026-02-19T21:02:49.083Z", "data": {
         "serviceId": "acme-user-G9KZgnhgbndDdJg", "status": "needsVerification", "email": "jane@example.com",
         "firstName": "Jane", "lastName": "DoeneedsVerification",
         "verificationLink": "https://kyc.getplu.com/verify?userId=e5508685"}}"#;
@@ -242,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn each_end_of_a_verification_becomes_the_event_of_the_contract() {
+    fn each_result_of_a_verification_becomes_the_event_of_the_contract() {
         assert_eq!(
             event(APPROVED).to_json(),
             concat!(
@@ -254,21 +268,24 @@ mod tests {
         let denied = event(DENIED);
         assert_eq!(denied.event_type.name(), "kyc.denied");
         assert_eq!(denied.reasons, ["WRONG_USER_REGION", "REGULATIONS_VIOLATIONS"]);
-        let more = event(NEEDS_MORE);
-        assert_eq!((more.event_type.name(), &*more.status), ("kyc.needs-verification", "needsVerification"));
-        assert_eq!(more.verification_url.as_deref(), Some("https://kyc.getplu.com/verify?userId=e5508685"));
+        let unfinished = event(NEEDS_VERIFICATION);
+        assert_eq!(
+            (unfinished.event_type.name(), &*unfinished.status),
+            ("kyc.needs-verification", "needsVerification")
+        );
+        assert_eq!(unfinished.verification_url.as_deref(), Some("https://kyc.getplu.com/verify?userId=e5508685"));
     }
 
     #[test]
-    fn the_names_that_the_vendor_used_before_and_beside_are_known() {
-        let before = APPROVED.replace("user.kyc-event", "rain.user-event");
-        assert_eq!(event(&before).id, event(APPROVED).id);
-        let beside = r#"{"event": "user.kyc.approved", "data": {"serviceId": "1"}}"#;
-        assert_eq!((event(beside).event_type, event(beside).time), (KycType::Approved, NOW));
+    fn earlier_and_alternative_names_of_the_webhook_are_known() {
+        let earlier = APPROVED.replace("user.kyc-event", "rain.user-event");
+        assert_eq!(event(&earlier).id, event(APPROVED).id);
+        let alternative = r#"{"event": "user.kyc.approved", "data": {"serviceId": "1"}}"#;
+        assert_eq!((event(alternative).event_type, event(alternative).time), (KycType::Approved, NOW));
     }
 
     #[test]
-    fn what_is_not_needed_may_be_of_another_kind_than_documented() {
+    fn optional_members_may_have_another_type_than_documented() {
         let listed =
             DENIED.replace(r#""WRONG_USER_REGION, REGULATIONS_VIOLATIONS""#, r#"["WRONG_USER_REGION", "OTHER"]"#);
         assert_eq!(event(&listed).reasons, ["WRONG_USER_REGION", "OTHER"]);
@@ -278,18 +295,23 @@ mod tests {
     }
 
     #[test]
-    fn the_same_webhook_again_has_the_same_id_and_a_later_one_another() {
+    fn a_repeated_webhook_has_the_same_id_and_a_later_one_a_different_one() {
         let compact: serde_json::Value = serde_json::from_str(DENIED).unwrap();
         assert_eq!(event(&compact.to_string()).id, event(DENIED).id);
-        let ids =
-            [APPROVED, DENIED, NEEDS_MORE, &DENIED.replace("21:01:49", "21:05:00"), &DENIED.replace("WRONG", "OTHER")]
-                .map(|body| event(body).id);
+        let ids = [
+            APPROVED,
+            DENIED,
+            NEEDS_VERIFICATION,
+            &DENIED.replace("21:01:49", "21:05:00"),
+            &DENIED.replace("WRONG", "OTHER"),
+        ]
+        .map(|body| event(body).id);
         let different: std::collections::HashSet<_> = ids.iter().collect();
         assert_eq!(different.len(), ids.len());
     }
 
     #[test]
-    fn what_ends_no_verification_is_no_event_and_what_names_nobody_is_refused() {
+    fn ignores_other_webhooks_and_refuses_one_without_a_user() {
         for other in [
             APPROVED.replace("user.kyc-event", "card.created"),
             r#"{"event": "card.created"}"#.to_owned(),
@@ -314,8 +336,8 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_holds_nothing_personal() {
-        let shown = format!("{:?}", read(NEEDS_MORE.as_bytes(), NOW));
+    fn debug_output_has_no_personal_data() {
+        let shown = format!("{:?}", read(NEEDS_VERIFICATION.as_bytes(), NOW));
         assert!(!shown.contains("jane") && !shown.contains("acme") && !shown.contains("kyc.getplu"), "{shown}");
     }
 }

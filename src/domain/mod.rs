@@ -1,8 +1,8 @@
-//! The pure core: what a job, a user, a key, an answer and an outcome are, and every decision about them.
+//! The pure core: the types job, user, key, answer and outcome, and every decision about them.
 //!
-//! **Architecture Invariant:** nothing in here performs I/O, reads a clock, draws a random number or imports
-//! another module of this crate. Given the same arguments, every function returns the same result for ever;
-//! that is what makes the idempotency key reproducible and the decisions testable as tables.
+//! **Invariant:** nothing in here performs I/O, reads a clock, draws a random number or imports another module of this
+//! crate. A function with the same arguments always returns the same result. So the idempotency key is the same on
+//! every machine, and the decisions are tested as tables.
 
 pub mod answer;
 pub mod dead_letter;

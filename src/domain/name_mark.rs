@@ -1,21 +1,20 @@
-//! Telling two people with one email apart by their names, without keeping names.
+//! Compares the names of two people with one email, without storing the names.
 
 use sha2::{Digest, Sha256};
 
 use crate::domain::private::debug_redacted;
 
-/// A person's name as a hash of its letters.
+/// A person's name as a hash of its letters. Different marks mean different names.
 ///
-/// Two different marks are two different names. That the partner's list shows a name as it was sent is *assumed*, so
-/// a mark is made only of what hardly anybody rewrites: case, blanks and punctuation don't count, and a name with
-/// other letters than ASCII's (which may be transliterated), with a star (which may be masked) or with a digit has none.
+/// *Assumed*: the partner's list shows a name as it was sent, except for case, spaces and punctuation. These don't
+/// count. A name with letters beyond ASCII (perhaps transliterated), a star (perhaps masked) or a digit has no mark.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct NameMark(u64);
 
 debug_redacted!(NameMark);
 
 impl NameMark {
-    /// The mark of a name; `None` where it can't be relied on.
+    /// Returns the mark of a name; `None` where the name can't be compared.
     pub fn of(first_name: &str, last_name: &str) -> Option<Self> {
         let mut letters = String::new();
         for c in first_name.chars().chain(last_name.chars()) {
@@ -28,16 +27,6 @@ impl NameMark {
         let hash = Sha256::digest(letters.as_bytes());
         let mark = hash.iter().take(8).fold(0, |mark, byte| mark << 8 | u64::from(*byte));
         (!letters.is_empty()).then_some(Self(mark))
-    }
-
-    /// For a record on disk. Zero stands for none.
-    pub(crate) fn to_bits(mark: Option<Self>) -> u64 {
-        mark.map_or(0, |Self(bits)| bits)
-    }
-
-    /// From a record on disk.
-    pub(crate) fn from_bits(bits: u64) -> Option<Self> {
-        (bits != 0).then_some(Self(bits))
     }
 }
 
@@ -54,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_may_be_shown_in_other_letters_has_none() {
+    fn a_name_that_the_list_may_show_in_other_letters_has_no_mark() {
         for (first, last) in [("J\u{f6}rg", "Doe"), ("J***", "Doe"), ("Jane", "Doe 2"), ("", ""), ("-", "'")] {
             assert_eq!(NameMark::of(first, last), None, "{first} {last}");
         }

@@ -1,7 +1,6 @@
-//! Keeps personal data out of `Debug` output, where whatever holds some prints its name and nothing else, and out of what is shown to
-//! people who need not see it.
+//! Keeps personal data out of `Debug` output and out of ids in logs. A type with personal data prints only its name.
 
-/// Implements `Debug` without any value.
+/// Implements `Debug` as the name of the type, without any value.
 macro_rules! debug_redacted {
     ($($name:ident $(<$($parameter:tt),+>)?),+ $(,)?) => {$(
         impl$(<$($parameter),+>)? ::std::fmt::Debug for $name$(<$($parameter),+>)? {
@@ -14,11 +13,12 @@ macro_rules! debug_redacted {
 
 pub(crate) use debug_redacted;
 
-/// Stands for something that looks like a person's.
+/// Replaces an id that looks like personal data.
 pub(crate) const HIDDEN: &str = "(hidden)";
 
-/// An upstream's own id, unless it looks like an email address, a phone number or a name: the key says which job it is.
+/// Returns an upstream's own id, or [`HIDDEN`] where it looks like an email address, a phone number or a name. The key
+/// identifies the job anyway.
 pub(crate) fn shown_id(id: &str) -> &str {
-    let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/#~".contains(&byte);
-    if id.len() <= 128 && id.bytes().all(is_fit) { id } else { HIDDEN }
+    let is_harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/#~".contains(&byte);
+    if id.len() <= 128 && id.bytes().all(is_harmless) { id } else { HIDDEN }
 }

@@ -1,40 +1,40 @@
-//! What is wrong with a job, in words that say how to mend it.
+//! What is wrong with a job and how to correct it.
 
 use serde::{Deserialize, Serialize};
 
 /// One thing that keeps a job from succeeding as it is.
 ///
-/// Problems go into events and result files. They never quote the value of a field, so that a problem can be
-/// read aloud without giving personal data away; the API's own text (`message` of an API refusal) may, and
-/// therefore no problem is ever logged whole: only [`Problem::field`] and [`Problem::code`] are.
+/// Problems are published in events and written to result files. Their messages never quote the value of a field. Only
+/// the API's own text (`message` of an API refusal) may, so the log contains only [`Problem::field`] and
+/// [`Problem::code`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[cfg_attr(test, schemars(description = "One thing that keeps a job from succeeding as it is."))]
 pub struct Problem {
-    /// API name of the field; none where the problem concerns the whole job.
+    /// API name of the field; `None` where the problem concerns the whole job.
     pub field: Option<String>,
     /// Stable, upper-case, for machines.
     pub code: String,
-    /// For people: what is wrong and how to mend it.
+    /// For people: what is wrong and how to correct it.
     pub message: String,
 }
 
 impl Problem {
-    /// A problem with one field.
+    /// Creates a problem with one field.
     pub fn of(field: crate::domain::Field, code: &str, message: impl Into<String>) -> Self {
         Self { field: Some(field.name().to_owned()), code: code.to_owned(), message: message.into() }
     }
 
-    /// A problem with the job as a whole.
+    /// Creates a problem with the whole job.
     pub fn whole(code: &str, message: impl Into<String>) -> Self {
         Self { field: None, code: code.to_owned(), message: message.into() }
     }
 }
 
-/// Something that a person should look at, although the job can go on.
+/// Something that a person should check; the job continues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// The field it concerns.
+    /// The field to check.
     pub field: crate::domain::Field,
     /// Stable, upper-case, for machines.
     pub code: &'static str,

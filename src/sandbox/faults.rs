@@ -1,16 +1,15 @@
-//! What the network does to an answer: how late it is, and whether it arrives. Pure: chance is
-//! seeded, nothing sleeps.
+//! Chooses the fault and the delay of each request. Pure: randomness is seeded, and nothing sleeps.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::sandbox::config::SandboxConfig;
-use crate::sandbox::plan::{FaultKind, FaultPlan, When};
+use crate::sandbox::fault_kind::FaultKind;
+use crate::sandbox::plan::{FaultPlan, FaultTiming};
 
-/// What becomes of an answer whose request took effect.
+/// What `lose_every` and `error_every` do to the answer of a creation that took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// It is sent.
+pub(super) enum AnswerFate {
     Sent,
     /// The connection is closed instead.
     Lost,
@@ -26,13 +25,13 @@ pub(super) struct Faults {
     pub(super) error_every: Option<NonZeroU32>,
     creations: u64,
     rng: fastrand::Rng,
-    plan: Vec<(FaultKind, When)>,
-    /// When the plan came into force.
+    plan: Vec<(FaultKind, FaultTiming)>,
+    /// When the plan was set.
     since: Duration,
-    /// Requests since then.
+    /// Requests since `since`.
     requests: u64,
-    /// The plan's chance. Not that of the delays, so that the same plan does the same with any latency.
-    dice: fastrand::Rng,
+    /// Random numbers of the plan. The delays have their own, so that a plan does the same with any latency.
+    plan_rng: fastrand::Rng,
 }
 
 impl Faults {
@@ -47,47 +46,47 @@ impl Faults {
             plan: config.faults.rules.clone(),
             since: Duration::ZERO,
             requests: 0,
-            dice: fastrand::Rng::with_seed(config.model.seed.wrapping_add(1)),
+            plan_rng: fastrand::Rng::with_seed(config.model.seed.wrapping_add(1)),
         }
     }
 
-    /// Another plan, from `now` on.
+    /// Replaces the plan. Its times and request numbers count from `now`.
     pub(super) fn set_plan(&mut self, plan: &FaultPlan, now: Duration) {
         self.plan.clone_from(&plan.rules);
         self.since = now;
         self.requests = 0;
     }
 
-    /// What goes wrong with the next request: the first of the plan that applies to it.
+    /// The fault of the next request: the first of the plan that applies to it.
     pub(super) fn next_fault(&mut self, now: Duration, is_creation: bool) -> Option<FaultKind> {
         self.requests += 1;
         let (requests, age) = (self.requests, now.saturating_sub(self.since));
-        let dice = &mut self.dice;
-        let applies = |when: &When| match when {
-            When::Share(share) => dice.f64() < *share,
-            When::Every(n) => requests.is_multiple_of(u64::from(n.get())),
-            When::Requests(range) => range.contains(&requests),
-            When::Time(range) => range.contains(&age),
+        let rng = &mut self.plan_rng;
+        let mut applies = |timing: &FaultTiming| match timing {
+            FaultTiming::Share(share) => rng.f64() < *share,
+            FaultTiming::Every(n) => requests.is_multiple_of(u64::from(n.get())),
+            FaultTiming::Requests(range) => range.contains(&requests),
+            FaultTiming::Time(range) => range.contains(&age),
         };
-        let fits = |kind: FaultKind| is_creation || kind != FaultKind::WalletEmpty;
-        let mut applies = applies;
-        self.plan.iter().find(|(kind, when)| fits(*kind) && applies(when)).map(|(kind, _)| *kind)
+        let is_possible = |kind: FaultKind| is_creation || kind != FaultKind::PaymentRequired;
+        self.plan.iter().find(|(kind, timing)| is_possible(*kind) && applies(timing)).map(|(kind, _)| *kind)
     }
 
-    /// The fate of the next creation's answer. Refused creations have no fate: they don't count.
-    pub(super) fn next_fate(&mut self) -> Fate {
+    /// The fate of the answer to the next creation that took effect. Call it for these only: refused creations don't
+    /// count.
+    pub(super) fn next_fate(&mut self) -> AnswerFate {
         self.creations += 1;
         let due = |every: Option<NonZeroU32>| every.is_some_and(|n| self.creations.is_multiple_of(u64::from(n.get())));
         if due(self.lose_every) {
-            Fate::Lost
+            AnswerFate::Lost
         } else if due(self.error_every) {
-            Fate::Failed
+            AnswerFate::Failed
         } else {
-            Fate::Sent
+            AnswerFate::Sent
         }
     }
 
-    /// How long the next answer is held back.
+    /// How long the next answer is delayed.
     pub(super) fn next_delay(&mut self) -> Duration {
         if self.latency_jitter.is_zero() {
             return self.latency;
@@ -108,13 +107,13 @@ mod tests {
             ..SandboxConfig::default()
         };
         let mut faults = Faults::new(&config);
-        let fates: Vec<Fate> = (0..8).map(|_| faults.next_fate()).collect();
-        let round = [Fate::Sent, Fate::Failed, Fate::Sent, Fate::Lost];
+        let fates: Vec<AnswerFate> = (0..8).map(|_| faults.next_fate()).collect();
+        let round = [AnswerFate::Sent, AnswerFate::Failed, AnswerFate::Sent, AnswerFate::Lost];
         assert_eq!(fates, [round, round].concat());
     }
 
     #[test]
-    fn delay_lies_between_the_latency_and_latency_plus_jitter() {
+    fn delay_is_between_the_latency_and_latency_plus_jitter() {
         let (latency, latency_jitter) = (Duration::from_millis(20), Duration::from_millis(30));
         let config = SandboxConfig { latency, latency_jitter, ..SandboxConfig::default() };
         let delays = || -> Vec<Duration> {

@@ -1,49 +1,50 @@
-//! The partner together with everything that goes wrong on the way to it: pure, like the [`Model`] inside.
+//! The partner with faults: a [`Model`], and the faults of the network in front of it.
 //!
-//! A request and a time in; out comes what leaves on the wire and when. Nothing sleeps and nothing is a socket, so a
-//! simulation calls it directly and the HTTP shell does what it says.
+//! A pure function of requests and times: it returns what is sent to the client and after which delay. It never sleeps
+//! and has no sockets, so the simulation calls it directly, and the HTTP server sends what it returns.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::domain::Timestamp;
-use crate::sandbox::config::{ModelConfig, SandboxConfig};
+use crate::sandbox::config::SandboxConfig;
 use crate::sandbox::control::Control;
-use crate::sandbox::faults::{Fate, Faults};
+use crate::sandbox::fault_kind::FaultKind;
+use crate::sandbox::faults::{AnswerFate, Faults};
 use crate::sandbox::model::{CreateRequest, ListRequest, Model};
-use crate::sandbox::plan::FaultKind;
-use crate::sandbox::reply::Reply;
+use crate::sandbox::model_config::ModelConfig;
+use crate::sandbox::reply::SandboxReply;
 use crate::sandbox::stats::SandboxStats;
 
-/// What leaves on the wire.
+/// What the client receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wire {
     /// The whole answer.
-    Whole(Reply),
+    Whole(SandboxReply),
     /// Nothing; the connection is closed.
     Nothing,
     /// The first half of the answer; then the connection is closed.
-    Half(Reply),
-    /// The whole answer, so slowly that it takes [`crate::sandbox::DRIP`].
-    Drip(Reply),
+    Half(SandboxReply),
+    /// The whole answer, piece by piece over [`crate::sandbox::DRIP`].
+    Drip(SandboxReply),
 }
 
-/// An answer that leaves after `delay`.
+/// An answer that is sent after `delay`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// What leaves.
+pub struct SandboxAnswer {
+    /// What is sent.
     pub wire: Wire,
-    /// How long it is held back, after the request took effect.
+    /// The delay after the request took effect.
     pub delay: Duration,
-    /// What went wrong with it, if anything.
+    /// The fault of the request, if any.
     pub fault: Option<FaultKind>,
 }
 
 /// A partner with faults.
 #[derive(Debug)]
-pub struct Hostile {
+pub struct HostilePartner {
     model: Model,
     faults: Faults,
-    /// The partner without the fault list, to go back to.
+    /// The partner without the quirks of a fault list, for the next fault list.
     base: ModelConfig,
     epoch: Timestamp,
     answers_lost: u64,
@@ -51,10 +52,10 @@ pub struct Hostile {
     faults_injected: u64,
 }
 
-/// How long a 429 of a fault asks to wait.
+/// The `Retry-After` of the faults with 429.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-impl Hostile {
+impl HostilePartner {
     /// A partner without users. `epoch` is the wall-clock time at which `now` is zero.
     pub fn new(config: SandboxConfig, epoch: Timestamp) -> Self {
         let faults = Faults::new(&config);
@@ -63,26 +64,26 @@ impl Hostile {
     }
 
     /// `POST /v2/partner/card/users`.
-    pub fn create(&mut self, now: Duration, request: &CreateRequest<'_>) -> Answer {
+    pub fn create(&mut self, now: Duration, request: &CreateRequest<'_>) -> SandboxAnswer {
         let fault = self.faults.next_fault(now, true);
         if let Some(fault) = fault
-            && let Some(wire) = self.instead(now, fault)
+            && let Some(wire) = self.instead_of_partner(now, fault)
         {
             return self.answer(wire, Some(fault));
         }
         let reply = self.model.create(now, request);
-        let fate = if reply.status == 201 { self.faults.next_fate() } else { Fate::Sent };
+        let fate = if reply.status == 201 { self.faults.next_fate() } else { AnswerFate::Sent };
         match (fault, fate) {
             (Some(fault), _) => {
-                let wire = self.afterwards(fault, reply);
+                let wire = self.after_effect(fault, reply);
                 self.answer(wire, Some(fault))
             }
-            (None, Fate::Sent) => self.answer(Wire::Whole(reply), None),
-            (None, Fate::Lost) => {
+            (None, AnswerFate::Sent) => self.answer(Wire::Whole(reply), None),
+            (None, AnswerFate::Lost) => {
                 self.answers_lost += 1;
                 self.answer(Wire::Nothing, None)
             }
-            (None, Fate::Failed) => {
+            (None, AnswerFate::Failed) => {
                 self.answers_failed += 1;
                 self.answer(Wire::Whole(internal_error()), None)
             }
@@ -90,47 +91,49 @@ impl Hostile {
     }
 
     /// `GET /v1/partner/card/users`.
-    pub fn list(&mut self, now: Duration, request: &ListRequest<'_>) -> Answer {
+    pub fn list(&mut self, now: Duration, request: &ListRequest<'_>) -> SandboxAnswer {
         let fault = self.faults.next_fault(now, false);
         if let Some(fault) = fault
-            && let Some(wire) = self.instead(now, fault)
+            && let Some(wire) = self.instead_of_partner(now, fault)
         {
             return self.answer(wire, Some(fault));
         }
         let reply = self.model.list(now, request);
         let wire = match fault {
-            Some(fault) => self.afterwards(fault, reply),
+            Some(fault) => self.after_effect(fault, reply),
             None => Wire::Whole(reply),
         };
         self.answer(wire, fault)
     }
 
-    /// What leaves instead of the partner's answer; `None`: the request takes effect.
-    fn instead(&self, now: Duration, fault: FaultKind) -> Option<Wire> {
+    /// What is sent if the partner doesn't receive the request. `None`: the partner receives it.
+    fn instead_of_partner(&self, now: Duration, fault: FaultKind) -> Option<Wire> {
         let reply = match fault {
             FaultKind::Drop => return Some(Wire::Nothing),
             FaultKind::ErrorBefore => internal_error(),
-            FaultKind::Throttled => Reply::throttled(Some(RETRY_AFTER.as_secs().to_string())),
+            FaultKind::Throttled => SandboxReply::throttled(Some(RETRY_AFTER.as_secs().to_string())),
             FaultKind::ThrottledDate => {
                 let clock = self.model.wrong_time(now).unwrap_or(self.epoch.plus(now));
-                Reply::throttled(Some(http_date(clock.plus(RETRY_AFTER))))
+                SandboxReply::throttled(Some(http_date(clock.plus(RETRY_AFTER))))
             }
-            FaultKind::ThrottledBare => Reply::throttled(None),
-            FaultKind::Unauthorized => Reply::error(401, "UNAUTHORIZED", "Missing or invalid API key"),
-            FaultKind::WalletEmpty => {
-                Reply::error(402, "INSUFFICIENT_WALLET_BALANCE", "The wallet balance is too low to create a user")
-            }
-            FaultKind::Suspended => Reply::error(403, "ACCOUNT_SUSPENDED", "The partner account is suspended"),
-            FaultKind::NotFound => Reply::error(404, "NOT_FOUND", "There is no such resource"),
-            FaultKind::Odd400 => Reply::odd(),
-            FaultKind::Html200 => Reply::html(200, "Please sign in to use this network"),
+            FaultKind::ThrottledBare => SandboxReply::throttled(None),
+            FaultKind::Unauthorized => SandboxReply::error(401, "UNAUTHORIZED", "Missing or invalid API key"),
+            FaultKind::PaymentRequired => SandboxReply::error(
+                402,
+                "INSUFFICIENT_WALLET_BALANCE",
+                "The wallet balance is too low to create a user",
+            ),
+            FaultKind::Forbidden => SandboxReply::error(403, "ACCOUNT_SUSPENDED", "The partner account is suspended"),
+            FaultKind::NotFound => SandboxReply::error(404, "NOT_FOUND", "The resource does not exist"),
+            FaultKind::Odd400 => SandboxReply::odd(),
+            FaultKind::Html200 => SandboxReply::html(200, "Please sign in to use this network"),
             _ => return None,
         };
         Some(Wire::Whole(reply))
     }
 
-    /// What becomes of the partner's answer.
-    fn afterwards(&mut self, fault: FaultKind, reply: Reply) -> Wire {
+    /// What the fault makes of the partner's answer.
+    fn after_effect(&mut self, fault: FaultKind, reply: SandboxReply) -> Wire {
         match fault {
             FaultKind::Lost => {
                 self.answers_lost += 1;
@@ -142,35 +145,35 @@ impl Hostile {
                 Wire::Whole(internal_error())
             }
             FaultKind::Truncated => {
-                // The bodies are JSON objects, so that what is left of one is none.
+                // Half of a JSON object is never valid JSON.
                 let body = reply.body.chars().take(reply.body.chars().count() / 2).collect();
-                Wire::Whole(Reply { body, ..reply })
+                Wire::Whole(SandboxReply { body, ..reply })
             }
             FaultKind::WrongJson if reply.status < 300 => {
-                Wire::Whole(Reply { body: r#"{"result":[{"id":1}]}"#.to_owned(), ..reply })
+                Wire::Whole(SandboxReply { body: r#"{"result":[{"id":1}]}"#.to_owned(), ..reply })
             }
             FaultKind::Drip => Wire::Drip(reply),
-            FaultKind::Html502 => Wire::Whole(Reply::html(502, "Bad Gateway")),
+            FaultKind::Html502 => Wire::Whole(SandboxReply::html(502, "Bad Gateway")),
             _ => Wire::Whole(reply),
         }
     }
 
-    fn answer(&mut self, wire: Wire, fault: Option<FaultKind>) -> Answer {
+    fn answer(&mut self, wire: Wire, fault: Option<FaultKind>) -> SandboxAnswer {
         self.faults_injected += u64::from(fault.is_some());
-        Answer { wire, delay: self.faults.next_delay(), fault }
+        SandboxAnswer { wire, delay: self.faults.next_delay(), fault }
     }
 
-    /// What the header `Date` says; `None`: the right time.
+    /// The value of the header `Date`; `None`: the right time.
     pub fn date(&self, now: Duration) -> Option<String> {
         self.model.wrong_time(now).map(http_date)
     }
 
-    /// The partner itself.
+    /// The partner without its faults.
     pub fn model(&self) -> &Model {
         &self.model
     }
 
-    /// What was counted so far.
+    /// The counters.
     pub fn stats(&self) -> SandboxStats {
         SandboxStats {
             model: self.model.stats(),
@@ -180,7 +183,7 @@ impl Hostile {
         }
     }
 
-    /// Changes it from `now` on.
+    /// Applies the changes, from `now` on.
     pub fn control(&mut self, now: Duration, control: &Control) {
         let Self { model, faults, .. } = self;
         if let Some(account) = control.account {
@@ -215,6 +218,6 @@ fn http_date(time: Timestamp) -> String {
     httpdate::fmt_http_date(UNIX_EPOCH + time.since(Timestamp::from_unix_ms(0)))
 }
 
-fn internal_error() -> Reply {
-    Reply::error(500, "INTERNAL_SERVER_ERROR", "Something went wrong")
+fn internal_error() -> SandboxReply {
+    SandboxReply::error(500, "INTERNAL_SERVER_ERROR", "Something went wrong")
 }

@@ -1,5 +1,5 @@
-//! The HTTP server around the model: [`serve`] for a command that does nothing else, [`Sandbox`]
-//! for a program that has one inside.
+//! The HTTP server of the sandbox: [`serve`] for the command `sandbox`, [`Sandbox`] for a sandbox inside another
+//! program.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,12 +13,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::sandbox::config::SandboxConfig;
 use crate::sandbox::control::Control;
 use crate::sandbox::routes::router;
-use crate::sandbox::severable::{Connection, SeverableListener};
-use crate::sandbox::shared::Shared;
+use crate::sandbox::severable::{ClientConnection, SeverableListener};
+use crate::sandbox::shared::SandboxShared;
 use crate::sandbox::stats::SandboxStats;
 
-/// How long connections may go on after the shutdown began. Held-back answers are sent at once, so
-/// only a client that doesn't finish its request takes this long.
+/// How long connections may stay open after the shutdown began. Delayed answers are sent at once, so only a client that
+/// doesn't finish its request takes this long.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
 /// A sandbox that runs in the background of this program. Dropping it stops it.
@@ -26,7 +26,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 pub struct Sandbox {
     /// The address it listens on.
     pub addr: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<SandboxShared>,
     stop: DropGuard,
     server: JoinHandle<io::Result<()>>,
 }
@@ -35,12 +35,12 @@ impl Sandbox {
     /// Starts a sandbox on a free port of 127.0.0.1.
     ///
     /// # Errors
-    /// If no port could be bound.
+    /// If no port can be bound.
     pub async fn start(config: SandboxConfig) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
         let shutdown = CancellationToken::new();
-        let shared = Arc::new(Shared::new(config, shutdown.clone()));
+        let shared = Arc::new(SandboxShared::new(config, shutdown.clone()));
         let server = tokio::spawn(run(listener, Arc::clone(&shared), shutdown.clone()));
         Ok(Self { addr, shared, stop: shutdown.drop_guard(), server })
     }
@@ -50,21 +50,20 @@ impl Sandbox {
         format!("http://{}/api", self.addr)
     }
 
-    /// What was counted so far.
+    /// The counters.
     pub fn stats(&self) -> SandboxStats {
         self.shared.stats()
     }
 
-    /// Changes the sandbox while it runs.
+    /// Applies changes to the running sandbox.
     pub fn control(&self, control: &Control) {
         self.shared.control(control);
     }
 
-    /// Stops accepting, finishes what is in flight, and waits until that is done, two seconds at
-    /// most.
+    /// Stops accepting connections and waits at most two seconds for the requests in flight.
     ///
     /// # Errors
-    /// If the server had failed.
+    /// If the server failed.
     pub async fn stop(self) -> io::Result<()> {
         drop(self.stop);
         self.server.await?
@@ -74,23 +73,23 @@ impl Sandbox {
 /// Serves the simulated partner on `listener` until `shutdown` is cancelled.
 ///
 /// # Errors
-/// If the server fails, which a bound listener gives no reason for.
+/// If the server fails; with a bound listener it doesn't.
 pub async fn serve(listener: TcpListener, config: SandboxConfig, shutdown: CancellationToken) -> io::Result<()> {
-    let shared = Arc::new(Shared::new(config, shutdown.clone()));
+    let shared = Arc::new(SandboxShared::new(config, shutdown.clone()));
     run(listener, shared, shutdown).await
 }
 
-async fn run(listener: TcpListener, shared: Arc<Shared>, shutdown: CancellationToken) -> io::Result<()> {
-    let service = router(shared).into_make_service_with_connect_info::<Connection>();
+async fn run(listener: TcpListener, shared: Arc<SandboxShared>, shutdown: CancellationToken) -> io::Result<()> {
+    let service = router(shared).into_make_service_with_connect_info::<ClientConnection>();
     let server = axum::serve(SeverableListener(listener), service)
         .with_graceful_shutdown(shutdown.clone().cancelled_owned())
         .into_future();
-    let out_of_patience = async {
+    let grace_over = async {
         shutdown.cancelled().await;
         tokio::time::sleep(SHUTDOWN_GRACE).await;
     };
     tokio::select! {
         result = server => result,
-        () = out_of_patience => Ok(()),
+        () = grace_over => Ok(()),
     }
 }

@@ -1,17 +1,17 @@
-//! Ids that follow from a seed and a user's position, so that none is stored and none repeats.
+//! Ids that are computed from a seed and a user's position, so that none is stored and none repeats.
 //!
-//! The first eleven characters of an id spell a 64-bit number that is a bijection of the position:
-//! two users can't share an id. The other characters are filler.
+//! The first eleven characters of an id encode a 64-bit number that is a bijection of the position: two users can't
+//! share an id. The other characters are filler.
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// 62^11 > 2^64: enough characters for any `u64`.
 const WORD_CHARS: usize = 11;
 /// The length of the last part of a `serviceId`, as in the vendor's examples.
 const UID_CHARS: usize = 15;
-/// The length of an inquiry id, without its prefix. Assumed.
+/// The length of a Persona inquiry id, without its prefix. Assumed.
 const INQUIRY_CHARS: usize = 22;
 
-/// Salts keep the two kinds of ids of one user apart.
+/// Salts make the two ids of one user different.
 const UID_SALT: u64 = 0x5573_6572;
 const INQUIRY_SALT: u64 = 0x0049_6e71;
 
@@ -34,7 +34,7 @@ impl Ids {
         id
     }
 
-    /// The address of the person's Persona inquiry.
+    /// The URL of the person's Persona inquiry.
     pub(super) fn verification_url(self, position: usize) -> String {
         let mut url = String::from("https://withpersona.com/verify?inquiry-id=inq_");
         self.push(&mut url, INQUIRY_SALT, position, INQUIRY_CHARS);
@@ -54,7 +54,7 @@ impl Ids {
     }
 }
 
-/// The finaliser of SplitMix64 after its increment: a bijection of `u64` that looks random.
+/// The finaliser of SplitMix64 after its increment: a bijection of `u64` with random-looking values.
 fn mix(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

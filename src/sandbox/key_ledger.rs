@@ -1,18 +1,16 @@
-//! Which idempotency keys were used, by what, and until when.
+//! The used idempotency keys: what each was used for, and when it expires.
 //!
-//! Invariants: `queue` and `used` hold the same keys; `queue` is in the order of use, so expired
-//! keys are all at its front; every key is added once and removed once, so the cost is constant per
-//! request and the memory is the keys of one lifetime.
+//! Invariants: `queue` and `used` hold the same keys. `queue` is in the order of use, so expired keys are at its front.
+//! Each key is added once and removed once, so a request costs constant time, and the memory is the keys of one TTL.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-/// What became of the request that used a key: enough to answer it once more.
+/// The result of the request that used a key: enough to give its answer again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FirstUse {
     /// The user at this position was created.
     Created(usize),
-    /// A business rule refused it.
     Duplicate,
     Blacklisted,
     InvalidProgram,
@@ -25,7 +23,7 @@ pub(super) struct KeyLedger {
 }
 
 impl KeyLedger {
-    /// Forgets every key that is `ttl` old or older. `now` never goes back.
+    /// Removes every key that is `ttl` old or older. `now` never decreases.
     pub(super) fn evict(&mut self, now: Duration, ttl: Duration) {
         while let Some((used_at, key)) = self.queue.front() {
             if now.saturating_sub(*used_at) < ttl {
@@ -36,7 +34,7 @@ impl KeyLedger {
         }
     }
 
-    /// What the key was used for, if it was and hasn't been evicted.
+    /// What the key was used for; `None` if it is unused or evicted.
     pub(super) fn first_use(&self, key: u128) -> Option<FirstUse> {
         self.used.get(&key).copied()
     }

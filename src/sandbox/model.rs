@@ -1,8 +1,8 @@
-//! The partner as a pure value: a request and a time in, a reply out.
+//! The partner as a pure value: it answers a request at a given time.
 //!
-//! Time is a [`Duration`] since an epoch of the caller's choosing; the model knows what the wall
-//! clock showed then, and so can print `createdAt`. A `now` that lies before the latest one is
-//! taken as the latest one.
+//! Time is a [`Duration`] since an epoch that the caller chooses. The model knows the wall-clock time of the epoch,
+//! which
+//! `createdAt` needs. A `now` before the latest one counts as the latest one.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use url::form_urlencoded;
 use uuid::Uuid;
 
 use crate::domain::Timestamp;
-use crate::sandbox::config::{AccountState, KeyReuse, ModelConfig};
 use crate::sandbox::ids::Ids;
 use crate::sandbox::key_ledger::{FirstUse, KeyLedger};
-use crate::sandbox::refusal::Refusal;
-use crate::sandbox::reply::{Pagination, Reply};
+use crate::sandbox::model_config::{AccountState, KeyReuse, ModelConfig};
+use crate::sandbox::new_user::{NewUser, SandboxProgram};
+use crate::sandbox::refusal::SandboxRefusal;
+use crate::sandbox::reply::{ReplyPagination, SandboxReply};
 use crate::sandbox::rolling_second::RollingSecond;
-use crate::sandbox::rules::{Body, NewUser};
-use crate::sandbox::stats::Stats;
+use crate::sandbox::rules::CreateBody;
+use crate::sandbox::stats::ModelStats;
 use crate::sandbox::users::{UserView, Users};
 
-/// How long a partner that replays remembers the first answer. Assumed: a day, as others do.
-const REPLAY_LIFE: Duration = Duration::from_secs(86_400);
+/// How long a partner that replays remembers the first answer. Assumed: a day, as with other APIs.
+const REPLAY_TTL: Duration = Duration::from_secs(86_400);
 
-/// A request to create a user. Headers are as received; `None` is a header that is absent or isn't
-/// text.
+/// A request to create a user. Headers are as received; `None` is a header that is absent or isn't text.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CreateRequest<'a> {
     /// The `Authorization` header.
@@ -57,12 +57,11 @@ pub struct Model {
     keys: KeyLedger,
     arrivals: RollingSecond,
     admitted: RollingSecond,
-    stats: Stats,
+    stats: ModelStats,
 }
 
 impl Model {
-    /// A partner without users. `epoch` is the wall-clock time at which `now` is zero. Costs next
-    /// to nothing.
+    /// A partner without users. `epoch` is the wall-clock time at which `now` is zero.
     pub fn new(config: ModelConfig, epoch: Timestamp) -> Self {
         Self {
             config,
@@ -72,26 +71,25 @@ impl Model {
             keys: KeyLedger::default(),
             arrivals: RollingSecond::default(),
             admitted: RollingSecond::default(),
-            stats: Stats::default(),
+            stats: ModelStats::default(),
         }
     }
 
     /// `POST /v2/partner/card/users`.
     ///
-    /// The checks, in this order (Assumed), and the first that fails decides: rate limit (429), API
-    /// key (401), account (403), idempotency key present and well-formed (400), key unused (400),
-    /// content type and JSON (400), fields (422), wallet (402). From here on the key counts as
-    /// used: program and blacklist (400), email unused (400).
-    pub fn create(&mut self, now: Duration, request: &CreateRequest<'_>) -> Reply {
+    /// The first check that fails gives the answer. Their order is Assumed: rate limit (429), API key (401), account
+    /// (403), idempotency key present and well-formed (400), key unused (400), content type and JSON (400), fields
+    /// (422), wallet (402). The checks after these use up the key: program and blacklist (400), email unused (400).
+    pub fn create(&mut self, now: Duration, request: &CreateRequest<'_>) -> SandboxReply {
         let now = self.advance(now);
         self.stats.requests.create += 1;
         let result = self.try_create(now, request);
         self.answer(result)
     }
 
-    /// `GET /v1/partner/card/users`. The checks, in this order: rate limit (429), API key (401),
-    /// account (403), parameters (422).
-    pub fn list(&mut self, now: Duration, request: &ListRequest<'_>) -> Reply {
+    /// `GET /v1/partner/card/users`. The checks, in this order: rate limit (429), API key (401), account (403),
+    /// parameters (422).
+    pub fn list(&mut self, now: Duration, request: &ListRequest<'_>) -> SandboxReply {
         let now = self.advance(now);
         self.stats.requests.list += 1;
         self.grow(now);
@@ -99,33 +97,33 @@ impl Model {
         self.answer(result)
     }
 
-    /// What was counted so far.
-    pub fn stats(&self) -> Stats {
-        Stats { users: self.users.len() as u64, ..self.stats }
+    /// The counters.
+    pub fn stats(&self) -> ModelStats {
+        ModelStats { users: self.users.len() as u64, ..self.stats }
     }
 
-    /// What the partner's clock shows; `None`: the right time.
+    /// The time of the partner's clock; `None` if it is right.
     pub(super) fn wrong_time(&self, now: Duration) -> Option<Timestamp> {
         (self.config.clock_skew_s != 0).then(|| self.config.clock(self.epoch, now))
     }
 
-    /// Changes the condition of the account.
+    /// Sets the state of the account.
     pub fn set_account(&mut self, account: AccountState) {
         self.config.account = account;
     }
 
-    /// Sets how many creations the wallet still pays for; `None` is any number.
+    /// Sets how many creations the wallet pays for; `None` is any number.
     pub fn set_wallet(&mut self, creations: Option<u64>) {
         self.config.wallet = creations;
     }
 
-    /// Sets how many requests are admitted in any rolling second; `None` is any number. Requests
-    /// that were admitted while there was no limit don't count against a new one.
+    /// Sets the maximum number of requests in any rolling second; `None` is any number. Requests that were admitted
+    /// without a limit don't count against a new one.
     pub fn set_rate_limit(&mut self, requests_per_second: Option<u32>) {
         self.config.rate_limit = requests_per_second;
     }
 
-    /// Takes over how the partner is where the vendor leaves it open: the answer to a used key, codes, the list.
+    /// Takes over the properties of `from` that quirks set: the answer to a used key, the codes, the clock, the list.
     pub fn set_quirks(&mut self, from: ModelConfig) {
         let ModelConfig {
             key_reuse,
@@ -153,12 +151,12 @@ impl Model {
         config.list_refused = list_refused;
     }
 
-    /// Every user in the order of creation, as of `now`. No request of the API: nothing is counted.
+    /// Every user in the order of creation, as of `now`. Not a request of the API: no counter changes.
     pub fn users(&self, now: Duration) -> impl Iterator<Item = UserView<'_>> {
         (0..self.users.len()).filter_map(move |position| self.view(position, now))
     }
 
-    /// The user with this email, without regard to case. No request of the API: nothing is counted.
+    /// The user with this email, without regard to case. Not a request of the API: no counter changes.
     pub fn user_by_email(&self, now: Duration, email: &str) -> Option<UserView<'_>> {
         self.view(self.users.find(email)?, now)
     }
@@ -170,33 +168,33 @@ impl Model {
         self.latest
     }
 
-    fn answer(&mut self, result: Result<Reply, Refusal>) -> Reply {
+    fn answer(&mut self, result: Result<SandboxReply, SandboxRefusal>) -> SandboxReply {
         result.unwrap_or_else(|refusal| {
             refusal.count(&mut self.stats);
             refusal.reply(&self.config)
         })
     }
 
-    fn try_create(&mut self, now: Duration, request: &CreateRequest<'_>) -> Result<Reply, Refusal> {
+    fn try_create(&mut self, now: Duration, request: &CreateRequest<'_>) -> Result<SandboxReply, SandboxRefusal> {
         self.admit(now)?;
         self.authorize(request.authorization)?;
         let key = parse_key(request.idempotency_key)?;
-        self.keys.evict(now, self.key_life());
+        self.keys.evict(now, self.key_ttl());
         if let Some(first_use) = self.keys.first_use(key) {
             return self.reuse(first_use);
         }
         if !request.content_type.is_some_and(is_json) {
-            return Err(Refusal::ContentType);
+            return Err(SandboxRefusal::ContentType);
         }
-        let body = Body::parse(request.body)?;
+        let body = CreateBody::parse(request.body)?;
         if self.config.account == AccountState::WalletEmpty || self.config.wallet == Some(0) {
-            return Err(Refusal::WalletEmpty);
+            return Err(SandboxRefusal::PaymentRequired);
         }
-        let created = body.new_user().and_then(|user| self.users.insert(now, &user).ok_or(Refusal::Duplicate));
+        let created = body.new_user().and_then(|user| self.users.insert(now, &user).ok_or(SandboxRefusal::Duplicate));
         match &created {
             Ok(position) => self.keys.insert(now, key, FirstUse::Created(*position)),
-            Err(Refusal::Blacklisted) => self.keys.insert(now, key, FirstUse::Blacklisted),
-            Err(Refusal::Duplicate) => self.keys.insert(now, key, FirstUse::Duplicate),
+            Err(SandboxRefusal::Blacklisted) => self.keys.insert(now, key, FirstUse::Blacklisted),
+            Err(SandboxRefusal::Duplicate) => self.keys.insert(now, key, FirstUse::Duplicate),
             Err(_) => self.keys.insert(now, key, FirstUse::InvalidProgram),
         }
         let position = created?;
@@ -205,49 +203,49 @@ impl Model {
         Ok(self.created(position))
     }
 
-    fn created(&self, position: usize) -> Reply {
+    fn created(&self, position: usize) -> SandboxReply {
         let ids = Ids::new(self.config.seed);
-        Reply::created(&ids.service_id(&self.config.slug, position), &ids.verification_url(position))
+        SandboxReply::created(&ids.service_id(&self.config.slug, position), &ids.verification_url(position))
     }
 
     /// How long a key is remembered.
-    fn key_life(&self) -> Duration {
-        if self.config.key_ttl.is_zero() { REPLAY_LIFE } else { self.config.key_ttl }
+    fn key_ttl(&self) -> Duration {
+        if self.config.key_ttl.is_zero() { REPLAY_TTL } else { self.config.key_ttl }
     }
 
     /// Answers the second use of a key.
-    fn reuse(&self, first_use: FirstUse) -> Result<Reply, Refusal> {
+    fn reuse(&self, first_use: FirstUse) -> Result<SandboxReply, SandboxRefusal> {
         if self.config.key_reuse != KeyReuse::Replayed && !self.config.key_ttl.is_zero() {
-            return Err(Refusal::KeyUsed);
+            return Err(SandboxRefusal::KeyUsed);
         }
         match first_use {
             FirstUse::Created(position) => Ok(self.created(position)),
-            FirstUse::Duplicate => Err(Refusal::Duplicate),
-            FirstUse::Blacklisted => Err(Refusal::Blacklisted),
-            FirstUse::InvalidProgram => Err(Refusal::InvalidProgram),
+            FirstUse::Duplicate => Err(SandboxRefusal::Duplicate),
+            FirstUse::Blacklisted => Err(SandboxRefusal::Blacklisted),
+            FirstUse::InvalidProgram => Err(SandboxRefusal::InvalidProgram),
         }
     }
 
-    /// Somebody else creates users while the list is read.
+    /// Creates the users of `list_grows`, as another client would while the list is read.
     fn grow(&mut self, now: Duration) {
         for _ in 0..self.config.list_grows {
             let email = format!("user{}@elsewhere.example", self.users.len());
             let user = NewUser {
                 email: &email,
-                first_name: "Some",
-                last_name: "Body",
-                program: crate::sandbox::rules::Program::Custodial,
+                first_name: "Another",
+                last_name: "Client",
+                program: SandboxProgram::Custodial,
             };
-            // Where a client took that very email, the list doesn't grow this time.
+            // If the email is taken, the list doesn't grow this time.
             let _ = self.users.insert(now, &user);
         }
     }
 
-    fn try_list(&mut self, now: Duration, request: &ListRequest<'_>) -> Result<Reply, Refusal> {
+    fn try_list(&mut self, now: Duration, request: &ListRequest<'_>) -> Result<SandboxReply, SandboxRefusal> {
         self.admit(now)?;
         self.authorize(request.authorization)?;
         if let Some(status) = self.config.list_refused {
-            return Err(Refusal::ListRefused(status));
+            return Err(SandboxRefusal::ListRefused(status));
         }
         let (skip, limit) = parse_page(request.query)?;
         let limit = limit.unwrap_or(self.config.list_limit_default).min(self.config.list_limit_max);
@@ -256,26 +254,26 @@ impl Model {
         let total = self.users.created_by(now, Duration::from_secs(self.config.list_lag_s));
         let page = Users::page(total, self.config.list_order, skip, limit, shuffle);
         let users = page.into_iter().filter_map(|position| self.view(position, now)).collect();
-        Ok(Reply::page(users, Pagination { skip, limit, total }))
+        Ok(SandboxReply::page(users, ReplyPagination { skip, limit, total }))
     }
 
-    fn admit(&mut self, now: Duration) -> Result<(), Refusal> {
+    fn admit(&mut self, now: Duration) -> Result<(), SandboxRefusal> {
         let Some(limit) = self.config.rate_limit else {
             return Ok(());
         };
         if self.admitted.count(now) >= limit as usize {
-            return Err(Refusal::Throttled { retry_after_s: self.config.retry_after_s });
+            return Err(SandboxRefusal::Throttled { retry_after_s: self.config.retry_after_s });
         }
         self.admitted.push(now);
         Ok(())
     }
 
-    fn authorize(&self, authorization: Option<&str>) -> Result<(), Refusal> {
-        let known = authorization.and_then(bearer) == Some(self.config.api_key.expose_secret());
+    fn authorize(&self, authorization: Option<&str>) -> Result<(), SandboxRefusal> {
+        let is_known = authorization.and_then(bearer) == Some(self.config.api_key.expose_secret());
         match self.config.account {
-            AccountState::KeyRevoked => Err(Refusal::Unauthorized),
-            _ if !known => Err(Refusal::Unauthorized),
-            AccountState::Suspended => Err(Refusal::Suspended),
+            AccountState::KeyRevoked => Err(SandboxRefusal::Unauthorized),
+            _ if !is_known => Err(SandboxRefusal::Unauthorized),
+            AccountState::Suspended => Err(SandboxRefusal::Forbidden),
             AccountState::Ok | AccountState::WalletEmpty => Ok(()),
         }
     }
@@ -290,12 +288,12 @@ fn bearer(authorization: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Assumed: the 36 characters of the usual notation, in either case.
-fn parse_key(header: Option<&str>) -> Result<u128, Refusal> {
-    let key = header.map(str::trim).filter(|key| !key.is_empty()).ok_or(Refusal::KeyMissing)?;
+/// Assumed: a UUID in the usual notation of 36 characters, in upper or lower case.
+fn parse_key(header: Option<&str>) -> Result<u128, SandboxRefusal> {
+    let key = header.map(str::trim).filter(|key| !key.is_empty()).ok_or(SandboxRefusal::KeyMissing)?;
     match Uuid::try_parse(key) {
         Ok(uuid) if key.len() == 36 => Ok(uuid.as_u128()),
-        _ => Err(Refusal::KeyMalformed),
+        _ => Err(SandboxRefusal::KeyMalformed),
     }
 }
 
@@ -304,17 +302,18 @@ fn is_json(content_type: &str) -> bool {
     media_type.trim().eq_ignore_ascii_case("application/json")
 }
 
-/// `skip` (0 when absent) and `limit` of a list's query.
-fn parse_page(query: &str) -> Result<(u64, Option<u32>), Refusal> {
+/// `skip` (0 if absent) and `limit` of a list's query.
+fn parse_page(query: &str) -> Result<(u64, Option<u32>), SandboxRefusal> {
     let (mut skip, mut limit) = (0, None);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match name.as_ref() {
             "skip" => {
-                skip = value.parse().map_err(|_| Refusal::Invalid("skip must be a number from 0".to_owned()))?;
+                skip = value.parse().map_err(|_| SandboxRefusal::Invalid("skip must be a number from 0".to_owned()))?;
             }
             "limit" => {
                 let parsed = value.parse().ok().filter(|limit| *limit > 0);
-                limit = Some(parsed.ok_or_else(|| Refusal::Invalid("limit must be a number from 1".to_owned()))?);
+                limit =
+                    Some(parsed.ok_or_else(|| SandboxRefusal::Invalid("limit must be a number from 1".to_owned()))?);
             }
             _ => {}
         }

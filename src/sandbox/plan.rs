@@ -1,173 +1,58 @@
-//! What a hostile sandbox does wrong, and when: the list of faults as people write it.
+//! The fault list of the sandbox: which faults happen, and to which requests.
 //!
-//! One grammar everywhere (the flag `--fault`, the setting `sandbox.faults`, `faults` of `/control`): `NAME=WHEN` for
-//! what happens to single requests, `NAME=VALUE` for how the partner is. The first fault of the list that applies to a
-//! request decides.
+//! The grammar is the same for the flag `--fault`, the setting `sandbox.faults` and the member `faults` of
+//! `POST /control`. `NAME=WHEN` names a fault of single requests ([`FaultKind`]); `NAME=VALUE` sets a property of the
+//! partner ([`Quirk`]). If several faults apply to a request, the first of the list happens.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::ops::Range;
+use std::str::FromStr as _;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sandbox::config::{KeyReuse, ListOrder, ModelConfig};
+use crate::sandbox::fault_kind::FaultKind;
+use crate::sandbox::model_config::ModelConfig;
+use crate::sandbox::quirk::Quirk;
 
-/// What happens to one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum FaultKind {
-    /// The connection is closed before the request takes effect.
-    Drop,
-    /// The request takes effect; the connection is closed without an answer.
-    Lost,
-    /// The request takes effect; the connection is closed in the middle of the answer.
-    Cut,
-    /// 500 without any effect.
-    ErrorBefore,
-    /// 500 after the request took effect.
-    ErrorAfter,
-    /// The right status, and a JSON body that ends too early.
-    Truncated,
-    /// A success in JSON of another shape; refusals stay as they are.
-    WrongJson,
-    /// The answer comes so slowly that no patient client waits for it: [`DRIP`] in all.
-    Drip,
-    /// 429 with `Retry-After` in seconds.
-    Throttled,
-    /// 429 with `Retry-After` as an HTTP date.
-    ThrottledDate,
-    /// 429 without `Retry-After`.
-    ThrottledBare,
-    /// 401.
-    Unauthorized,
-    /// 402, for creations only.
-    WalletEmpty,
-    /// 403.
-    Suspended,
-    /// 404.
-    NotFound,
-    /// A proxy answers with a page of its own and 200; the partner never sees the request.
-    Html200,
-    /// The request takes effect; a proxy answers with a page of its own and 502.
-    Html502,
-    /// 400 with JSON of a shape that is documented nowhere; the partner never sees the request.
-    Odd400,
-}
-
-/// How long a dripping answer takes.
-pub const DRIP: Duration = Duration::from_secs(40);
-
-impl FaultKind {
-    /// All of them.
-    pub const ALL: [Self; 18] = [
-        Self::Drop,
-        Self::Lost,
-        Self::Cut,
-        Self::ErrorBefore,
-        Self::ErrorAfter,
-        Self::Truncated,
-        Self::WrongJson,
-        Self::Drip,
-        Self::Throttled,
-        Self::ThrottledDate,
-        Self::ThrottledBare,
-        Self::Unauthorized,
-        Self::WalletEmpty,
-        Self::Suspended,
-        Self::NotFound,
-        Self::Html200,
-        Self::Html502,
-        Self::Odd400,
-    ];
-
-    /// Its name in a fault list.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Drop => "drop",
-            Self::Lost => "lost",
-            Self::Cut => "cut",
-            Self::ErrorBefore => "error-before",
-            Self::ErrorAfter => "error-after",
-            Self::Truncated => "truncated",
-            Self::WrongJson => "wrong-json",
-            Self::Drip => "drip",
-            Self::Throttled => "429",
-            Self::ThrottledDate => "429-date",
-            Self::ThrottledBare => "429-bare",
-            Self::Unauthorized => "401",
-            Self::WalletEmpty => "402",
-            Self::Suspended => "403",
-            Self::NotFound => "404",
-            Self::Html200 => "html-200",
-            Self::Html502 => "html-502",
-            Self::Odd400 => "odd-400",
-        }
-    }
-}
-
-/// Which requests a fault applies to.
+/// The requests that a fault applies to.
 #[derive(Clone, Debug, PartialEq)]
-pub enum When {
-    /// This share of them, by chance; from 0 to 1.
+pub enum FaultTiming {
+    /// A random share of them, from 0 to 1.
     Share(f64),
     /// Every n-th.
     Every(NonZeroU32),
-    /// The ones with these numbers, counted from 1, creations and pages of the list alike.
+    /// The requests with these numbers. They are counted from 1; creations and pages of the list count together.
     Requests(Range<u64>),
-    /// The ones that arrive in this time after the start.
+    /// The requests that arrive in this time after the start.
     Time(Range<Duration>),
 }
 
-/// A list of faults.
+/// A fault list.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct FaultPlan {
     texts: Vec<String>,
-    pub(super) rules: Vec<(FaultKind, When)>,
+    pub(super) rules: Vec<(FaultKind, FaultTiming)>,
     quirks: Vec<Quirk>,
 }
 
-/// How the partner is, where the vendor leaves it open.
-#[derive(Clone, Debug, PartialEq)]
-enum Quirk {
-    KeyReuse(KeyReuse),
-    KeyUsedCode(String),
-    DupUserCode(String),
-    ClockSkew(i64),
-    CreatedAt(bool),
-    ListOrder(ListOrder),
-    ListLimit(u32),
-    ListGrows(u32),
-    ListLag(u64),
-    ListRefused(u16),
-}
-
-/// The names of what is not a [`FaultKind`].
-const QUIRKS: [&str; 10] = [
-    "key-reuse",
-    "key-used-code",
-    "dup-user-code",
-    "clock-skew",
-    "created-at",
-    "list-order",
-    "list-limit",
-    "list-grows",
-    "list-lag",
-    "list-refused",
-];
-
-/// What an entry may look like, for error messages.
+/// The form of a fault list, for error messages.
 pub const FAULT_FORM: &str =
     "a list of faults such as lost=5%, 429=100..120, 401=10s..30s, error-after=1/20, key-reuse=replay";
 
-/// Most entries.
+/// Maximum number of entries.
 const ENTRIES_MAX: usize = 64;
 
+/// A known name is suggested for a wrong one if they are this similar, from 0 to 1.
+const SIMILARITY_MIN: f64 = 0.5;
+
 impl FaultPlan {
-    /// Reads a list. Empty entries are skipped, so that an empty variable is an empty list.
+    /// Reads a list. Empty entries are skipped, so that an empty environment variable is an empty list.
     ///
     /// # Errors
-    /// What is wrong, with the entry, to follow the name of the setting in a sentence.
+    /// What is wrong with an entry, as a predicate for the name of the setting.
     pub fn parse<T: AsRef<str>>(entries: &[T]) -> Result<Self, String> {
         let mut plan = Self::default();
         let entries = entries.iter().map(|entry| entry.as_ref().trim()).filter(|entry| !entry.is_empty());
@@ -181,7 +66,7 @@ impl FaultPlan {
         Ok(plan)
     }
 
-    /// The entries, as they were written.
+    /// The entries as they were written.
     pub fn entries(&self) -> &[String] {
         &self.texts
     }
@@ -191,31 +76,18 @@ impl FaultPlan {
             return Err("which lacks a \"=\": write NAME=WHEN, such as lost=5%".to_owned());
         };
         let (name, value) = (name.trim(), value.trim());
-        if let Some(kind) = FaultKind::ALL.into_iter().find(|kind| kind.name() == name) {
-            self.rules.push((kind, When::parse(value)?));
+        if let Ok(kind) = FaultKind::from_str(name) {
+            self.rules.push((kind, FaultTiming::parse(value)?));
         } else {
-            self.quirks.push(Quirk::parse(name, value)?);
+            self.quirks.push(Quirk::parse(name, value).unwrap_or_else(|| Err(unknown(name)))?);
         }
         Ok(())
     }
 
-    /// The partner as the list wants it; what the list doesn't name stays.
+    /// Returns `model` with the quirks of this list.
     #[must_use]
     pub fn applied_to(&self, mut model: ModelConfig) -> ModelConfig {
-        for quirk in &self.quirks {
-            match quirk.clone() {
-                Quirk::KeyReuse(reuse) => model.key_reuse = reuse,
-                Quirk::KeyUsedCode(code) => model.key_used_code = code,
-                Quirk::DupUserCode(code) => model.dup_user_code = code,
-                Quirk::ClockSkew(seconds) => model.clock_skew_s = seconds,
-                Quirk::CreatedAt(shown) => model.shows_created_at = shown,
-                Quirk::ListOrder(order) => model.list_order = order,
-                Quirk::ListLimit(users) => model.list_limit_max = users,
-                Quirk::ListGrows(users) => model.list_grows = users,
-                Quirk::ListLag(seconds) => model.list_lag_s = seconds,
-                Quirk::ListRefused(status) => model.list_refused = Some(status),
-            }
-        }
+        self.quirks.iter().for_each(|quirk| quirk.apply_to(&mut model));
         model
     }
 }
@@ -240,7 +112,7 @@ impl fmt::Display for FaultPlan {
     }
 }
 
-impl When {
+impl FaultTiming {
     fn parse(text: &str) -> Result<Self, String> {
         let wrong = || {
             "which doesn't say when: write a share (5% or 0.5%), every n-th (1/20), requests (100..120) or seconds \
@@ -261,101 +133,30 @@ impl When {
                     let seconds = text.parse::<f64>().ok().and_then(|number| Duration::try_from_secs_f64(number).ok());
                     seconds.ok_or_else(wrong)
                 };
-                some(seconds(from)?..seconds(to)?).map(Self::Time)
+                not_empty(seconds(from)?..seconds(to)?).map(Self::Time)
             }
             (None, None) => {
                 let number = |text: &str| text.parse::<u64>().map_err(|_| wrong());
-                some(number(from)?..number(to)?).map(Self::Requests)
+                not_empty(number(from)?..number(to)?).map(Self::Requests)
             }
             _ => Err(wrong()),
         }
     }
 }
 
-/// A range that holds something: the other way round it would make a rehearsal in which nothing goes wrong.
-fn some<T: PartialOrd>(range: Range<T>) -> Result<Range<T>, String> {
+/// Refuses an empty range: its fault would never happen, and a test of it would pass for the wrong reason.
+fn not_empty<T: PartialOrd>(range: Range<T>) -> Result<Range<T>, String> {
     if range.is_empty() {
         return Err("which is never: write the earlier end first, and a later one after it".to_owned());
     }
     Ok(range)
 }
 
-impl Quirk {
-    fn parse(name: &str, value: &str) -> Result<Self, String> {
-        let number = |text: &str| text.parse::<u32>().ok();
-        let seconds = |text: &str| text.strip_suffix('s').unwrap_or(text).parse::<i64>().ok();
-        let (parsed, form) = match name {
-            "key-reuse" => {
-                let reuse = match value {
-                    "400" => Some(KeyReuse::Refused400),
-                    "409" => Some(KeyReuse::Refused409),
-                    "replay" => Some(KeyReuse::Replayed),
-                    _ => None,
-                };
-                (reuse.map(Self::KeyReuse), "400, 409 or replay")
-            }
-            "key-used-code" => (code(value).map(Self::KeyUsedCode), CODE_FORM),
-            "dup-user-code" => (code(value).map(Self::DupUserCode), CODE_FORM),
-            "clock-skew" => {
-                let skew = seconds(value).filter(|seconds| (-DAY_S..=DAY_S).contains(seconds));
-                (skew.map(Self::ClockSkew), "seconds, at most a day's, such as 90s or -90s")
-            }
-            "created-at" => {
-                let shown = match value {
-                    "missing" => Some(false),
-                    "shown" => Some(true),
-                    _ => None,
-                };
-                (shown.map(Self::CreatedAt), "missing or shown")
-            }
-            "list-order" => {
-                let order = match value {
-                    "newest" => Some(ListOrder::NewestFirst),
-                    "oldest" => Some(ListOrder::OldestFirst),
-                    "shuffled" => Some(ListOrder::Shuffled),
-                    _ => None,
-                };
-                (order.map(Self::ListOrder), "newest, oldest or shuffled")
-            }
-            "list-limit" => {
-                (number(value).filter(|users| *users > 0).map(Self::ListLimit), "a number of users from 1 on")
-            }
-            "list-grows" => {
-                (number(value).filter(|users| *users <= 100).map(Self::ListGrows), "a number of users up to 100")
-            }
-            "list-lag" => {
-                let lag =
-                    seconds(value).filter(|seconds| *seconds <= DAY_S).and_then(|seconds| seconds.try_into().ok());
-                (lag.map(Self::ListLag), "seconds, at most a day's, such as 30s")
-            }
-            "list-refused" => {
-                let status = number(value).and_then(|status| u16::try_from(status).ok());
-                let status = status.filter(|status| [401, 403, 404].contains(status));
-                (status.map(Self::ListRefused), "401, 403 or 404")
-            }
-            _ => return Err(unknown(name)),
-        };
-        parsed.ok_or_else(|| format!("but {name} is {form}"))
-    }
-}
-
-const CODE_FORM: &str = "a code of 1 to 64 capital letters, digits and _";
-
-const DAY_S: i64 = 86_400;
-
-fn code(text: &str) -> Option<String> {
-    let is_fit = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-    ((1..=64).contains(&text.len()) && text.bytes().all(is_fit)).then(|| text.to_owned())
-}
-
-/// How alike a wrong name and a known one have to be for a suggestion, from 0 to 1.
-const LIKENESS_MIN: f64 = 0.5;
-
 fn unknown(name: &str) -> String {
-    let names = || FaultKind::ALL.into_iter().map(FaultKind::name).chain(QUIRKS);
-    let likeness = |known: &&str| strsim::normalized_damerau_levenshtein(known, &name.to_lowercase());
-    let nearest = names().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    let guess = nearest.filter(|nearest| likeness(nearest) >= LIKENESS_MIN);
+    let names = || FaultKind::ALL.iter().map(|kind| kind.name()).chain(Quirk::names());
+    let similarity = |known: &&str| strsim::normalized_damerau_levenshtein(known, &name.to_lowercase());
+    let nearest = names().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
+    let guess = nearest.filter(|nearest| similarity(nearest) >= SIMILARITY_MIN);
     let guess = guess.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default();
     format!("but no fault is called {name:?}{guess} (there are {})", names().collect::<Vec<_>>().join(", "))
 }
@@ -363,30 +164,43 @@ fn unknown(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::model_config::KeyReuse;
 
     #[test]
     fn every_fault_and_every_quirk_can_be_named() {
         for kind in FaultKind::ALL {
-            for (text, when) in [
-                ("5%", When::Share(0.05)),
-                ("0.5%", When::Share(0.005)),
-                ("1/20", When::Every(NonZeroU32::new(20).unwrap())),
-                ("100..120", When::Requests(100..120)),
-                ("10s..12.5s", When::Time(Duration::from_secs(10)..Duration::from_millis(12_500))),
+            for (text, timing) in [
+                ("5%", FaultTiming::Share(0.05)),
+                ("0.5%", FaultTiming::Share(0.005)),
+                ("1/20", FaultTiming::Every(NonZeroU32::new(20).unwrap())),
+                ("100..120", FaultTiming::Requests(100..120)),
+                ("10s..12.5s", FaultTiming::Time(Duration::from_secs(10)..Duration::from_millis(12_500))),
             ] {
                 let plan = FaultPlan::parse(&[format!("{}={text}", kind.name())]).unwrap();
-                assert_eq!(plan.rules, [(kind, when)]);
+                assert_eq!(plan.rules, [(*kind, timing)]);
             }
         }
-        for quirk in QUIRKS {
+        for quirk in Quirk::names() {
             let values = ["403", "409", "SOME_CODE", "-90s", "missing", "shuffled", "7"];
             let readable = values.iter().filter(|value| FaultPlan::parse(&[format!("{quirk}={value}")]).is_ok());
             assert!(readable.count() > 0, "{quirk}");
         }
     }
 
+    /// The names are an interface: users write them, and the documentation lists them.
     #[test]
-    fn what_can_not_be_read_is_refused_with_a_suggestion_or_the_form() {
+    fn the_names_of_faults_and_quirks_are_the_documented_ones() {
+        let names: Vec<_> = FaultKind::ALL.iter().map(|kind| kind.name()).chain(Quirk::names()).collect();
+        assert_eq!(
+            names.join(" "),
+            "drop lost cut error-before error-after truncated wrong-json drip 429 429-date 429-bare 401 402 403 404 \
+             html-200 html-502 odd-400 key-reuse key-used-code dup-user-code clock-skew created-at list-order \
+             list-limit list-grows list-lag list-refused"
+        );
+    }
+
+    #[test]
+    fn an_unreadable_entry_is_refused_with_a_suggestion_or_the_form() {
         for (entry, expected) in [
             (
                 "los=5%",
@@ -407,7 +221,7 @@ mod tests {
             ("clock-skew=90000s", "but clock-skew is seconds, at most a day's"),
             ("clock-skew=9ss", "but clock-skew is seconds"),
             ("list-lag=-1s", "but list-lag is seconds"),
-            ("list-limit=0", "but list-limit is a number of users from 1 on"),
+            ("list-limit=0", "but list-limit is a number of users from 1 up"),
             ("list-refused=402", "but list-refused is 401, 403 or 404"),
             ("dup-user-code=dup user", "but dup-user-code is a code of 1 to 64 capital letters"),
         ] {

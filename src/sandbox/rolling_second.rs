@@ -1,7 +1,7 @@
-//! Counts events in a rolling second, exactly.
+//! Counts the events in a rolling second, exactly.
 //!
-//! The window is half open: two events one whole second apart are never in it together. Memory is
-//! the events of one second.
+//! The window is half open: two events that are a whole second apart never count together. The memory is the events of
+//! one second.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,7 +14,7 @@ pub(super) struct RollingSecond {
 }
 
 impl RollingSecond {
-    /// How many events the second that ends at `now` holds. `now` never goes back.
+    /// The number of events in the second that ends at `now`. `now` never decreases.
     pub(super) fn count(&mut self, now: Duration) -> usize {
         while self.events.front().is_some_and(|at| now.saturating_sub(*at) >= WINDOW) {
             self.events.pop_front();
@@ -22,7 +22,7 @@ impl RollingSecond {
         self.events.len()
     }
 
-    /// Adds an event at `now`, and says how many the second that ends with it holds.
+    /// Adds an event at `now` and returns the number of events in the second that ends with it.
     pub(super) fn push(&mut self, now: Duration) -> usize {
         let before = self.count(now);
         self.events.push_back(now);
@@ -40,12 +40,12 @@ mod tests {
     }
 
     #[test]
-    fn events_a_whole_second_apart_do_not_count_together() {
+    fn events_that_are_a_whole_second_apart_do_not_count_together() {
         assert_eq!(counts(&[0, 999, 1000, 1998, 1999]), [1, 2, 2, 3, 3]);
     }
 
     #[test]
-    fn a_burst_over_the_turn_of_a_second_counts_as_one() {
+    fn a_burst_across_the_start_of_a_second_counts_together() {
         assert_eq!(counts(&[900, 950, 1000, 1050]), [1, 2, 3, 4]);
     }
 }

@@ -1,4 +1,4 @@
-//! The sandbox's routes, and the translation between HTTP and the model.
+//! The routes of the sandbox, and the translation between HTTP and the model.
 //!
 //! | route | what it is |
 //! | --- | --- |
@@ -8,9 +8,8 @@
 //! | `GET /healthz` | 200 while the sandbox runs |
 //! | `POST /control` | a [`Control`], from loopback addresses only |
 //!
-//! The API's paths work under `/api` too, where the partner's base URLs end. Whatever else is asked
-//! for is answered 404 or 405 in the API's error shape. A body larger than 64 KiB is answered 413
-//! and not counted.
+//! The API's paths also work under `/api`, the end of the partner's base URLs. Every other request is answered 404 or
+//! 405 in the API's error shape. A body larger than 64 KiB is answered 413 and not counted.
 
 use std::sync::Arc;
 
@@ -24,24 +23,24 @@ use axum::routing::{get, post};
 use serde::Serialize;
 
 use crate::sandbox::control::Control;
-use crate::sandbox::hostile::{Answer, Wire};
+use crate::sandbox::hostile::{SandboxAnswer, Wire};
 use crate::sandbox::model::{CreateRequest, ListRequest};
-use crate::sandbox::reply::Reply;
-use crate::sandbox::severable::Connection;
-use crate::sandbox::shared::Shared;
+use crate::sandbox::reply::SandboxReply;
+use crate::sandbox::severable::ClientConnection;
+use crate::sandbox::shared::SandboxShared;
 use crate::sandbox::trickle::Trickle;
 
-/// The largest request body that is read.
+/// The largest request body that is read, in bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 #[derive(Serialize)]
-struct Health {
+struct HealthBody {
     status: &'static str,
 }
 
-pub(super) fn router(shared: Arc<Shared>) -> Router {
+pub(super) fn router(shared: Arc<SandboxShared>) -> Router {
     let mut router =
         Router::new().route("/stats", get(stats)).route("/healthz", get(healthz)).route("/control", post(control));
     for prefix in ["", "/api"] {
@@ -54,8 +53,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 }
 
 async fn create(
-    State(shared): State<Arc<Shared>>,
-    ConnectInfo(connection): ConnectInfo<Connection>,
+    State(shared): State<Arc<SandboxShared>>,
+    ConnectInfo(connection): ConnectInfo<ClientConnection>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
@@ -72,8 +71,8 @@ async fn create(
 }
 
 async fn list(
-    State(shared): State<Arc<Shared>>,
-    ConnectInfo(connection): ConnectInfo<Connection>,
+    State(shared): State<Arc<SandboxShared>>,
+    ConnectInfo(connection): ConnectInfo<ClientConnection>,
     request: Request,
 ) -> Response {
     let answer = shared.list(&ListRequest {
@@ -83,64 +82,65 @@ async fn list(
     deliver(&shared, &connection, answer).await
 }
 
-async fn stats(State(shared): State<Arc<Shared>>) -> Reply {
-    Reply::json(200, &shared.stats())
+async fn stats(State(shared): State<Arc<SandboxShared>>) -> SandboxReply {
+    SandboxReply::json(200, &shared.stats())
 }
 
-async fn healthz() -> Reply {
-    Reply::json(200, &Health { status: "ok" })
+async fn healthz() -> SandboxReply {
+    SandboxReply::json(200, &HealthBody { status: "ok" })
 }
 
-async fn not_found() -> Reply {
-    Reply::error(404, "NOT_FOUND", "There is no such resource")
+async fn not_found() -> SandboxReply {
+    SandboxReply::error(404, "NOT_FOUND", "The resource does not exist")
 }
 
-async fn method_not_allowed() -> Reply {
-    Reply::error(405, "METHOD_NOT_ALLOWED", "This resource has no such method")
+async fn method_not_allowed() -> SandboxReply {
+    SandboxReply::error(405, "METHOD_NOT_ALLOWED", "The resource does not allow this method")
 }
 
 async fn control(
-    State(shared): State<Arc<Shared>>,
-    ConnectInfo(connection): ConnectInfo<Connection>,
+    State(shared): State<Arc<SandboxShared>>,
+    ConnectInfo(connection): ConnectInfo<ClientConnection>,
     body: Bytes,
 ) -> Response {
     if !connection.peer.ip().to_canonical().is_loopback() {
-        return Reply::error(403, "LOOPBACK_ONLY", "The sandbox is controlled from its own machine").into_response();
+        return SandboxReply::error(403, "LOOPBACK_ONLY", "The sandbox is controlled from its own machine")
+            .into_response();
     }
     match serde_json::from_slice::<Control>(&body) {
         Ok(control) => {
             shared.control(&control);
             StatusCode::NO_CONTENT.into_response()
         }
-        Err(error) => Reply::error(422, "VALIDATION_ERROR", &error.to_string()).into_response(),
+        Err(error) => SandboxReply::error(422, "VALIDATION_ERROR", &error.to_string()).into_response(),
     }
 }
 
-/// Sends an answer when its time has come, or as much of it as is to arrive.
-async fn deliver(shared: &Shared, connection: &Connection, answer: Answer) -> Response {
-    shared.hold_back(answer.delay).await;
-    let mut response = written(connection, answer.wire);
+/// Sends an answer after its delay, as far as its fault allows.
+async fn deliver(shared: &SandboxShared, connection: &ClientConnection, answer: SandboxAnswer) -> Response {
+    shared.delay_answer(answer.delay).await;
+    let mut response = response_for(connection, answer.wire);
     if let Some(date) = shared.date().and_then(|date| HeaderValue::try_from(date).ok()) {
         response.headers_mut().insert(header::DATE, date);
     }
     response
 }
 
-fn written(connection: &Connection, wire: Wire) -> Response {
+fn response_for(connection: &ClientConnection, wire: Wire) -> Response {
     match wire {
         Wire::Whole(reply) => reply.into_response(),
-        Wire::Half(reply) => slowly(reply, Trickle::half),
-        Wire::Drip(reply) => slowly(reply, Trickle::drip),
+        Wire::Half(reply) => in_pieces(reply, Trickle::half),
+        Wire::Drip(reply) => in_pieces(reply, Trickle::drip),
         Wire::Nothing => {
             connection.sever();
-            // Not a byte of this is sent.
+            // The connection fails before a byte of this is sent.
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
 }
 
-/// The answer with a body that comes in pieces; its announced length is the whole one.
-fn slowly(reply: Reply, pieces: fn(Bytes) -> Trickle) -> Response {
+/// The answer with a body that arrives in pieces. `Content-Length` is that of the whole body.
+fn in_pieces(reply: SandboxReply, pieces: fn(Bytes) -> Trickle) -> Response {
     let body = Bytes::from(reply.body.clone());
     let mut response = reply.into_response();
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
@@ -149,7 +149,7 @@ fn slowly(reply: Reply, pieces: fn(Bytes) -> Trickle) -> Response {
 }
 
 fn too_large() -> Response {
-    Reply::error(413, "PAYLOAD_TOO_LARGE", "The body is larger than 64 KiB").into_response()
+    SandboxReply::error(413, "PAYLOAD_TOO_LARGE", "The body is larger than 64 KiB").into_response()
 }
 
 /// A header's value; `None` if it is absent or isn't visible ASCII.
@@ -157,7 +157,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-impl IntoResponse for Reply {
+impl IntoResponse for SandboxReply {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));

@@ -1,10 +1,8 @@
-//! Connections that a handler can cut, so that an answer is truly lost: the client sees its
-//! connection closed, without a single byte of an answer.
+//! Connections that a handler can close without an answer: the client sees its connection closed and receives no byte.
 //!
-//! A [`Connection`] is shared by the stream and, as axum's connect info, by the handlers. Once it
-//! is severed every write fails, and hyper gives up the connection. On HTTP/2 that loses every
-//! answer the connection still owed, as a real fault would; over plain TCP clients speak HTTP/1.1
-//! unless told otherwise.
+//! The stream and the handlers share a [`ClientConnection`]; handlers get it as axum's connect info. Once it is
+//! severed, every write fails, and hyper closes the connection. On HTTP/2 this loses all answers in flight on the
+//! connection, as a real fault would; over plain TCP, clients use HTTP/1.1 by default.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,19 +18,19 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// One client's connection.
 #[derive(Clone, Debug)]
-pub(super) struct Connection {
+pub(super) struct ClientConnection {
     pub(super) peer: SocketAddr,
     severed: Arc<AtomicBool>,
 }
 
-impl Connection {
-    /// Closes the connection as soon as something is to be written to it.
+impl ClientConnection {
+    /// Closes the connection at the next write.
     pub(super) fn sever(&self) {
         self.severed.store(true, Ordering::Release);
     }
 }
 
-impl Connected<IncomingStream<'_, SeverableListener>> for Connection {
+impl Connected<IncomingStream<'_, SeverableListener>> for ClientConnection {
     fn connect_info(stream: IncomingStream<'_, SeverableListener>) -> Self {
         stream.io().connection.clone()
     }
@@ -51,7 +49,7 @@ impl Listener for SeverableListener {
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::trace!(%error, "TCP_NODELAY was refused");
         }
-        let connection = Connection { peer, severed: Arc::new(AtomicBool::new(false)) };
+        let connection = ClientConnection { peer, severed: Arc::new(AtomicBool::new(false)) };
         (SeverableStream { tcp, connection }, peer)
     }
 
@@ -60,11 +58,11 @@ impl Listener for SeverableListener {
     }
 }
 
-/// A TCP stream whose writes fail once its [`Connection`] is severed.
+/// A TCP stream whose writes fail once its [`ClientConnection`] is severed.
 #[derive(Debug)]
 pub(super) struct SeverableStream {
     tcp: TcpStream,
-    connection: Connection,
+    connection: ClientConnection,
 }
 
 impl SeverableStream {

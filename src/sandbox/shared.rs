@@ -1,7 +1,7 @@
-//! What all handlers share: the model, the faults and the clock, behind one lock.
+//! The state that all HTTP handlers share: the partner with its faults, and the clock, behind one lock.
 //!
-//! Invariant: the lock is taken and released inside these methods, none of which is async. Time is
-//! read under the lock, so the model sees it in order.
+//! Invariant: the lock is taken and released inside these methods, none of which is async. Time is read under the lock,
+//! so the model receives the times in order.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,33 +12,33 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::sandbox::config::SandboxConfig;
 use crate::sandbox::control::Control;
-use crate::sandbox::hostile::{Answer, Hostile};
+use crate::sandbox::hostile::{HostilePartner, SandboxAnswer};
 use crate::sandbox::model::{CreateRequest, ListRequest};
 use crate::sandbox::stats::SandboxStats;
 
 #[derive(Debug)]
-pub(super) struct Shared {
-    partner: Mutex<Hostile>,
+pub(super) struct SandboxShared {
+    partner: Mutex<HostilePartner>,
     started: Instant,
     shutdown: CancellationToken,
 }
 
-impl Shared {
+impl SandboxShared {
     pub(super) fn new(config: SandboxConfig, shutdown: CancellationToken) -> Self {
-        // Together, or its users would be made a little before they were asked for.
+        // Read together, or users would have a creation time before their request.
         let (started, epoch) = (Instant::now(), config.epoch.unwrap_or_else(|| Clock::System.now()));
-        Self { partner: Mutex::new(Hostile::new(config, epoch)), started, shutdown }
+        Self { partner: Mutex::new(HostilePartner::new(config, epoch)), started, shutdown }
     }
 
-    pub(super) fn create(&self, request: &CreateRequest<'_>) -> Answer {
+    pub(super) fn create(&self, request: &CreateRequest<'_>) -> SandboxAnswer {
         self.lock().create(self.started.elapsed(), request)
     }
 
-    pub(super) fn list(&self, request: &ListRequest<'_>) -> Answer {
+    pub(super) fn list(&self, request: &ListRequest<'_>) -> SandboxAnswer {
         self.lock().list(self.started.elapsed(), request)
     }
 
-    /// What the header `Date` says; `None`: the right time.
+    /// The value of the header `Date`; `None`: the right time.
     pub(super) fn date(&self) -> Option<String> {
         self.lock().date(self.started.elapsed())
     }
@@ -51,8 +51,8 @@ impl Shared {
         self.lock().control(self.started.elapsed(), control);
     }
 
-    /// Waits for an answer's time to come, but not past the shutdown.
-    pub(super) async fn hold_back(&self, delay: Duration) {
+    /// Waits until the answer is due, or until the shutdown.
+    pub(super) async fn delay_answer(&self, delay: Duration) {
         if delay.is_zero() {
             return;
         }
@@ -63,9 +63,8 @@ impl Shared {
         }
     }
 
-    /// A panic under the lock can't leave the model half changed in a way that matters to a
-    /// sandbox: go on with it.
-    fn lock(&self) -> MutexGuard<'_, Hostile> {
+    /// A poisoned lock is used: a panic can't leave the model in a state that matters for a sandbox.
+    fn lock(&self) -> MutexGuard<'_, HostilePartner> {
         self.partner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -74,25 +73,25 @@ impl Shared {
 mod tests {
     use super::*;
 
-    /// How long an answer due in ten seconds is held back when the shutdown begins this many seconds from now.
-    async fn held_back_s(shutdown_after_s: u64) -> u64 {
+    /// How many seconds an answer with a delay of ten seconds waits if the shutdown begins after this many seconds.
+    async fn delayed_s(shutdown_after_s: u64) -> u64 {
         let shutdown = CancellationToken::new();
-        let shared = Shared::new(SandboxConfig::default(), shutdown.clone());
+        let shared = SandboxShared::new(SandboxConfig::default(), shutdown.clone());
         let start = Instant::now();
         let stop = async {
             tokio::time::sleep(Duration::from_secs(shutdown_after_s)).await;
             shutdown.cancel();
         };
-        let hold_back = async {
-            shared.hold_back(Duration::from_secs(10)).await;
+        let delay = async {
+            shared.delay_answer(Duration::from_secs(10)).await;
             start.elapsed().as_secs()
         };
-        tokio::join!(hold_back, stop).0
+        tokio::join!(delay, stop).0
     }
 
     #[tokio::test(start_paused = true)]
-    async fn answer_is_held_back_for_its_delay_but_not_past_the_shutdown() {
-        assert_eq!(held_back_s(60).await, 10);
-        assert_eq!(held_back_s(3).await, 3);
+    async fn answer_waits_for_its_delay_but_not_past_the_shutdown() {
+        assert_eq!(delayed_s(60).await, 10);
+        assert_eq!(delayed_s(3).await, 3);
     }
 }

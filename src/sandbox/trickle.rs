@@ -1,4 +1,4 @@
-//! Bodies that don't come as one piece: half of one, and one that drips.
+//! Response bodies that arrive in pieces: the first half only, or all of it very slowly.
 
 use std::future::Future as _;
 use std::io;
@@ -10,23 +10,23 @@ use axum::body::Bytes;
 use futures_core::Stream;
 use tokio::time::{Sleep, sleep};
 
-use crate::sandbox::plan::DRIP;
+use crate::sandbox::fault_kind::DRIP;
 
-/// In how many pieces a dripping body comes.
+/// Number of pieces of a dripping body.
 const PIECES: u32 = 20;
 
-/// The stream of a body's pieces.
+/// A body as a stream of pieces.
 pub(super) struct Trickle {
     rest: Bytes,
     piece: usize,
     pause: Duration,
     next: Pin<Box<Sleep>>,
-    /// The connection breaks after the last piece.
+    /// Whether the connection is closed after the last piece, before the announced length.
     breaks: bool,
 }
 
 impl Trickle {
-    /// The first half, and then the connection breaks.
+    /// The first half; then the connection is closed.
     pub(super) fn half(body: Bytes) -> Self {
         let half = body.slice(..body.len() / 2);
         Self {
@@ -38,7 +38,7 @@ impl Trickle {
         }
     }
 
-    /// All of it, within [`DRIP`].
+    /// The whole body over [`DRIP`].
     pub(super) fn drip(body: Bytes) -> Self {
         let pause = DRIP / PIECES;
         let piece = body.len().div_ceil(PIECES as usize).max(1);

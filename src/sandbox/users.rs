@@ -1,8 +1,8 @@
-//! The partner's users: created once per email, never removed.
+//! The partner's users: one per email, never removed.
 //!
-//! A user takes about 140 bytes: one block of text, a small record, and 24 bytes in the email
-//! index. Ids and timestamps follow from the position and are made when asked for. A page costs its
-//! own length, wherever it lies.
+//! A user takes about 140 bytes: one block of text, a small record, and 24 bytes in the email index. Ids and timestamps
+//! are computed from the position when they are needed. The time for a page depends on its length only, except where
+//! the list is shuffled.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::domain::Timestamp;
-use crate::sandbox::config::{ListOrder, ModelConfig};
 use crate::sandbox::ids::Ids;
-use crate::sandbox::rules::{NewUser, Program};
+use crate::sandbox::model_config::{ListOrder, ModelConfig};
+use crate::sandbox::new_user::{NewUser, SandboxProgram};
 
-/// A user as the list shows it.
+/// A user in the list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UserView<'a> {
@@ -30,33 +30,33 @@ pub struct UserView<'a> {
     /// The KYC status: `pending_kyc`, `approved`, `denied` or `needs_verification`.
     pub status: &'static str,
     /// The card program.
-    pub program: Program,
-    /// RFC 3339, UTC, with milliseconds; `None` where the partner doesn't show it.
+    pub program: SandboxProgram,
+    /// RFC 3339, UTC, with milliseconds; `None` if the list has no `createdAt`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<String>,
-    /// The link that the answer to the creation carried. The list doesn't show it; tests may
-    /// compare it.
+    /// The link in the answer to the creation. The list doesn't have it; tests compare it.
     #[serde(skip)]
     pub verification_url: String,
 }
 
-/// 128 bits of SHA-256 of the lower-case email. Two different emails share it by chance once in
-/// about 2^64 users.
-type EmailDigest = [u8; 16];
+/// 128 bits of SHA-256 of the lower-case email. A collision of two emails is expected after about 2^64 users.
+type EmailHash = [u8; 16];
 
 #[derive(Debug)]
-struct Record {
+struct UserRecord {
     /// Email, first name and last name, one after the other.
     text: Box<str>,
     email_end: u16,
     first_name_end: u16,
-    program: Program,
+    program: SandboxProgram,
     outcome: KycOutcome,
     created_at: Duration,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 enum KycOutcome {
+    #[strum(serialize = "pending_kyc")]
     Undecided,
     Approved,
     Denied,
@@ -78,19 +78,14 @@ impl KycOutcome {
     }
 
     fn status(self) -> &'static str {
-        match self {
-            Self::Undecided => "pending_kyc",
-            Self::Approved => "approved",
-            Self::Denied => "denied",
-            Self::NeedsVerification => "needs_verification",
-        }
+        self.into_str()
     }
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Users {
-    records: Vec<Record>,
-    by_email: HashMap<EmailDigest, usize>,
+    records: Vec<UserRecord>,
+    by_email: HashMap<EmailHash, usize>,
 }
 
 impl Users {
@@ -98,29 +93,29 @@ impl Users {
         self.records.len()
     }
 
-    /// Adds a user, and says its position; `None` if its email is taken, without regard to case.
+    /// Adds a user and returns its position; `None` if its email is taken, without regard to case.
     pub(super) fn insert(&mut self, now: Duration, user: &NewUser<'_>) -> Option<usize> {
         use std::collections::hash_map::Entry;
         let position = self.records.len();
-        let Entry::Vacant(vacant) = self.by_email.entry(email_digest(user.email)) else {
+        let Entry::Vacant(vacant) = self.by_email.entry(email_hash(user.email)) else {
             return None;
         };
         vacant.insert(position);
-        self.records.push(Record::new(now, user));
+        self.records.push(UserRecord::new(now, user));
         Some(position)
     }
 
     /// The position of the user with this email, without regard to case.
     pub(super) fn find(&self, email: &str) -> Option<usize> {
-        self.by_email.get(&email_digest(email)).copied()
+        self.by_email.get(&email_hash(email)).copied()
     }
 
-    /// How many there were this long ago: the first so many positions.
+    /// The number of users that were created at least `lag` before `now`: these have the first positions.
     pub(super) fn created_by(&self, now: Duration, lag: Duration) -> usize {
         self.records.partition_point(|record| record.created_at + lag <= now)
     }
 
-    /// The positions on a page of the first `total` users. `shuffle` decides the order where there is none.
+    /// The positions on a page of the first `total` users. `shuffle` is the seed of a shuffled order.
     pub(super) fn page(total: usize, order: ListOrder, skip: u64, limit: u32, shuffle: u64) -> Vec<usize> {
         let start = usize::try_from(skip).unwrap_or(usize::MAX).min(total);
         let end = start.saturating_add(limit as usize).min(total);
@@ -135,7 +130,7 @@ impl Users {
         }
     }
 
-    /// The user at a position, as of `now`; `None` if there is no such position.
+    /// The user at a position, as of `now`; `None` if the position doesn't exist.
     pub(super) fn view(
         &self,
         position: usize,
@@ -162,11 +157,11 @@ impl Users {
     }
 }
 
-impl Record {
+impl UserRecord {
     fn new(now: Duration, user: &NewUser<'_>) -> Self {
         let text = [user.email, user.first_name, user.last_name].concat();
-        // The rules bound an email to 254 bytes and a name to 100 characters, 400 bytes.
-        let end = |bytes: usize| u16::try_from(bytes).expect("the rules bound the text");
+        // The field rules limit an email to 254 bytes and a name to 100 characters, which are at most 400 bytes.
+        let end = |bytes: usize| u16::try_from(bytes).expect("the field rules limit the text");
         Self {
             email_end: end(user.email.len()),
             first_name_end: end(user.email.len() + user.first_name.len()),
@@ -178,9 +173,9 @@ impl Record {
     }
 }
 
-fn email_digest(email: &str) -> EmailDigest {
+fn email_hash(email: &str) -> EmailHash {
     let hash: [u8; 32] = Sha256::digest(email.to_lowercase()).into();
-    let mut digest = EmailDigest::default();
+    let mut digest = EmailHash::default();
     digest.copy_from_slice(&hash[..16]);
     digest
 }

@@ -1,5 +1,7 @@
-//! The Prometheus metrics that events count. Label sets are closed: every value comes from an enum of this crate, or is
-//! an HTTP status. docs/metrics.md lists them all, and a test holds it against what a worker exports.
+//! The Prometheus metrics that events update.
+//!
+//! **Invariant:** label sets are closed: each value comes from an enum of this crate or is an HTTP status.
+//! docs/metrics.md lists all metrics, and a test compares it with what a worker exports.
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -8,13 +10,13 @@ use prometheus::{
 
 use crate::domain::decide::RetryReason;
 use crate::domain::{AccountReason, EventType, Lane};
-use crate::telemetry::facts::{BrokerConnection, HealthState};
-use crate::telemetry::observed::{Observed, Rows};
-use crate::telemetry::register::Register;
-use crate::telemetry::trace::Spans;
-use crate::telemetry::{RequeueReason, Stage};
+use crate::telemetry::health_state::{BrokerConnection, HealthState};
+use crate::telemetry::observed::{ObservedMetrics, RowCounts};
+use crate::telemetry::registrar::MetricRegistrar;
+use crate::telemetry::trace::SpanRecorder;
+use crate::telemetry::{JobStage, RequeueReason};
 
-/// Every metric of a worker, in a registry of its own, and the facts that go with them. Clones share both.
+/// Every metric of a worker in a registry of its own, the health state and the span recorder. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
@@ -22,85 +24,84 @@ pub struct Metrics {
     pub(super) received: IntCounterVec,
     pub(super) completed: IntCounterVec,
     pub(super) recovered: IntCounter,
-    pub(super) requeue: IntCounterVec,
+    pub(super) requeued: IntCounterVec,
     pub(super) requests: IntCounterVec,
     pub(super) request_duration: HistogramVec,
     pub(super) job_duration: HistogramVec,
     pub(super) stages: HistogramVec,
     pub(super) retries: IntCounterVec,
     pub(super) paused: IntCounterVec,
-    pub(super) sweeps: IntCounterVec,
+    pub(super) user_list_scans: IntCounterVec,
     pub(super) reloads: IntCounterVec,
-    pub(super) retry_budget_exhausted: IntCounter,
-    pub(super) breaker_open: IntGauge,
-    pub(super) list_refused: IntGauge,
+    pub(super) circuit_breaker_open: IntGauge,
+    pub(super) user_list_refused: IntGauge,
     pub(super) reconnects: IntCounterVec,
     pub(super) published: IntCounterVec,
-    pub(super) returned: IntCounter,
+    pub(super) events_returned: IntCounter,
     pub(super) last_progress: Gauge,
-    /// Users that a look-up needn't ask the partner for.
+    /// Users whose look-up needs no request.
     pub cached_users: IntGauge,
     pub(super) in_flight: IntGaugeVec,
     /// 1 while there is no job to take.
     pub waiting_for_jobs: IntGauge,
-    /// What is looked at when somebody asks.
-    pub observed: Observed,
-    /// What no number tells.
-    pub facts: HealthState,
-    /// Where spans go.
-    pub spans: Spans,
+    /// Metrics that are read when `/metrics` is requested.
+    pub observed: ObservedMetrics,
+    /// Health beside the metrics: connections, last errors, source of the API key.
+    pub health: HealthState,
+    /// Records the spans of jobs and requests.
+    pub spans: SpanRecorder,
 }
 
-/// From a fast answer on loopback to the longest time limit of a request that can be set.
+/// From a fast answer on loopback to the longest time limit that can be set for a request.
 const REQUEST_BUCKETS_S: &[f64] =
     &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 
-/// From a job that finds an empty queue to one at the end of a migration.
+/// From a job on an empty queue to one at the end of a migration.
 const JOB_BUCKETS_S: &[f64] =
     &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0];
 
 impl Metrics {
-    /// Registers everything.
+    /// Registers all metrics.
     ///
     /// # Errors
-    /// Only where two metrics have the same name.
+    /// Only if two metrics have the same name.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let register = Register(&registry);
+        let register = MetricRegistrar(&registry);
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let metrics = Self {
             build: register.gauges(
                 "plu_onboard_build_info",
-                "1; its labels tell the version and the command.",
+                "Always 1; the labels are the version and the command.",
                 &["version", "command"],
             )?,
             received: register.counters(
                 "plu_onboard_jobs_received_total",
-                "Jobs taken from the queue, repeated deliveries included.",
+                "Jobs received from the queue, redeliveries included.",
                 &["lane"],
             )?,
             completed: register.counters(
                 "plu_onboard_jobs_completed_total",
-                "Jobs that ended, by outcome and lane.",
+                "Finished jobs, by outcome and lane.",
                 &["outcome", "lane"],
             )?,
             recovered: register.counter(
                 "plu_onboard_jobs_recovered_total",
-                "Jobs whose user was created by an earlier request with a lost answer: without a link.",
+                "Jobs whose user was created by a request with a lost answer; they have no link.",
             )?,
-            requeue: register.counters(
-                "plu_onboard_jobs_put_back_total",
-                "Jobs given back to the queue, by reason.",
+            requeued: register.counters(
+                "plu_onboard_jobs_requeued_total",
+                "Jobs put on the queue again, by reason.",
                 &["reason"],
             )?,
             requests: register.counters(
                 "plu_onboard_api_requests_total",
-                "Requests to the partner API, by endpoint, class of the answer and HTTP status (none: no answer).",
+                "Requests to the partner API, by endpoint, kind of answer and HTTP status (none: no answer).",
                 &["endpoint", "answer", "status"],
             )?,
             request_duration: register.histograms(
                 "plu_onboard_api_request_duration_seconds",
-                "Time from sending a request to its answer or its loss.",
+                "Time from sending a request to its answer or failure.",
                 "endpoint",
                 REQUEST_BUCKETS_S,
             )?,
@@ -112,70 +113,60 @@ impl Metrics {
             )?,
             stages: register.histograms(
                 "plu_onboard_job_stage_seconds",
-                "Parts of a finished job's time: in the queue, for gate and pace, in the API, for the confirm.",
+                "Stages of a finished job's time: queue, waiting for the permit to send, API, confirm of the event.",
                 "stage",
                 JOB_BUCKETS_S,
             )?,
-            retries: register.counters(
-                "plu_onboard_retries_total",
-                "Repetitions that were scheduled, by reason.",
-                &["reason"],
-            )?,
-            paused: register.counters(
-                "plu_onboard_pauses_total",
-                "How often the worker paused, by reason.",
-                &["reason"],
-            )?,
-            sweeps: register.counters(
-                "plu_onboard_look_up_sweeps_total",
-                "Sweeps of the partner's user list, by result.",
+            retries: register.counters("plu_onboard_retries_total", "Retries scheduled, by reason.", &["reason"])?,
+            paused: register.counters("plu_onboard_pauses_total", "Pauses of the worker, by reason.", &["reason"])?,
+            user_list_scans: register.counters(
+                "plu_onboard_user_list_scans_total",
+                "Scans of the partner's user list, by result.",
                 &["result"],
             )?,
             reloads: register.counters(
                 "plu_onboard_config_reloads_total",
-                "Times the settings were read again, by result.",
+                "Reloads of the settings, by result.",
                 &["result"],
             )?,
-            retry_budget_exhausted: register.counter(
-                "plu_onboard_retry_budget_exhausted_total",
-                "Repetitions that were put off because the retry budget was used up.",
-            )?,
-            breaker_open: register
-                .int_gauge("plu_onboard_breaker_open", "1 while the circuit breaker keeps requests back.")?,
+            circuit_breaker_open: register
+                .int_gauge("plu_onboard_circuit_breaker_open", "1 while the circuit breaker is open or half-open.")?,
             cached_users: register
-                .int_gauge("plu_onboard_look_up_cached_users", "Users whose look-up needs no request.")?,
-            list_refused: register.int_gauge(
-                "plu_onboard_look_up_refused",
-                "1 while the partner refuses the user list and nothing else.",
+                .int_gauge("plu_onboard_user_list_cached_users", "Users whose look-up needs no request.")?,
+            user_list_refused: register.int_gauge(
+                "plu_onboard_user_list_refused",
+                "1 while the partner refuses the user list but creates users.",
             )?,
             reconnects: register.counters(
                 "plu_onboard_broker_reconnects_total",
-                "How often a connection to the broker was made anew.",
+                "Reconnects to the broker, by connection.",
                 &["connection"],
             )?,
             published: register.counters(
                 "plu_onboard_events_published_total",
-                "Events that are recorded or confirmed, by type.",
+                "Events confirmed by the broker or recorded in the embedded queue, by type.",
                 &["type"],
             )?,
-            returned: register
-                .counter("plu_onboard_events_returned_total", "Messages that came back because no queue takes them.")?,
+            events_returned: register.counter(
+                "plu_onboard_events_returned_total",
+                "Events that the broker returned: no queue accepts them.",
+            )?,
             last_progress: register.gauge(
                 "plu_onboard_last_progress_timestamp_seconds",
-                "When a job last ended; before the first, when the worker started.",
+                "Time of the last finished job; before the first one, start of the worker.",
             )?,
-            in_flight: register.gauges("plu_onboard_jobs_in_flight", "Jobs in hand.", &["lane"])?,
-            waiting_for_jobs: register.int_gauge("plu_onboard_waiting_for_jobs", "1 while there is no job to take.")?,
-            observed: Observed::new(&register)?,
-            facts: HealthState::default(),
-            spans: Spans::default(),
+            in_flight: register.gauges("plu_onboard_jobs_in_flight", "Jobs that the worker holds.", &["lane"])?,
+            waiting_for_jobs: register.int_gauge("plu_onboard_waiting_for_jobs", "1 while no job is due.")?,
+            observed: ObservedMetrics::new(&register)?,
+            health: HealthState::default(),
+            spans: SpanRecorder::default(),
             registry,
         };
         metrics.show_zeros();
         Ok(metrics)
     }
 
-    /// Labels that are known beforehand start at 0: a counter that appears with 1 has no rate.
+    /// Creates the series whose labels are known with 0: Prometheus computes no rate for a counter that appears with 1.
     fn show_zeros(&self) {
         for lane in Lane::ALL.map(Lane::name) {
             self.received.with_label_values(&[lane]);
@@ -187,15 +178,15 @@ impl Metrics {
             }
         }
         for reason in RequeueReason::ALL {
-            self.requeue.with_label_values(&[reason.name()]);
+            self.requeued.with_label_values(&[reason.name()]);
         }
-        for stage in Stage::ALL {
+        for stage in JobStage::ALL {
             self.stages.with_label_values(&[stage.name()]);
         }
         for endpoint in ["create", "list"] {
             self.request_duration.with_label_values(&[endpoint]);
         }
-        let others = ["key_must_expire", "throttled", "retry_budget", "last_look_up"];
+        let others = ["key_must_expire", "throttled", "last_look_up"];
         for reason in RetryReason::ALL.into_iter().map(RetryReason::code).chain(others) {
             self.retries.with_label_values(&[reason]);
         }
@@ -206,12 +197,12 @@ impl Metrics {
         for result in ["applied", "refused"] {
             self.reloads.with_label_values(&[result]);
         }
-        for result in ["complete", "broken_off"] {
-            self.sweeps.with_label_values(&[result]);
+        for result in ["complete", "aborted"] {
+            self.user_list_scans.with_label_values(&[result]);
         }
     }
 
-    /// The queue is on a broker: its connections are shown from now on, as down until they are up.
+    /// Shows the broker's connections from now on, as down until they are up.
     pub fn expect_broker(&self) {
         for connection in BrokerConnection::ALL {
             self.reconnects.with_label_values(&[connection.name()]);
@@ -220,73 +211,73 @@ impl Metrics {
         }
     }
 
-    /// A connection came up or went down.
+    /// Sets a connection to up, or to down with the reason.
     pub(super) fn set_connected(&self, connection: BrokerConnection, state: Result<(), &str>) {
         self.observed.set_connected(connection, state.is_ok());
-        if self.facts.set_link(connection, state) {
+        if self.health.set_connection(connection, state) {
             self.reconnects.with_label_values(&[connection.name()]).inc();
         }
     }
 
-    /// The broker takes nothing on a connection, and why; `None`: it does.
+    /// Sets the broker's alarm on a connection; `None` if it has none.
     pub(super) fn set_blocked(&self, connection: BrokerConnection, alarm: Option<&str>) {
-        self.facts.set_blocked(connection, alarm);
-        self.observed.set_blocked(connection, self.facts.takes_nothing(connection));
+        self.health.set_blocked(connection, alarm);
+        self.observed.set_blocked(connection, self.health.is_blocked(connection));
     }
 
-    /// The broker refuses outcomes, and where; `None`: it takes them.
+    /// Sets where the broker refuses outcomes; `None` if it accepts them.
     pub(super) fn set_refusal(&self, refusal: Option<&str>) {
-        self.facts.set_refusal(refusal);
+        self.health.set_refusal(refusal);
         let publisher = BrokerConnection::Publisher;
-        self.observed.set_blocked(publisher, self.facts.takes_nothing(publisher));
+        self.observed.set_blocked(publisher, self.health.is_blocked(publisher));
     }
 
-    /// A message came back because no queue takes it.
-    pub fn returned(&self) {
-        self.returned.inc();
+    /// Counts an event that the broker returned because no queue takes it.
+    pub fn event_returned(&self) {
+        self.events_returned.inc();
     }
 
-    /// Which command works, and when it began: a `run` ends when it is done, and nobody misses it then.
+    /// Sets the command, by which alerts leave out a `run`, which ends when it is done; and the time of its start.
     pub fn set_started(&self, command: &'static str, now: crate::domain::Timestamp) {
         self.build.with_label_values(&[env!("CARGO_PKG_VERSION"), command]).set(1);
         self.last_progress.set(now.unix_ms() as f64 / 1_000.0);
     }
 
-    /// How many jobs ended like this, over both lanes.
+    /// Finished jobs with this outcome, over both lanes.
     pub fn completed(&self, event_type: EventType) -> u64 {
         Lane::ALL.map(|lane| self.completed.with_label_values(&[event_type.short(), lane.name()]).get()).iter().sum()
     }
 
-    /// How many jobs were created without a link.
+    /// Recovered users: created by a request with a lost answer, without a link.
     pub fn recovered(&self) -> u64 {
         self.recovered.get()
     }
 
-    /// How many jobs are in hand.
+    /// Jobs that the worker holds.
     pub fn in_flight(&self) -> u64 {
         let in_flight: i64 = Lane::ALL.map(|lane| self.in_flight.with_label_values(&[lane.name()]).get()).iter().sum();
         u64::try_from(in_flight).unwrap_or(0)
     }
 
-    /// Deliveries, and what became of them: each is settled, with an event or by giving it back, or is still in hand.
-    pub fn deliveries(&self) -> Rows {
-        // In this order none that arrives or is settled meanwhile looks lost.
-        let returned: u64 =
-            RequeueReason::ALL.map(|reason| self.requeue.with_label_values(&[reason.name()]).get()).iter().sum();
+    /// Counts of deliveries: each is finished with an event, requeued, or still held by the worker.
+    pub fn delivery_counts(&self) -> RowCounts {
+        // Read in this order, so that a delivery that arrives or is settled meanwhile doesn't look lost.
+        let requeued: u64 =
+            RequeueReason::ALL.map(|reason| self.requeued.with_label_values(&[reason.name()]).get()).iter().sum();
         let published: u64 =
             EventType::ALL.map(|event_type| self.published.with_label_values(&[event_type.name()]).get()).iter().sum();
         let total = Lane::ALL.map(|lane| self.received.with_label_values(&[lane.name()]).get()).iter().sum();
-        Rows { total, finished: published + returned, waiting: self.in_flight() }
+        RowCounts { total, finished: published + requeued, waiting: self.in_flight() }
     }
 
-    /// How many requests were sent, of any kind.
+    /// Requests sent, creations and pages of the user list.
     pub fn requests_sent(&self) -> u64 {
         let families = self.requests.collect();
         let counters = families.iter().flat_map(|family| family.get_metric());
         counters.map(|counter| counter.get_counter().get_value() as u64).sum()
     }
 
-    /// How many creations were sent, by how long they took: cumulative, with the upper bounds in seconds.
+    /// Creations by duration: upper bounds in seconds, with cumulative counts.
     pub fn creations(&self) -> Vec<(f64, u64)> {
         let histogram: Histogram = self.request_duration.with_label_values(&["create"]);
         let families = histogram.collect();
@@ -298,10 +289,10 @@ impl Metrics {
         counts
     }
 
-    /// The text exposition format.
+    /// All metrics in Prometheus' text format.
     pub fn render(&self) -> String {
         let mut text = Vec::new();
-        // Writing to memory fails only for an empty metric family, and none is registered.
+        // Fails only for an empty metric family, and none is registered.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         String::from_utf8(text).unwrap_or_default()
     }

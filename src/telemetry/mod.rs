@@ -1,29 +1,32 @@
-//! What is told about the work: one struct for each notable event, which writes its log line and counts its
-//! metric together, so that neither is forgotten.
+//! Log lines, metrics, traces, and the data of the status page.
 //!
-//! **Invariant:** no personal data, no URL of a person and no secret is in a log line or a label. The structs
-//! take codes, counts, ids and durations; there is no field that could hold anything else.
+//! `events` has one struct for each notable event, which writes its log line and updates its metric together. `metrics`
+//! and `observed` hold the metrics, `health_state` what the status page needs beside them, `history` the last hour. The
+//! pipeline, the adapters and the commands emit events; `app::ops` serves metrics and status.
+//!
+//! **Invariant:** no personal data, no URL of a person and no secret is in a log line or a label. The structs take
+//! codes, counts, ids and durations; no field can hold anything else.
 
 mod events;
-mod facts;
+mod health_state;
 pub mod history;
 mod job_watch;
 pub mod logging;
 mod metrics;
 mod observed;
-mod register;
+mod registrar;
 pub mod status;
 pub mod trace;
 mod webhooks;
 
 pub use events::{
-    ApiAnswered, BrokerLink, BulkHeld, CacheLost, ClocksDiffer, Decided, EventsFileSetAside, FleetCounted, GateChanged,
-    ImportPaused, IntoLabel, JobFinished, ListRefused, NEWS_TARGET, OutcomeMixChecked, OutlierDelayed, PageRead,
-    QueueEmpty, RateLowered, Reloaded, RetryPostponed, RetryScheduled, ScanFinished, ScanProgressed, Throttled,
-    TopologyMismatch,
+    ApiAnswered, ApiThrottled, BrokerConnectionChanged, BulkHoldChanged, ClocksDiffer, EventsFileMoved, GateChanged,
+    ImportStateChanged, JobFinished, LookupDecided, NOTICE_TARGET, OutcomeMixChecked, OutlierDelayed, QueueEmpty,
+    RateLowered, RetryScheduled, ScanFinished, ScanProgressed, SettingsReloaded, TopologyMismatch, UserListPageResult,
+    UserListRefused, WorkersCounted,
 };
-pub use facts::{BrokerConnection, BrokerTrouble, ErrorSeen, HealthState};
-pub use job_watch::{JobWatch, RequeueReason, Stage};
+pub use health_state::{BrokerConnection, BrokerTrouble, ErrorCount, HealthState};
+pub use job_watch::{JobStage, JobWatch, RequeueReason};
 pub use metrics::Metrics;
-pub use observed::{Depth, GateStateName, Observed, Rows};
+pub use observed::{GateStateName, ObservedMetrics, QueueDepth, RowCounts};
 pub use webhooks::{WebhookMetrics, WebhookReceived, WebhookResult};

@@ -1,91 +1,87 @@
-//! Metrics that are looked at rather than counted: what the gate, the pace and the queue are like when somebody asks.
+//! Metrics that are read when `/metrics` is requested: state of the gate, rate limit and queue.
 //!
-//! **Invariant:** a number that can't be had is absent. A stale one would look like a queue that stands still.
+//! **Invariant:** a value that isn't known is absent. A stale one would look like a queue without progress.
 
 use prometheus::{Error, Gauge, GaugeVec, IntGauge, IntGaugeVec};
+use strum::VariantArray;
 
 use crate::domain::{AccountReason, Lane};
-use crate::telemetry::facts::BrokerConnection;
-use crate::telemetry::register::Register;
+use crate::telemetry::health_state::BrokerConnection;
+use crate::telemetry::registrar::MetricRegistrar;
 
-/// How the gate is, in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// State of the gate, as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum GateStateName {
-    /// Requests leave at the pace.
+    /// Requests are sent, at the rate limit.
     Open,
-    /// The partner asked for patience.
+    /// Nothing is sent until the time that the partner gave (429).
     Throttled,
-    /// Nothing but a probe leaves.
+    /// Only probes are sent.
     Paused,
-    /// The circuit breaker lets a few trials through.
+    /// Only trial requests of the circuit breaker are sent.
     CircuitOpen,
-    /// Bulk jobs wait for a person.
+    /// `bulk` waits for an operator.
     Halted,
 }
 
 impl GateStateName {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Open, Self::Throttled, Self::Paused, Self::CircuitOpen, Self::Halted];
+    /// All states.
+    pub const ALL: [Self; 5] = *Self::VARIANTS.as_array().unwrap();
 
-    /// Its name in labels.
+    /// Name in labels.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Throttled => "throttled",
-            Self::Paused => "paused",
-            Self::CircuitOpen => "broken",
-            Self::Halted => "halted",
-        }
+        self.into_str()
     }
 }
 
-/// Why `bulk` may be held, as the settings call it.
-const HELD_REASONS: [&str; 2] = ["active_hours", "per_day"];
+/// Settings of `[rate_limit]` that can hold `bulk`.
+const HOLD_REASONS: [&str; 2] = ["active_hours", "per_day"];
 
-/// What lies on the queue.
+/// Contents of the queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Depth {
-    /// Ready to be taken, by [`Lane::ALL`].
+pub struct QueueDepth {
+    /// Jobs that are due, by [`Lane::ALL`].
     pub ready: [u64; 2],
-    /// Waiting for their time.
+    /// Jobs that wait for their delay, by [`Lane::ALL`].
     pub delayed: [u64; 2],
     /// Dead letters.
     pub dead: u64,
-    /// Events that nobody is bound to; `None` where there is no such queue.
+    /// Events without a bound reader; `None` if there is no queue for them.
     pub unrouted: Option<u64>,
-    /// Rows of files; `None` where the queue doesn't know rows.
-    pub rows: Option<Rows>,
-    /// Whether `ready` counts the jobs in hand too.
-    pub includes_in_hand: bool,
+    /// Counts of rows; `None` if the queue has no rows.
+    pub rows: Option<RowCounts>,
+    /// Whether `ready` includes the jobs that workers hold.
+    pub includes_in_flight: bool,
 }
 
-/// Rows of files, or deliveries of a broker, and what became of them.
+/// Counts of the rows of an embedded queue, or of the deliveries from a broker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Rows {
-    /// Read in, or taken.
+pub struct RowCounts {
+    /// Rows on the queue, or deliveries received.
     pub total: u64,
-    /// With an outcome, or given back.
+    /// Rows with an outcome; deliveries with an outcome or requeued.
     pub finished: u64,
-    /// Without one yet; of deliveries those in hand.
+    /// Rows without an outcome; deliveries that the worker holds.
     pub waiting: u64,
 }
 
-impl Rows {
-    /// Rows that are neither: must be 0.
+impl RowCounts {
+    /// Rows that are neither finished nor waiting. Must be 0.
     pub fn difference(&self) -> i64 {
         int(self.total) - int(self.finished) - int(self.waiting)
     }
 }
 
-/// See the module.
+/// The metrics that are read when `/metrics` is requested.
 #[derive(Debug, Clone)]
-pub struct Observed {
+pub struct ObservedMetrics {
     gate: IntGaugeVec,
     paused: IntGaugeVec,
     held: IntGaugeVec,
     connected: IntGaugeVec,
     blocked: IntGaugeVec,
-    topology_amiss: IntGaugeVec,
+    topology_mismatch: IntGaugeVec,
     ready: IntGaugeVec,
     delayed: IntGaugeVec,
     dead: IntGaugeVec,
@@ -95,19 +91,19 @@ pub struct Observed {
     difference: IntGaugeVec,
     partner_clock: IntGaugeVec,
     rate_allowed: GaugeVec,
-    /// Requests per second as they were set, for all workers together; 0: no limit.
+    /// Requests per second of the settings, for all workers together; 0: no limit.
     pub rate_configured: Gauge,
-    /// Workers that share the pace; 0: not known.
+    /// Workers that share the rate limit; 0: not known yet.
     pub rate_workers: IntGauge,
 }
 
-impl Observed {
-    pub(super) fn new(register: &Register<'_>) -> Result<Self, Error> {
+impl ObservedMetrics {
+    pub(super) fn new(register: &MetricRegistrar<'_>) -> Result<Self, Error> {
         Ok(Self {
-            gate: register.gauges("plu_onboard_gate_state", "1 for the state that the gate is in.", &["state"])?,
+            gate: register.gauges("plu_onboard_gate_state", "1 for the current state of the gate.", &["state"])?,
             paused: register.gauges(
                 "plu_onboard_gate_paused",
-                "1 while the work is paused for this reason.",
+                "1 while the worker is paused for this reason.",
                 &["reason"],
             )?,
             held: register.gauges(
@@ -122,85 +118,85 @@ impl Observed {
             )?,
             blocked: register.gauges(
                 "plu_onboard_broker_blocked",
-                "1 while the broker takes nothing on the connection: it has an alarm, or a queue there is full or missing.",
+                "1 while the broker accepts no messages on the connection: an alarm, or a full or missing queue.",
                 &["connection"],
             )?,
-            topology_amiss: register.gauges(
-                "plu_onboard_broker_topology_amiss",
-                "1 while something that is needed on the broker is missing or different.",
+            topology_mismatch: register.gauges(
+                "plu_onboard_broker_topology_mismatch",
+                "1 while an exchange, a queue or a binding on the broker is missing or different.",
                 &[],
             )?,
             ready: register.gauges(
                 "plu_onboard_queue_jobs",
-                "Jobs that are ready to be taken; in the embedded queue with those in hand.",
+                "Jobs that are due; on the embedded queue those that workers hold are included.",
                 &["lane"],
             )?,
-            delayed: register.gauges("plu_onboard_queue_delayed_jobs", "Jobs that wait for their time.", &["lane"])?,
-            dead: register.gauges("plu_onboard_queue_dead_jobs", "Dead letters.", &[])?,
-            unrouted: register.gauges(
-                "plu_onboard_queue_unrouted_events",
-                "Events that no reader is bound to.",
-                &[],
+            delayed: register.gauges(
+                "plu_onboard_queue_delayed_jobs",
+                "Jobs that wait for a delayed retry.",
+                &["lane"],
             )?,
+            dead: register.gauges("plu_onboard_queue_dead_letters", "Dead letters.", &[])?,
+            unrouted: register.gauges("plu_onboard_queue_unrouted_events", "Events without a bound reader.", &[])?,
             rows: register.gauges(
                 "plu_onboard_rows",
-                "Rows, or jobs, in the embedded queue; deliveries that this worker took from RabbitMQ.",
+                "Rows or jobs on the embedded queue; on RabbitMQ deliveries to this worker.",
                 &[],
             )?,
             rows_finished: register.gauges(
                 "plu_onboard_rows_finished",
-                "Those with an outcome; of deliveries those that were given back too.",
+                "Rows with an outcome; on RabbitMQ deliveries with an outcome or requeued.",
                 &[],
             )?,
             difference: register.gauges(
                 "plu_onboard_conservation_difference",
-                "Those that neither wait, or are in hand, nor are finished: must be 0.",
+                "Rows or deliveries that are neither finished nor waiting; must be 0.",
                 &[],
             )?,
             partner_clock: register.gauges(
                 "plu_onboard_partner_clock_difference_seconds",
-                "By how much the partner's clock is ahead of ours at least, as the dates of its answers say.",
+                "Seconds by which the partner's clock is ahead, at least, from the dates of its answers.",
                 &[],
             )?,
-            rate_allowed: register.fractions(
+            rate_allowed: register.float_gauges(
                 "plu_onboard_rate_limit_allowed_requests_per_second",
-                "Requests that this worker may send in a second; 0: no limit. Absent while workers are being counted.",
+                "Requests per second that this worker may send; 0: no limit. Absent while workers are being counted.",
                 &[],
             )?,
             rate_workers: register
-                .int_gauge("plu_onboard_rate_limit_workers", "Workers that share the pace; 0: not known yet.")?,
+                .int_gauge("plu_onboard_rate_limit_workers", "Workers that share the rate limit; 0: not known yet.")?,
             rate_configured: register.gauge(
                 "plu_onboard_rate_limit_configured_requests_per_second",
-                "Requests in a second that the settings allow; 0: no limit.",
+                "Requests per second of the settings, for all workers together; 0: no limit.",
             )?,
         })
     }
 
-    /// Shows the gate; `paused`: for what.
-    pub fn set_gate(&self, word: GateStateName, paused: Option<AccountReason>) {
+    /// Sets the state of the gate, and why it is paused.
+    pub fn set_gate(&self, state: GateStateName, paused: Option<AccountReason>) {
         for each in GateStateName::ALL {
-            self.gate.with_label_values(&[each.name()]).set(i64::from(each == word));
+            self.gate.with_label_values(&[each.name()]).set(i64::from(each == state));
         }
         let paused = paused.map(AccountReason::code);
         for code in AccountReason::ALL.map(AccountReason::code) {
             self.paused.with_label_values(&[code]).set(i64::from(paused == Some(code)));
         }
-        self.paused.with_label_values(&["halted"]).set(i64::from(word == GateStateName::Halted));
+        self.paused.with_label_values(&["halted"]).set(i64::from(state == GateStateName::Halted));
     }
 
-    /// Shows whether the lane `bulk` is held on purpose, and why.
-    pub fn set_held(&self, held: Option<&'static str>) {
-        for reason in HELD_REASONS {
+    /// Sets why `bulk` is held; `None` if it isn't.
+    pub fn set_bulk_hold(&self, held: Option<&'static str>) {
+        for reason in HOLD_REASONS {
             self.held.with_label_values(&[reason]).set(i64::from(held == Some(reason)));
         }
     }
 
-    /// Shows by how many seconds the partner's clock is ahead of ours.
+    /// Sets the seconds by which the partner's clock is ahead of this machine's.
     pub fn set_partner_clock(&self, seconds: i64) {
         self.partner_clock.with_label_values::<&str>(&[]).set(seconds);
     }
 
-    /// Shows how many requests may leave in a second now (0: no limit); `None`: not known, workers are being counted.
+    /// Sets the requests per second that may be sent now (0: no limit); `None` while workers are being counted.
     pub fn set_rate_allowed(&self, per_second: Option<f64>) {
         match per_second {
             Some(per_second) => self.rate_allowed.with_label_values::<&str>(&[]).set(per_second),
@@ -212,25 +208,25 @@ impl Observed {
         self.connected.with_label_values(&[connection.name()]).set(i64::from(is_up));
     }
 
-    /// Whether something that is needed on the broker is missing or different.
-    pub fn set_topology_amiss(&self, is_amiss: bool) {
-        self.topology_amiss.with_label_values::<&str>(&[]).set(i64::from(is_amiss));
+    /// Sets whether an exchange, a queue or a binding on the broker is missing or different.
+    pub fn set_topology_mismatch(&self, is_mismatch: bool) {
+        self.topology_mismatch.with_label_values::<&str>(&[]).set(i64::from(is_mismatch));
     }
 
     pub(super) fn set_blocked(&self, connection: BrokerConnection, is_blocked: bool) {
         self.blocked.with_label_values(&[connection.name()]).set(i64::from(is_blocked));
     }
 
-    /// Shows the queue (`None`: it could not be read) and what became of the rows.
-    pub fn set_depth(&self, depth: Option<&Depth>, rows: Option<Rows>) {
+    /// Sets the contents of the queue (`None` if it could not be read) and the row counts.
+    pub fn set_depth(&self, depth: Option<&QueueDepth>, rows: Option<RowCounts>) {
         for lane in Lane::ALL {
-            show(&self.ready, &[lane.name()], depth.map(|depth| depth.ready[lane as usize]));
-            show(&self.delayed, &[lane.name()], depth.map(|depth| depth.delayed[lane as usize]));
+            set_or_remove(&self.ready, &[lane.name()], depth.map(|depth| depth.ready[lane as usize]));
+            set_or_remove(&self.delayed, &[lane.name()], depth.map(|depth| depth.delayed[lane as usize]));
         }
-        show(&self.dead, &[], depth.map(|depth| depth.dead));
-        show(&self.unrouted, &[], depth.and_then(|depth| depth.unrouted));
-        show(&self.rows, &[], rows.map(|rows| rows.total));
-        show(&self.rows_finished, &[], rows.map(|rows| rows.finished));
+        set_or_remove(&self.dead, &[], depth.map(|depth| depth.dead));
+        set_or_remove(&self.unrouted, &[], depth.and_then(|depth| depth.unrouted));
+        set_or_remove(&self.rows, &[], rows.map(|rows| rows.total));
+        set_or_remove(&self.rows_finished, &[], rows.map(|rows| rows.finished));
         match rows {
             Some(rows) => self.difference.with_label_values::<&str>(&[]).set(rows.difference()),
             None => self.difference.reset(),
@@ -238,10 +234,10 @@ impl Observed {
     }
 }
 
-fn show(gauge: &IntGaugeVec, labels: &[&str], value: Option<u64>) {
+fn set_or_remove(gauge: &IntGaugeVec, labels: &[&str], value: Option<u64>) {
     match value {
         Some(value) => gauge.with_label_values(labels).set(int(value)),
-        // It was never shown, where this is an error.
+        // An error only means that there was no value.
         None => drop(gauge.remove_label_values(labels)),
     }
 }

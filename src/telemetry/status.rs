@@ -1,115 +1,116 @@
-//! What the status page shows, as `/status.json` gives it. Numbers, codes and the program's own words: nothing about
-//! anybody.
+//! What the status page shows, as `/status.json` gives it.
+//!
+//! **Invariant:** numbers, codes and the program's own texts only; no personal data.
 
 use serde::Serialize;
 
 use crate::domain::Timestamp;
-use crate::telemetry::facts::ErrorSeen;
-use crate::telemetry::history::Minute;
+use crate::telemetry::health_state::ErrorCount;
+use crate::telemetry::history::MinuteTotals;
 
-/// Everything that the page shows.
+/// Everything that the status page shows.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Snapshot {
-    /// The program's version.
+pub struct StatusSnapshot {
+    /// Version of the program.
     pub version: &'static str,
-    /// When this was looked at.
+    /// Time of the snapshot.
     pub at: Timestamp,
-    /// When the worker started.
+    /// Start of the worker.
     pub started: Timestamp,
-    /// How it is.
-    pub standing: Standing,
-    /// Jobs that ended: of a file all of them, else since the start.
-    pub ended: Ended,
-    /// Of these, how many had ended before the start.
+    /// State of the worker.
+    pub status: WorkerStatus,
+    /// Finished jobs: all of the file for `run`, otherwise since the start.
+    pub ended: OutcomeTotals,
+    /// Of these, the jobs that finished before the start.
     pub ended_before: u64,
-    /// Of those created since the start, how many have no link because their answer was lost.
+    /// Recovered users since the start: created, without a link because the answer was lost.
     pub recovered: u64,
-    /// Jobs in hand.
+    /// Jobs that the worker holds.
     pub in_flight: u64,
-    /// Jobs that end in a second, over the last minute.
+    /// Finished jobs per second, over the last minute.
     pub jobs_per_second: f64,
-    /// Requests.
-    pub rate: RateShown,
-    /// How fast the API answers; `None`: it wasn't asked in the last minutes.
-    pub latency: Option<Latency>,
-    /// `None`: it can't be read at the moment.
-    pub queue: Option<QueueShown>,
+    /// Rate limit, and how much of it is used.
+    pub rate: RateStatus,
+    /// Latency of the API; `None` if no creation was sent in the last five minutes.
+    pub latency: Option<ApiLatency>,
+    /// Contents of the queue; `None` if it can't be read at the moment.
+    pub queue: Option<QueueStatus>,
     /// The last errors by code, the most recent first.
-    pub errors: Vec<ErrorSeen>,
-    /// What ended in each minute of the last hour: created, existing, rejected, failed.
-    pub minutes: Vec<Minute>,
+    pub errors: Vec<ErrorCount>,
+    /// Finished jobs in each minute of the last hour: created, existing, rejected, failed.
+    pub minutes: Vec<MinuteTotals>,
 }
 
-/// How the worker is, and what a person can do about it.
+/// State of the worker, and what an operator can do about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Standing {
+pub struct WorkerStatus {
     /// Whether it can work: the answer of `/readyz`.
     pub ready: bool,
-    /// One word.
+    /// State in one word.
     pub state: &'static str,
-    /// Why, as a code; `None` where the state says it all.
+    /// Why, as a code; `None` if the state says it all.
     pub reason: Option<&'static str>,
-    /// Since when it has been so.
+    /// Start of this state.
     pub since: Timestamp,
-    /// Until when, where that is known.
+    /// End of this state, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// What it is doing, for people.
+    /// The state in a sentence.
     pub message: String,
-    /// What to do; `None`: nothing.
+    /// What to do; `None` if nothing is wrong.
     pub advice: Option<String>,
 }
 
-/// Jobs by outcome.
+/// Finished jobs by outcome.
 #[derive(Debug, Clone, Copy, Serialize)]
-#[expect(missing_docs, reason = "the outcomes")]
-pub struct Ended {
+pub struct OutcomeTotals {
     pub created: u64,
     pub existing: u64,
     pub rejected: u64,
     pub failed: u64,
 }
 
-/// Requests in a second.
+/// The rate limit and its use, in requests per second.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RateShown {
-    /// What this worker may send; 0: no limit. `None`: not known, workers are being counted.
+pub struct RateStatus {
+    /// What this worker may send; 0: no limit. `None` while workers are being counted.
     pub allowed_per_second: Option<f64>,
     /// What it sent, over the last minute.
     pub used_per_second: f64,
-    /// Workers that share the pace, this one among them; 0: not known.
+    /// Workers that share the rate limit, this one included; 0: not known yet.
     pub workers: u64,
 }
 
-/// Times of answers to creations over the last minutes, from the histogram.
+/// Latency of creations over the last five minutes, from the histogram.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Latency {
-    /// Half of them were faster.
+pub struct ApiLatency {
+    /// Median, in seconds.
     pub p50_s: f64,
-    /// All but one in a hundred were faster.
+    /// 99th percentile, in seconds.
     pub p99_s: f64,
 }
 
-/// What lies on the queue.
+/// Contents of the queue.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct QueueShown {
-    /// Ready, lane `signup`.
+pub struct QueueStatus {
+    /// Jobs that are due, lane `signup`.
     pub signup: u64,
-    /// Ready, lane `bulk`.
+    /// Jobs that are due, lane `bulk`.
     pub bulk: u64,
-    /// Waiting for their time.
+    /// Jobs that wait for a delayed retry.
     pub delayed: u64,
     /// Dead letters.
     pub dead: u64,
-    /// Events that no reader is bound to; `None` where there is no such queue.
+    /// Events without a bound reader; `None` if there is no queue for them.
     pub unrouted: Option<u64>,
-    /// Rows, or deliveries, that are neither finished nor waiting: must be 0. `None`: not known at the moment.
+    /// Rows or deliveries that are neither finished nor waiting; must be 0. `None` if it isn't known at the moment.
     pub unaccounted: Option<i64>,
-    /// Seconds until everything is done if all workers go on as fast as this one; `None`: nothing moves, or nothing is left.
+    /// Seconds until the queue is empty if all workers are as fast as this one; `None` if no job finishes or none is
+    /// left.
     pub left_s: Option<u64>,
 }

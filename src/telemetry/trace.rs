@@ -1,8 +1,10 @@
-//! Traces: the context that travels with a job, and the spans that are recorded where somebody wants them.
+//! Traces: the trace context of a job, and the spans of jobs and requests.
 //!
-//! Nobody records unless the program was built with the feature `otlp` and told where to send spans; then a job's own
-//! context is passed on unchanged. Which trace a task works for is known to the task, as trace contexts commonly are:
-//! no signature on the way has to carry it.
+//! Spans are recorded only if the program is built with the feature `otlp` and has the address of a collector.
+//! Otherwise a job's own trace context is passed on unchanged.
+//!
+//! The context is a task-local variable, so that no function between the worker and the HTTP client needs it as an
+//! argument.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,43 +17,47 @@ tokio::task_local! {
     static CURRENT: Option<TraceContext>;
 }
 
-/// What the task works for, as it is to be passed on.
+/// Trace context of the current task's job.
 pub fn current() -> Option<TraceContext> {
     CURRENT.try_with(|context| *context).ok().flatten()
 }
 
-/// Work that was done, ready to be sent. Holds nothing about anybody.
+/// A finished span, ready to be exported. Holds no personal data.
 #[derive(Debug)]
-pub struct Span {
-    /// Its own place in the trace.
+pub struct TraceSpan {
+    /// Ids of the trace and of this span.
     pub context: TraceContext,
-    /// The span that it is a part of.
+    /// Id of the parent span.
     pub parent: Option<u64>,
-    /// What was done.
+    /// Name of the operation.
     pub name: &'static str,
-    /// OTLP's number: 3 client, 5 consumer.
-    pub kind: u8,
-    /// From then.
+    /// Role of the operation.
+    pub kind: TraceSpanKind,
+    /// Start of the operation.
     pub start: Timestamp,
-    /// Until then.
+    /// End of the operation.
     pub end: Timestamp,
     /// Codes and numbers.
     pub attributes: Vec<(&'static str, String)>,
 }
 
-/// OTLP's number of a request that is sent.
-const CLIENT: u8 = 3;
-/// OTLP's number of a message that is worked on.
-const CONSUMER: u8 = 5;
+/// Role of an operation, one of OpenTelemetry's span kinds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TraceSpanKind {
+    /// A request that is sent.
+    Client,
+    /// A message that is processed.
+    Consumer,
+}
 
 #[derive(Debug)]
-struct Recorder {
-    spans: mpsc::Sender<Span>,
+struct SpanSender {
+    spans: mpsc::Sender<TraceSpan>,
     seed: u64,
     issued: AtomicU64,
 }
 
-/// A job's part of a trace.
+/// The span of a job in progress.
 #[derive(Debug, Clone, Copy)]
 pub struct JobSpan {
     parent: Option<TraceContext>,
@@ -59,47 +65,55 @@ pub struct JobSpan {
 }
 
 impl JobSpan {
-    /// Works within it. Not an `async fn`: that would hold `work` twice, which is large.
+    /// Runs `work` with the job's trace context. Not an `async fn`: that would hold `work`, which is large, twice.
     pub fn work<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
         CURRENT.scope(self.recorded.map(|(context, _)| context).or(self.parent), work)
     }
 }
 
-/// Where spans go, if anywhere. Clones share it.
+/// Records spans if [`SpanRecorder::record`] was called. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Spans(Arc<OnceLock<Recorder>>);
+pub struct SpanRecorder(Arc<OnceLock<SpanSender>>);
 
-impl Spans {
-    /// From now on spans are recorded. What doesn't fit into the channel is dropped: the work never waits. `seed`: of the
-    /// ids, another for every process.
-    pub fn record(&self, spans: mpsc::Sender<Span>, seed: u64) {
-        // A second recorder is not needed by anybody.
-        let _ = self.0.set(Recorder { spans, seed, issued: AtomicU64::new(0) });
+impl SpanRecorder {
+    /// Starts recording into the channel. Spans that don't fit are dropped, so that a job never waits. `seed` makes the
+    /// span ids and differs for every process.
+    pub fn record(&self, spans: mpsc::Sender<TraceSpan>, seed: u64) {
+        // Fails if there is a channel already: it is kept.
+        let _ = self.0.set(SpanSender { spans, seed, issued: AtomicU64::new(0) });
     }
 
-    /// A job begins, in the trace that it came with or in one of its own.
+    /// Starts a job's span, in the trace of its message or in a new one.
     pub fn begin(&self, parent: Option<TraceContext>, now: impl FnOnce() -> Timestamp) -> JobSpan {
-        match self.part_of(parent, true) {
+        match self.child_context(parent, true) {
             Some(context) => JobSpan { parent, recorded: Some((context, now())) },
             None => JobSpan { parent, recorded: None },
         }
     }
 
-    /// The job has ended.
+    /// Ends a job's span.
     pub fn end(&self, job: &JobSpan, lane: &'static str, now: impl FnOnce() -> Timestamp) {
         let Some((context, start)) = job.recorded else { return };
         let attributes = vec![("plu_onboard.lane", lane.to_owned())];
         let parent = job.parent.map(|parent| parent.span);
-        self.send(Span { context, parent, name: "onboard", kind: CONSUMER, start, end: now(), attributes });
+        self.send(TraceSpan {
+            context,
+            parent,
+            name: "onboard",
+            kind: TraceSpanKind::Consumer,
+            start,
+            end: now(),
+            attributes,
+        });
     }
 
-    /// The context that a request of this task carries.
+    /// The trace context for a request of the current task.
     pub fn for_request(&self) -> Option<TraceContext> {
         let current = current()?;
-        Some(self.part_of(Some(current), false).unwrap_or(current))
+        Some(self.child_context(Some(current), false).unwrap_or(current))
     }
 
-    /// A request was answered, or not.
+    /// Records the span of a request that ended, with or without an answer.
     pub fn request(&self, context: TraceContext, times: (Timestamp, Timestamp), answer: &str, status: Option<u16>) {
         let Some(parent) = current().filter(|parent| *parent != context) else { return };
         let mut attributes =
@@ -107,11 +121,19 @@ impl Spans {
         attributes.extend(status.map(|status| ("http.response.status_code", status.to_string())));
         let (start, end) = times;
         let parent = Some(parent.span);
-        self.send(Span { context, parent, name: "create user", kind: CLIENT, start, end, attributes });
+        self.send(TraceSpan {
+            context,
+            parent,
+            name: "create user",
+            kind: TraceSpanKind::Client,
+            start,
+            end,
+            attributes,
+        });
     }
 
-    /// A new span's context; `None`: nobody records it.
-    fn part_of(&self, parent: Option<TraceContext>, may_begin: bool) -> Option<TraceContext> {
+    /// The context of a new span; `None` if it isn't recorded. `may_begin`: whether it may start a trace.
+    fn child_context(&self, parent: Option<TraceContext>, may_begin: bool) -> Option<TraceContext> {
         let recorder = self.0.get()?;
         let id = || mixed(recorder.seed ^ recorder.issued.fetch_add(1, Ordering::Relaxed)).max(1);
         match parent {
@@ -123,15 +145,15 @@ impl Spans {
         }
     }
 
-    fn send(&self, span: Span) {
+    fn send(&self, span: TraceSpan) {
         if let Some(recorder) = self.0.get() {
-            // Full: a trace with a gap is better than a job that waits.
+            // If the channel is full, the span is dropped.
             let _ = recorder.spans.try_send(span);
         }
     }
 }
 
-/// Spreads a counter over all ids (SplitMix64's finaliser: one to one).
+/// Spreads a counter over all ids. SplitMix64's finaliser is a bijection, so ids don't repeat.
 const fn mixed(n: u64) -> u64 {
     let n = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -149,7 +171,7 @@ mod tests {
         Timestamp::from_unix_ms(1)
     }
 
-    async fn within<T>(spans: &Spans, parent: Option<TraceContext>, work: impl Future<Output = T>) -> T {
+    async fn within<T>(spans: &SpanRecorder, parent: Option<TraceContext>, work: impl Future<Output = T>) -> T {
         let span = spans.begin(parent, now);
         let result = span.work(work).await;
         spans.end(&span, "bulk", now);
@@ -157,16 +179,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unrecorded_a_jobs_own_context_is_passed_on_unchanged() {
-        let spans = Spans::default();
+    async fn without_a_recorder_the_context_is_passed_on_unchanged() {
+        let spans = SpanRecorder::default();
         let passed_on = within(&spans, Some(PARENT), async { (current(), spans.for_request()) }).await;
         assert_eq!(passed_on, (Some(PARENT), Some(PARENT)));
         assert_eq!(within(&spans, None, async { spans.for_request() }).await, None);
     }
 
     #[tokio::test]
-    async fn recorded_the_request_is_a_part_of_the_job_and_the_job_of_its_caller() {
-        let (spans, (sender, mut sent)) = (Spans::default(), mpsc::channel(8));
+    async fn the_request_is_a_child_of_the_job_and_the_job_of_its_caller() {
+        let (spans, (sender, mut sent)) = (SpanRecorder::default(), mpsc::channel(8));
         spans.record(sender, 1);
         within(&spans, Some(PARENT), async {
             let context = spans.for_request().unwrap();
@@ -176,7 +198,7 @@ mod tests {
         let (request, job) = (sent.recv().await.unwrap(), sent.recv().await.unwrap());
         assert_eq!((job.parent, request.parent), (Some(PARENT.span), Some(job.context.span)));
         assert_eq!([job.context.trace, request.context.trace], [PARENT.trace; 2]);
-        // What nobody samples isn't recorded, and what began nowhere begins here.
+        // A trace that isn't sampled isn't recorded. A job without a trace starts one.
         within(&spans, Some(TraceContext { flags: 0, ..PARENT }), async {}).await;
         within(&spans, None, async {}).await;
         let own = sent.recv().await.unwrap();

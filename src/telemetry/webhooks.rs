@@ -1,5 +1,5 @@
-//! What is told about webhooks: in a registry of its own, because a receiver of webhooks is no worker, and what is alerted on of
-//! workers must not be read from it.
+//! Events and metrics of the webhook receiver. They have a registry of their own: the receiver is not a worker, so
+//! alerts about workers must not find their metrics here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,48 +9,44 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::domain::KycType;
-use crate::telemetry::register::Register;
+use crate::telemetry::registrar::MetricRegistrar;
 
-/// Every metric of a receiver. Clones share them.
+/// Every metric of a webhook receiver. Clones share them.
 #[derive(Debug, Clone)]
 pub struct WebhookMetrics {
     registry: Registry,
     received: IntCounterVec,
     ready: IntGauge,
-    /// Whether the last webhook that was signed at all had a wrong signature.
-    mistrusts: Arc<AtomicBool>,
+    /// Whether an unsigned or incomplete webhook was logged since the last valid one.
+    is_refusal_logged: Arc<AtomicBool>,
 }
 
 impl WebhookMetrics {
-    /// Registers everything.
+    /// Registers all metrics.
     ///
     /// # Errors
-    /// Only where two metrics have the same name.
+    /// Only if two metrics have the same name.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let register = Register(&registry);
+        let register = MetricRegistrar(&registry);
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let build = register.gauges(
             "plu_onboard_build_info",
-            "1; its labels tell the version and the command.",
+            "Always 1; the labels are the version and the command.",
             &["version", "command"],
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), "webhooks"]).set(1);
-        let received = register.counters(
-            "plu_onboard_webhooks_received_total",
-            "Webhooks, by what became of them.",
-            &["result"],
-        )?;
-        let ready =
-            register.int_gauge("plu_onboard_webhooks_ready", "1 while events can be recorded, as far as is known.")?;
-        // An alert on a rate needs the zero before the first one.
+        let received =
+            register.counters("plu_onboard_webhooks_received_total", "Webhooks received, by result.", &["result"])?;
+        let ready = register.int_gauge("plu_onboard_webhooks_ready", "1 while events can be recorded.")?;
+        // Prometheus computes no rate for a counter that appears with 1.
         for result in WebhookResult::ALL {
             received.with_label_values(&[result.name()]).inc_by(0);
         }
-        Ok(Self { registry, received, ready, mistrusts: Arc::default() })
+        Ok(Self { registry, received, ready, is_refusal_logged: Arc::default() })
     }
 
-    /// The text exposition. `is_ready`: as it is now.
+    /// All metrics in Prometheus' text format. `is_ready`: whether events can be recorded now.
     pub fn render(&self, is_ready: bool) -> String {
         self.ready.set(i64::from(is_ready));
         let mut text = Vec::new();
@@ -59,22 +55,22 @@ impl WebhookMetrics {
     }
 }
 
-/// What became of a webhook.
+/// Result of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WebhookResult {
-    /// It is an event now.
+    /// Its event was recorded.
     Published(KycType),
-    /// It ends no verification.
+    /// It doesn't report the end of a verification.
     Ignored,
-    /// It is about a verification, with a status that isn't documented.
+    /// It reports a verification status that isn't documented.
     UnknownStatus,
-    /// It isn't signed, or not with our secret.
+    /// It has no signature, or one that isn't made with the configured secret.
     Unsigned,
-    /// It can't be read.
+    /// It can't be parsed.
     Malformed,
-    /// It is longer than it may be, or didn't come in time.
+    /// It is too long or did not arrive in time.
     Incomplete,
-    /// Its event couldn't be recorded in time. One that could be later counts again.
+    /// Its event could not be recorded in time. If the event is recorded later, the webhook counts again.
     NotPublished,
 }
 
@@ -106,45 +102,47 @@ impl WebhookResult {
     }
 }
 
-/// A webhook came.
+/// A webhook was received.
 #[derive(Debug)]
 pub struct WebhookReceived<'a> {
-    /// What became of it.
+    /// Its result.
     pub result: WebhookResult,
-    /// The event's id, where there is one.
+    /// Id of the event, if there is one.
     pub event: Option<Uuid>,
-    /// What was wrong, in this program's words.
+    /// What is wrong with it, in this program's words.
     pub why: Option<&'a str>,
 }
 
 impl WebhookReceived<'_> {
-    /// Log line and metric.
+    /// Writes the log line and updates the metric.
     pub fn emit(&self, metrics: &WebhookMetrics) {
         let Self { result, event, why } = self;
         metrics.received.with_label_values(&[result.name()]).inc();
         let (id, why) = (event.map(|id| id.to_string()).unwrap_or_default(), why.unwrap_or_default());
         match result {
             WebhookResult::Published(kind) => {
-                metrics.mistrusts.store(false, Ordering::Relaxed);
-                info!(event = %kind.name(), id, "a verification has ended: event recorded");
+                metrics.is_refusal_logged.store(false, Ordering::Relaxed);
+                info!(event = %kind.name(), id, "webhook: verification ended, event recorded");
             }
-            WebhookResult::Ignored => info!("a webhook that ends no verification: ignored"),
+            WebhookResult::Ignored => info!("webhook ignored: it doesn't report the end of a verification"),
             WebhookResult::UnknownStatus => warn!(
-                "a webhook about a verification has a status that this version doesn't know: nobody is told of it; look at the partner's \
-                 pages, and at the user list for how it ended"
+                "webhook not published: its verification status is unknown to this version; look it up in Plu's \
+                 documentation, and the user in the user list"
             ),
-            // Anybody can send these: told once, until one is right again.
-            WebhookResult::Unsigned | WebhookResult::Incomplete if metrics.mistrusts.swap(true, Ordering::Relaxed) => {
-                debug!(why, "a webhook is refused")
+            // Any sender can cause these: logged once, until the next valid webhook.
+            WebhookResult::Unsigned | WebhookResult::Incomplete
+                if metrics.is_refusal_logged.swap(true, Ordering::Relaxed) =>
+            {
+                debug!(why, "webhook refused");
             }
             WebhookResult::Unsigned => warn!(
                 why,
-                "a webhook is refused, and those that follow like it without a line: if it is the partner's, mend the secret or \
-                 webhooks.signature_header and webhooks.signature_encoding"
+                "webhook refused (logged once until a valid one comes): if Plu sent it, correct the secret, \
+                 webhooks.signature_header or webhooks.signature_encoding"
             ),
-            WebhookResult::Malformed | WebhookResult::Incomplete => warn!(why, "a webhook can't be used"),
+            WebhookResult::Malformed | WebhookResult::Incomplete => warn!(why, "webhook can't be read"),
             WebhookResult::NotPublished => {
-                warn!(id, why, "an event couldn't be recorded: the partner was told to send it again");
+                warn!(id, why, "webhook event not recorded: answered 503, so that Plu sends it again");
             }
         }
     }

@@ -1,8 +1,8 @@
-//! Faults around any port, for simulations: delays, refusals, and the death of the process between any two steps.
+//! Faults around any port: delays, refusals, and the death of the process between any two steps.
 //!
-//! The wrappers know nothing of what they wrap. What goes wrong is decided by a [`Life`], whose chance is seeded. After
-//! its death no step of it does anything any more: it waits for ever, as the steps of a dead process do, until whoever
-//! runs the simulation drops it.
+//! The wrappers know nothing of the adapter they wrap. A [`ProcessLife`] with seeded chance decides what goes wrong.
+//! After its death no step does anything any more: it waits forever, like the steps of a process that is gone, until
+//! the simulation drops it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,57 +13,57 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::decide::History;
 use crate::domain::{Answer, Event, IdempotencyKey, Timestamp};
-use crate::ports::{Delivery, JobSource, ListError, Page, PartnerApi, QueueError, Settle, UserList};
+use crate::ports::{Delivery, JobSource, ListError, PartnerApi, QueueError, Settle, UserList, UserListPage};
 
-/// What may go wrong in one life of a process.
+/// What goes wrong in one life of a process.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Troubles {
+pub struct LifeFaults {
     /// Seed of the chance.
     pub seed: u64,
     /// The step at which it dies; `None`: it doesn't.
     pub dies_at_step: Option<u64>,
-    /// Share of the steps that take a while.
+    /// Share of the steps that are delayed.
     pub delays: f64,
-    /// Longest of these whiles.
+    /// Longest delay.
     pub delay_max: Duration,
-    /// Share of the steps of the queue that are refused.
+    /// Share of the queue's steps that fail.
     pub queue_errors: f64,
 }
 
 /// One life of a process. Clones are the same life.
 #[derive(Debug, Clone)]
-pub struct Life(Arc<Shared>);
+pub struct ProcessLife(Arc<LifeShared>);
 
 #[derive(Debug)]
-struct Shared {
-    troubles: Troubles,
-    state: Mutex<State>,
+struct LifeShared {
+    faults: LifeFaults,
+    state: Mutex<LifeState>,
     dead: CancellationToken,
 }
 
 #[derive(Debug)]
-struct State {
+struct LifeState {
     rng: fastrand::Rng,
     steps: u64,
-    /// The step at which it died, in words.
+    /// Name of the step at which it died.
     last_step: &'static str,
     is_calm: bool,
 }
 
-impl Life {
+impl ProcessLife {
     /// Begins a life.
-    pub fn new(troubles: Troubles) -> Self {
-        let rng = fastrand::Rng::with_seed(troubles.seed);
-        let state = Mutex::new(State { rng, steps: 0, last_step: "", is_calm: false });
-        Self(Arc::new(Shared { troubles, state, dead: CancellationToken::new() }))
+    pub fn new(faults: LifeFaults) -> Self {
+        let rng = fastrand::Rng::with_seed(faults.seed);
+        let state = Mutex::new(LifeState { rng, steps: 0, last_step: "", is_calm: false });
+        Self(Arc::new(LifeShared { faults, state, dead: CancellationToken::new() }))
     }
 
-    /// Nothing goes wrong any more.
+    /// Nothing goes wrong from now on.
     pub fn calm(&self) {
         self.lock().is_calm = true;
     }
 
-    /// Kills it.
+    /// Ends the life.
     pub fn kill(&self) {
         self.0.dead.cancel();
     }
@@ -74,17 +74,12 @@ impl Life {
         self.lock().last_step
     }
 
-    /// One step: may take a while, and may be the last.
+    /// Takes a step, which may be delayed, and may be the last.
     pub async fn step(&self, name: &'static str) {
+        self.count_step(name);
         let delay = {
             let mut state = self.lock();
-            state.steps += 1;
-            let Troubles { dies_at_step, delays, delay_max, .. } = self.0.troubles;
-            let is_last = !state.is_calm && dies_at_step == Some(state.steps);
-            if is_last {
-                state.last_step = name;
-                self.0.dead.cancel();
-            }
+            let LifeFaults { delays, delay_max, .. } = self.0.faults;
             (!state.is_calm && state.rng.f64() < delays).then(|| delay_max.mul_f64(state.rng.f64()))
         };
         if let Some(delay) = delay
@@ -95,23 +90,40 @@ impl Life {
         self.unless_dead().await;
     }
 
+    /// Takes a step that isn't delayed.
+    async fn undelayed_step(&self, name: &'static str) {
+        self.count_step(name);
+        self.unless_dead().await;
+    }
+
+    /// Takes a step of the queue, which may fail before it does anything.
+    async fn queue_step(&self, name: &'static str) -> Result<(), QueueError> {
+        self.step(name).await;
+        let mut state = self.lock();
+        if !state.is_calm && state.rng.f64() < self.0.faults.queue_errors {
+            return Err(QueueError(format!("simulated: {name}")));
+        }
+        Ok(())
+    }
+
+    /// Counts a step. Dies if it is the last.
+    fn count_step(&self, name: &'static str) {
+        let mut state = self.lock();
+        state.steps += 1;
+        if !state.is_calm && self.0.faults.dies_at_step == Some(state.steps) {
+            state.last_step = name;
+            self.0.dead.cancel();
+        }
+    }
+
+    /// Waits forever after its death.
     async fn unless_dead(&self) {
         if self.0.dead.is_cancelled() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// A step of the queue, which may be refused: it has not happened then.
-    async fn queue_step(&self, name: &'static str) -> Result<(), QueueError> {
-        self.step(name).await;
-        let mut state = self.lock();
-        if !state.is_calm && state.rng.f64() < self.0.troubles.queue_errors {
-            return Err(QueueError(format!("simulated: {name}")));
-        }
-        Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LifeState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -120,14 +132,14 @@ impl Life {
 #[derive(Debug)]
 pub struct FaultySource<S> {
     inner: S,
-    life: Life,
-    /// When the next job may come. Kept here, so that dropping the future of `receive` doesn't ask chance again.
+    life: ProcessLife,
+    /// When the next job may come. Kept here, so that dropping the future of `receive` doesn't draw chance again.
     ready_at: Option<Instant>,
 }
 
 impl<S> FaultySource<S> {
     /// Wraps a source.
-    pub fn new(inner: S, life: Life) -> Self {
+    pub fn new(inner: S, life: ProcessLife) -> Self {
         Self { inner, life, ready_at: None }
     }
 }
@@ -137,7 +149,7 @@ impl<S: JobSource> JobSource for FaultySource<S> {
 
     async fn receive(&mut self) -> Result<Option<Delivery<Self::Handle>>, QueueError> {
         let ready_at = *self.ready_at.get_or_insert_with(|| {
-            let Troubles { delays, delay_max, .. } = self.life.0.troubles;
+            let LifeFaults { delays, delay_max, .. } = self.life.0.faults;
             let mut state = self.life.lock();
             let is_late = !state.is_calm && state.rng.f64() < delays;
             Instant::now() + if is_late { delay_max.mul_f64(state.rng.f64()) } else { Duration::ZERO }
@@ -148,13 +160,13 @@ impl<S: JobSource> JobSource for FaultySource<S> {
         self.life.unless_dead().await;
         let received = tokio::select! {
             biased;
-            // Who dies while it waits on one lane takes nothing from the other either.
+            // A process that dies while it waits for one lane takes no job from the other either.
             () = self.life.0.dead.cancelled() => std::future::pending().await,
             received = self.inner.receive() => received?,
         };
         self.ready_at = None;
-        // From here on nothing may be awaited but death: the job is in hand.
-        self.life.step_at_once("received").await;
+        // Dropping this future must not lose the job, so nothing is awaited from here on but death.
+        self.life.undelayed_step("received").await;
         Ok(received.map(|Delivery { lane, body, message_id, history, handle }| {
             let handle = FaultyHandle { inner: handle, life: self.life.clone() };
             Delivery { lane, body, message_id, history, handle }
@@ -162,26 +174,11 @@ impl<S: JobSource> JobSource for FaultySource<S> {
     }
 }
 
-impl Life {
-    /// A step that takes no time.
-    async fn step_at_once(&self, name: &'static str) {
-        {
-            let mut state = self.lock();
-            state.steps += 1;
-            if !state.is_calm && self.0.troubles.dies_at_step == Some(state.steps) {
-                state.last_step = name;
-                self.0.dead.cancel();
-            }
-        }
-        self.unless_dead().await;
-    }
-}
-
 /// A handle with faults.
 #[derive(Debug)]
 pub struct FaultyHandle<H> {
     inner: H,
-    life: Life,
+    life: ProcessLife,
 }
 
 impl<H: Settle> Settle for FaultyHandle<H> {
@@ -215,31 +212,31 @@ impl<H: Settle> Settle for FaultyHandle<H> {
     }
 
     async fn requeue(self, history: History, delay: Duration) -> Result<(), QueueError> {
-        self.life.queue_step("before put_back").await?;
+        self.life.queue_step("before requeue").await?;
         self.inner.requeue(history, delay).await?;
-        self.life.step("after put_back").await;
+        self.life.step("after requeue").await;
         Ok(())
     }
 }
 
-/// A partner with faults on our side of the wire.
+/// A partner with faults on this side of the network.
 #[derive(Debug)]
 pub struct FaultyPartner<A> {
     inner: A,
-    life: Life,
+    life: ProcessLife,
 }
 
 impl<A> FaultyPartner<A> {
     /// Wraps a partner.
-    pub fn new(inner: A, life: Life) -> Self {
+    pub fn new(inner: A, life: ProcessLife) -> Self {
         Self { inner, life }
     }
 }
 
 impl<A: PartnerApi> PartnerApi for FaultyPartner<A> {
     async fn create(&self, key: &IdempotencyKey, body: &Bytes) -> Answer {
-        // A delay here would bunch requests that left in time; only death may come between.
-        self.life.step_at_once("before send").await;
+        // Not delayed: a delay after the rate limiter would send requests closer together than the rate limit allows.
+        self.life.undelayed_step("before send").await;
         let answer = self.inner.create(key, body).await;
         self.life.step("after the answer").await;
         answer
@@ -247,8 +244,8 @@ impl<A: PartnerApi> PartnerApi for FaultyPartner<A> {
 }
 
 impl<A: UserList> UserList for FaultyPartner<A> {
-    async fn page(&self, skip: u64) -> Result<Page, ListError> {
-        self.life.step_at_once("before a page").await;
+    async fn page(&self, skip: u64) -> Result<UserListPage, ListError> {
+        self.life.undelayed_step("before a page").await;
         let page = self.inner.page(skip).await;
         self.life.step("after a page").await;
         page

@@ -2,4 +2,5 @@
 
 pub mod faulty;
 pub mod memory;
+pub(crate) mod message;
 pub mod simulation;

@@ -1,4 +1,4 @@
-//! The worker on a real RabbitMQ: a job comes in by one queue and its outcome goes out by another, whatever dies.
+//! The worker on a real RabbitMQ: each job becomes an event, also if the worker or the broker is killed.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -8,22 +8,22 @@ use lapin::types::{AMQPValue, FieldTable};
 use plu_onboard::clock::Clock;
 use serde_json::json;
 
-use crate::support::{Broker, DEAD, Partner, Place, Program, UNROUTED, job, jobs, quick_partner, worker_at};
+use crate::support::{Broker, DEAD, Partner, Program, TestDir, UNROUTED, job, jobs, quick_partner, worker_at};
 
-fn worker(place: &Place, broker: &Broker, partner: &Partner) -> Program {
-    worker_at(&broker.url(), place, partner)
+fn worker(dir: &TestDir, broker: &Broker, partner: &Partner) -> Program {
+    worker_at(&broker.url(), dir, partner)
 }
 
 #[test]
 fn a_job_on_the_queue_becomes_a_user_and_an_event() {
-    let (broker, partner, place) = (Broker::start(), quick_partner(0), Place::new());
-    let mut worker = worker(&place, &broker, &partner).start();
-    worker.says("connected to the broker");
+    let (broker, partner, dir) = (Broker::start(), quick_partner(0), TestDir::new());
+    let mut worker = worker(&dir, &broker, &partner).start();
+    worker.wait_for_output("connected to the broker");
     broker.publish("plu.onboarding", "signup", &jobs(0..1));
     broker.publish("plu.onboarding", "bulk", &jobs(1..3));
-    worker.until("all events are there", || broker.ready(UNROUTED) == 3);
+    worker.wait_until("all events", || broker.ready(UNROUTED) == 3);
     worker.signal("TERM");
-    worker.ends_with(0);
+    worker.expect_exit(0);
 
     assert_eq!(partner.stats().model.created, 3);
     let events = broker.drain(UNROUTED);
@@ -47,8 +47,8 @@ fn a_job_on_the_queue_becomes_a_user_and_an_event() {
 }
 
 #[test]
-fn a_job_that_is_not_due_yet_is_put_back_again_and_again() {
-    let (broker, partner, place) = (Broker::start(), quick_partner(0), Place::new());
+fn a_job_that_is_not_due_yet_is_delayed_again() {
+    let (broker, partner, dir) = (Broker::start(), quick_partner(0), TestDir::new());
     let now = Clock::System.now();
     let due_in = |wait| {
         let mut headers = FieldTable::default();
@@ -59,28 +59,28 @@ fn a_job_that_is_not_due_yet_is_put_back_again_and_again() {
     broker.publish_with("plu.onboarding", "bulk", &jobs(0..1), &due_in(Duration::from_secs(7_200)));
     broker.publish_with("plu.onboarding", "signup", &jobs(1..2), &due_in(Duration::from_secs(400)));
     broker.publish_with("plu.onboarding", "signup", &jobs(2..3), &due_in(Duration::ZERO));
-    let mut worker = worker(&place, &broker, &partner).start();
-    worker.until("the one that is due", || broker.ready(UNROUTED) == 1);
+    let mut worker = worker(&dir, &broker, &partner).start();
+    worker.wait_until("the event of the job that is due", || broker.ready(UNROUTED) == 1);
     let (longest, long_enough) = ("plu.onboarding.delay.bulk.1200", "plu.onboarding.delay.signup.400");
-    worker.until("the others wait", || broker.ready(longest) + broker.ready(long_enough) == 2);
+    worker.wait_until("the others on delay queues", || broker.ready(longest) + broker.ready(long_enough) == 2);
     worker.signal("TERM");
-    worker.ends_with(0);
+    worker.expect_exit(0);
     assert_eq!((broker.ready(longest), partner.stats().model.created), (1, 1));
     let is_due_later = |queue: &str| broker.headers(queue)[0].contains_key("x-plu-due-ms");
-    // After 400 s it is due, and after 1,200 s not yet.
+    // One job is due after 400 s, the other is not due after 1,200 s.
     assert_eq!((is_due_later(longest), is_due_later(long_enough)), (true, false));
 }
 
 #[test]
-fn a_message_that_is_no_job_is_rejected_once_and_kept_among_the_dead_letters() {
-    let (broker, partner, place) = (Broker::start(), quick_partner(0), Place::new());
-    let mut worker = worker(&place, &broker, &partner).start();
-    worker.says("connected to the broker");
+fn a_message_that_is_not_a_job_is_rejected_once_and_dead_lettered() {
+    let (broker, partner, dir) = (Broker::start(), quick_partner(0), TestDir::new());
+    let mut worker = worker(&dir, &broker, &partner).start();
+    worker.wait_for_output("connected to the broker");
     broker.publish("plu.onboarding", "bulk", &["not a job".to_owned(), job(1)]);
-    worker.until("both events are there", || broker.ready(UNROUTED) == 2);
-    worker.until("the dead letter is there", || broker.ready(DEAD) == 1);
+    worker.wait_until("both events", || broker.ready(UNROUTED) == 2);
+    worker.wait_until("the dead letter", || broker.ready(DEAD) == 1);
     worker.signal("TERM");
-    worker.ends_with(0);
+    worker.expect_exit(0);
     let rejected: Vec<_> =
         broker.drain(UNROUTED).into_iter().filter(|event| event.routing_key == "user.rejected").collect();
     assert_eq!(rejected.len(), 1);
@@ -92,22 +92,22 @@ fn a_message_that_is_no_job_is_rejected_once_and_kept_among_the_dead_letters() {
 }
 
 #[test]
-fn nobody_is_lost_or_created_twice_when_broker_and_worker_are_killed() {
+fn no_user_is_lost_or_created_twice_when_broker_and_worker_are_killed() {
     const JOBS: u32 = 600;
-    let (mut broker, partner, place) = (Broker::start(), quick_partner(20), Place::new());
-    let mut first = worker(&place, &broker, &partner).start();
-    first.says("connected to the broker");
+    let (mut broker, partner, dir) = (Broker::start(), quick_partner(20), TestDir::new());
+    let mut first = worker(&dir, &broker, &partner).start();
+    first.wait_for_output("connected to the broker");
     broker.publish("plu.onboarding", "bulk", &jobs(0..JOBS));
-    first.until("some are created", || partner.stats().model.created >= 100);
+    first.wait_until("some users", || partner.stats().model.created >= 100);
     broker.kill();
-    first.says("the connection to the broker broke");
+    first.wait_for_output("connection to the broker lost");
     broker.restart();
-    first.until("it goes on", || partner.stats().model.created >= 300);
+    first.wait_until("more users", || partner.stats().model.created >= 300);
     first.kill();
-    let mut second = worker(&place, &broker, &partner).start();
+    let mut second = worker(&dir, &broker, &partner).start();
     let mut events = Vec::new();
     let mut done = HashSet::new();
-    second.until("every job has its event", || {
+    second.wait_until("an event for each job", || {
         for event in broker.drain(UNROUTED) {
             done.insert(event.body["jobId"].as_str().unwrap().to_owned());
             events.push(event);
@@ -115,40 +115,40 @@ fn nobody_is_lost_or_created_twice_when_broker_and_worker_are_killed() {
         done.len() == JOBS as usize
     });
     second.signal("TERM");
-    second.ends_with(0);
+    second.expect_exit(0);
 
     assert_eq!(partner.stats().model.created, u64::from(JOBS));
-    assert!(events.iter().all(|event| event.routing_key == "user.created"), "somebody was taken for existing");
+    assert!(events.iter().all(|event| event.routing_key == "user.created"), "a user counts as existing before");
     assert_eq!(broker.ready("plu.onboarding.jobs.bulk"), 0);
     assert_eq!(broker.ready(DEAD), 0);
 }
 
 #[test]
 fn a_stopped_worker_leaves_the_rest_on_the_queue() {
-    let (broker, partner, place) = (Broker::start(), quick_partner(200), Place::new());
-    let mut worker = worker(&place, &broker, &partner).set("worker.concurrency", "4").start();
-    worker.says("connected to the broker");
+    let (broker, partner, dir) = (Broker::start(), quick_partner(200), TestDir::new());
+    let mut worker = worker(&dir, &broker, &partner).set("worker.concurrency", "4").start();
+    worker.wait_for_output("connected to the broker");
     broker.publish("plu.onboarding", "bulk", &jobs(0..100));
-    worker.until("some are created", || partner.stats().model.created >= 8);
+    worker.wait_until("some users", || partner.stats().model.created >= 8);
     worker.signal("TERM");
-    worker.ends_with(0);
+    worker.expect_exit(0);
     let created = u32::try_from(partner.stats().model.created).unwrap();
     assert_eq!(broker.ready(UNROUTED), created);
     assert_eq!(broker.ready("plu.onboarding.jobs.bulk"), 100 - created);
 }
 
 #[test]
-fn a_broker_that_refuses_is_named_with_the_remedy_and_tried_again() {
-    let (broker, partner, place) = (Broker::start(), quick_partner(0), Place::new());
+fn a_refused_connection_is_logged_with_a_remedy_and_retried() {
+    let (broker, partner, dir) = (Broker::start(), quick_partner(0), TestDir::new());
     for (url, expected) in [
         (broker.url().replace("guest:guest", "guest:s3cret"), "check user, password and permissions"),
         (format!("{}/nowhere", broker.url()), "check the virtual host"),
     ] {
-        let mut worker = place.program(&format!("worker --queue {url} --api-url {}", partner.url())).start();
-        worker.says("can't connect to the broker");
-        worker.says(expected);
+        let mut worker = dir.program(&format!("worker --queue {url} --api-url {}", partner.url())).start();
+        worker.wait_for_output("can't connect to the broker");
+        worker.wait_for_output(expected);
         worker.signal("TERM");
-        let finished = worker.ends_with(0);
+        let finished = worker.expect_exit(0);
         assert!(!finished.contains("s3cret"), "{finished}");
     }
 }

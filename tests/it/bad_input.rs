@@ -5,13 +5,13 @@ use std::fs;
 
 use rusqlite::Connection;
 
-use crate::support::{Finished, Place, customers};
+use crate::support::{ProgramOutput, TestDir, customers};
 
 /// The program ends so, says all of this, and neither panics nor shows its insides.
 #[track_caller]
-fn assert_refused(finished: &Finished, texts: &[&str]) {
-    finished.said(texts);
-    finished.did_not_say(&["panicked", "RUST_BACKTRACE", "stack backtrace", "Error {", "Os {"]);
+fn assert_refused(finished: &ProgramOutput, texts: &[&str]) {
+    finished.assert_output(texts);
+    finished.assert_no_output(&["panicked", "RUST_BACKTRACE", "stack backtrace", "Error {", "Os {"]);
     assert_eq!(finished.stdout, "", "an error belongs on stderr");
 }
 
@@ -25,8 +25,8 @@ fn with_header(from: &str, to: &str) -> String {
 
 #[test]
 fn a_file_that_cannot_be_used_is_refused_with_the_place_and_the_remedy() {
-    let place = Place::new();
-    fs::create_dir(place.path("folder.csv")).unwrap();
+    let dir = TestDir::new();
+    fs::create_dir(dir.path("folder.csv")).unwrap();
     let good = customers(0..3);
     let cases: Vec<(&str, Vec<u8>, &[&str])> = vec![
         ("empty.csv", Vec::new(), &["empty.csv: is empty", "the first line must name the columns"]),
@@ -60,13 +60,13 @@ fn a_file_that_cannot_be_used_is_refused_with_the_place_and_the_remedy() {
         ),
     ];
     for (name, content, texts) in cases {
-        place.write(name, content);
+        dir.write(name, content);
         for command in ["run --sandbox", "check", "import --queue local:q.db"] {
-            assert_refused(&place.program(&format!("{command} {name}")).ends_with(2), texts);
+            assert_refused(&dir.program(&format!("{command} {name}")).expect_exit(2), texts);
         }
     }
     for command in ["run --sandbox", "check", "import --queue local:q.db"] {
-        let refused = |file: &str| place.program(&format!("{command} {file}")).ends_with(2);
+        let refused = |file: &str| dir.program(&format!("{command} {file}")).expect_exit(2);
         assert_refused(&refused("none.csv"), &["none.csv: no such file: check the path"]);
         assert_refused(&refused("folder.csv"), &["folder.csv: is a directory: give a CSV file"]);
     }
@@ -74,15 +74,15 @@ fn a_file_that_cannot_be_used_is_refused_with_the_place_and_the_remedy() {
 
 #[test]
 fn a_queue_that_is_none_or_is_damaged_is_refused_and_left_as_it_is() {
-    let place = Place::with("people.csv", customers(0..50));
-    place.write("notes.db", "These are my notes, and they are longer than sixteen bytes.");
-    let other = Connection::open(place.path("other.db")).unwrap();
+    let dir = TestDir::with("people.csv", customers(0..50));
+    dir.write("notes.db", "These are my notes, and they are longer than sixteen bytes.");
+    let other = Connection::open(dir.path("other.db")).unwrap();
     other.execute_batch("CREATE TABLE mine (x); INSERT INTO mine VALUES (1)").unwrap();
     drop(other);
-    place.program("import people.csv --queue local:damaged.db").ends_with(0);
-    let mut bytes = fs::read(place.path("damaged.db")).unwrap();
+    dir.program("import people.csv --queue local:damaged.db").expect_exit(0);
+    let mut bytes = fs::read(dir.path("damaged.db")).unwrap();
     bytes[100..4_000].fill(0xa5);
-    place.write("damaged.db", bytes);
+    dir.write("damaged.db", bytes);
     for (name, texts) in [
         (
             "notes.db",
@@ -91,23 +91,23 @@ fn a_queue_that_is_none_or_is_damaged_is_refused_and_left_as_it_is() {
         ("other.db", ["other.db is no queue of plu-onboard: it is another program's SQLite file", "give another path"]),
         ("damaged.db", ["the queue damaged.db is damaged", "put a backup in its place"]),
     ] {
-        let before = fs::read(place.path(name)).unwrap();
+        let before = fs::read(dir.path(name)).unwrap();
         for command in ["worker --sandbox", "import people.csv", "run people.csv --sandbox --out out"] {
-            assert_refused(&place.program(&format!("{command} --queue local:{name}")).ends_with(2), &texts);
-            assert!(fs::read(place.path(name)).unwrap() == before, "{command} has changed {name}");
+            assert_refused(&dir.program(&format!("{command} --queue local:{name}")).expect_exit(2), &texts);
+            assert!(fs::read(dir.path(name)).unwrap() == before, "{command} has changed {name}");
         }
     }
 }
 
 #[test]
 fn a_wrong_setting_is_refused_with_its_origin_its_name_and_what_would_be_right() {
-    let place = Place::with("people.csv", customers(0..3));
-    place.write("key.toml", "[rate_limit]\nrat = 3\n");
-    place.write("section.toml", "[speed]\nrate = 3\n");
-    place.write("value.toml", "[worker]\nconcurrency = \"many\"\n");
-    place.write("syntax.toml", "[rate_limit]\nrate = = 3\n");
-    place.write("clash.toml", "[api]\nconnect_timeout_s = 60\ntimeout_s = 10\n");
-    let run = |flags: &str| place.program(&format!("run people.csv --sandbox {flags}"));
+    let dir = TestDir::with("people.csv", customers(0..3));
+    dir.write("key.toml", "[rate_limit]\nrat = 3\n");
+    dir.write("section.toml", "[speed]\nrate = 3\n");
+    dir.write("value.toml", "[worker]\nconcurrency = \"many\"\n");
+    dir.write("syntax.toml", "[rate_limit]\nrate = = 3\n");
+    dir.write("clash.toml", "[api]\nconnect_timeout_s = 60\ntimeout_s = 10\n");
+    let run = |flags: &str| dir.program(&format!("run people.csv --sandbox {flags}"));
     for (program, texts) in [
         (
             run("--config key.toml"),
@@ -129,70 +129,70 @@ fn a_wrong_setting_is_refused_with_its_origin_its_name_and_what_would_be_right()
         (run("--rate fast"), &["flag --rate: rate_limit.rate is", "a whole number from 0 to 100000"]),
         (run("--concurrency 0"), &["flag --concurrency: worker.concurrency is 0", "from 1 to 4096"]),
         (run("--api-url ftp://x"), &["--sandbox", "cannot be used with", "--api-url"]),
-        (place.program("run people.csv --api-url ftp://x"), &["flag --api-url: api.url", "such as https://"]),
-        (place.program("import people.csv --queue redis:x"), &["flag --queue: queue.url", "local:PATH"]),
+        (dir.program("run people.csv --api-url ftp://x"), &["flag --api-url: api.url", "such as https://"]),
+        (dir.program("import people.csv --queue redis:x"), &["flag --queue: queue.url", "local:PATH"]),
         (run("--rat 3"), &["unexpected argument '--rat'", "'--rate'"]),
         (run("--lane urgent"), &["invalid value 'urgent' for '--lane", "signup, bulk"]),
         (run("--encoding klingon"), &["--encoding", "windows-1252"]),
         (run("--delimiter ab"), &["--delimiter", "comma, semicolon"]),
-        (place.program("run"), &["<FILE>", "--help"]),
+        (dir.program("run"), &["<FILE>", "--help"]),
         (run("").env("RUST_LOG", "plu=what="), &["the log filter", "plu_onboard=debug"]),
         (
-            place.program("worker --sandbox --queue amqp://plu:s3cret@rabbit.example"),
+            dir.program("worker --sandbox --queue amqp://plu:s3cret@rabbit.example"),
             &["take the jobs of plu.onboarding", "PLU_ONBOARD__AMQP__PREFIX=plu.onboarding.sandbox"],
         ),
         (
-            place.program("worker --queue amqp://plu:s3cret@rabbit.example --out results"),
-            &["nothing is written into results", "to the exchange plu.onboarding.events; leave --out out"],
+            dir.program("worker --queue amqp://plu:s3cret@rabbit.example --out results"),
+            &["nothing is written into results", "published to the exchange plu.onboarding.events; leave --out out"],
         ),
-        (place.program("sandbox --listen 0.0.0.0:0"), &["--listen 0.0.0.0:0", "--allow-remote"]),
+        (dir.program("sandbox --listen 0.0.0.0:0"), &["--listen 0.0.0.0:0", "--allow-remote"]),
     ] {
-        assert_refused(&program.ends_with(2), texts);
+        assert_refused(&program.expect_exit(2), texts);
     }
-    let left = fs::read_dir(place.path("")).unwrap().count();
+    let left = fs::read_dir(dir.path("")).unwrap().count();
     assert_eq!(left, 6, "something was written before the settings were understood");
 }
 
 #[test]
 fn a_place_that_cannot_be_written_to_is_named() {
-    let place = Place::with("people.csv", customers(0..3));
+    let dir = TestDir::with("people.csv", customers(0..3));
     for (arguments, status, texts) in [
         ("run people.csv --sandbox --out people.csv/x", 1, ["people.csv/x", "give another --out DIR"]),
         ("run people.csv --sandbox --out people.csv", 2, ["people.csv is a file", "give another --out DIR"]),
         (
             "worker --sandbox --queue local:none/q.db",
             1,
-            ["none/q.db", "there is no folder none: make it, or give another path"],
+            ["none/q.db", "there is no folder none: create it, or give another path"],
         ),
         (
             "import people.csv --queue local:none/q.db",
             1,
-            ["none/q.db", "there is no folder none: make it, or give another path"],
+            ["none/q.db", "there is no folder none: create it, or give another path"],
         ),
         ("worker --sandbox --queue local:q.db --out people.csv", 2, ["people.csv is a file", "give another --out DIR"]),
     ] {
-        assert_refused(&place.program(arguments).ends_with(status), &texts);
+        assert_refused(&dir.program(arguments).expect_exit(status), &texts);
     }
-    assert_eq!(place.read("people.csv"), customers(0..3));
+    assert_eq!(dir.read("people.csv"), customers(0..3));
 }
 
 #[test]
 fn a_file_without_rows_is_finished_at_once_and_asks_whether_it_is_the_right_one() {
-    let place = Place::with("people.csv", customers(0..0));
-    let said = place.program("run people.csv --sandbox --out out").ends_with(0);
-    said.said(&["people.csv: 0 rows", "is this the right file?"]);
-    assert_eq!(place.results("out").tally(), [0; 5]);
+    let dir = TestDir::with("people.csv", customers(0..0));
+    let output = dir.program("run people.csv --sandbox --out out").expect_exit(0);
+    output.assert_output(&["people.csv: 0 rows", "is this the right file?"]);
+    assert_eq!(dir.results("out").tally(), [0; 5]);
 }
 
 #[test]
 fn a_machine_that_reads_the_log_can_read_the_error_that_ended_the_program_too() {
-    let place = Place::with("broken.toml", "[rate_limit]\nrate = \"fast\"\n");
+    let dir = TestDir::with("broken.toml", "[rate_limit]\nrate = \"fast\"\n");
     for (arguments, says) in [
         ("worker --log-format json", "no API key"),
         ("worker --log-format json --config broken.toml", "rate_limit.rate"),
         ("worker --sandbox --log-format json --listen 192.0.2.1:9", "--listen 192.0.2.1:9"),
     ] {
-        let finished = place.program(arguments).without_key().ends_with(2);
+        let finished = dir.program(arguments).without_key().expect_exit(2);
         let line = finished.stderr.lines().last().unwrap();
         let line: serde_json::Value =
             serde_json::from_str(line).unwrap_or_else(|_| panic!("{arguments}: {finished:?}"));
@@ -204,23 +204,25 @@ fn a_machine_that_reads_the_log_can_read_the_error_that_ended_the_program_too() 
 
 #[test]
 fn where_log_lines_are_for_machines_every_line_is() {
-    let place = Place::with("people.csv", customers(0..5) + "Jane,Doe\n");
+    let dir = TestDir::with("people.csv", customers(0..5) + "Jane,Doe\n");
     let run = "run people.csv --sandbox --out out --log-format json --listen 127.0.0.1:0";
-    let finished = place.program(run).ends_with(3);
+    let finished = dir.program(run).expect_exit(3);
     for line in finished.stderr.lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
         assert!(line["message"].is_string() && line["level"].is_string(), "{line}");
     }
-    finished.said(&["status page: http://127.0.0.1:", "of 6 done"]);
+    finished.assert_output(&["status page: http://127.0.0.1:", "of 6 done"]);
 }
 
 #[test]
 fn a_rehearsal_and_the_real_thing_never_take_each_others_jobs_from_a_broker() {
-    let place = Place::new();
-    let worker = |more: &str| place.program(&format!("worker --queue amqp://127.0.0.1:1 {more}"));
-    worker("--sandbox").ends_with(2).said(&["tell of users whom nobody created", "ends with sandbox"]);
+    let dir = TestDir::new();
+    let worker = |more: &str| dir.program(&format!("worker --queue amqp://127.0.0.1:1 {more}"));
+    worker("--sandbox")
+        .expect_exit(2)
+        .assert_output(&["publish outcomes of users that don't exist", "ends with sandbox"]);
     let real = worker("--api-url https://services.getplu.com/api").set("amqp.prefix", "plu.sandbox");
     real.env("PLU_API_KEY", "sk_live_x")
-        .ends_with(2)
-        .said(&["would send them to services.getplu.com", "give --sandbox"]);
+        .expect_exit(2)
+        .assert_output(&["would send them to services.getplu.com", "give --sandbox"]);
 }

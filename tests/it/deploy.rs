@@ -1,5 +1,5 @@
-//! What is deployed beside the program: dashboard, alerts, manifests. They fail silently when a name in them is wrong,
-//! on the night they are needed, so each is checked against the program, by the tools that will read it.
+//! Dashboard, alerts and manifests fit the program. A wrong name in them fails silently in production, so they are
+//! checked with the tools that read them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Place, customers};
+use crate::support::{TestDir, customers};
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -20,7 +20,7 @@ fn read(name: &str) -> String {
     fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// The metrics of the documented table, with the series that a histogram has.
+/// The metrics of docs/metrics.md; a histogram has three series.
 fn documented_metrics() -> BTreeSet<String> {
     let mut metrics = BTreeSet::new();
     for line in read("docs/metrics.md").lines() {
@@ -32,11 +32,11 @@ fn documented_metrics() -> BTreeSet<String> {
             metrics.extend(endings.iter().map(|ending| format!("{name}{ending}")));
         }
     }
-    assert!(metrics.len() > 30, "the table of docs/metrics.md isn't understood: {metrics:?}");
+    assert!(metrics.len() > 30, "the tables of docs/metrics.md can't be parsed: {metrics:?}");
     metrics
 }
 
-/// Every word of a query that looks like a metric of ours. Recorded series (`job:...`) are looked up among the records.
+/// Every word of a query that looks like a metric of this program or a recorded series (`job:...`).
 fn metrics_in(text: &str) -> BTreeSet<String> {
     let is_part = |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | ':');
     let words = text.split(|char| !is_part(char));
@@ -66,14 +66,14 @@ fn panel_queries() -> Vec<(String, String)> {
 }
 
 #[test]
-fn every_panel_asks_for_metrics_that_exist_and_every_metric_has_a_panel() {
+fn panels_query_known_metrics_and_every_metric_has_a_panel() {
     let documented = documented_metrics();
     let recorded = recorded_series();
     let queries = panel_queries();
     let mut shown = BTreeSet::new();
     for (title, query) in &queries {
         let metrics = metrics_in(query);
-        assert!(!metrics.is_empty(), "{title}: {query} asks for no metric");
+        assert!(!metrics.is_empty(), "{title}: {query} has no metric");
         for metric in metrics {
             assert!(documented.contains(&metric) || recorded.contains(&metric), "{title}: there is no metric {metric}");
             shown.insert(metric);
@@ -92,7 +92,7 @@ fn every_panel_asks_for_metrics_that_exist_and_every_metric_has_a_panel() {
 }
 
 #[test]
-fn panels_do_not_overlap_and_have_ids_titles_and_descriptions() {
+fn panels_do_not_overlap_and_have_id_title_and_description() {
     let dashboard = dashboard();
     let mut taken = BTreeSet::new();
     let mut ids = BTreeSet::new();
@@ -101,7 +101,7 @@ fn panels_do_not_overlap_and_have_ids_titles_and_descriptions() {
         assert!(number("x") + number("w") <= 24, "{panel}");
         for x in number("x")..number("x") + number("w") {
             for y in number("y")..number("y") + number("h") {
-                assert!(taken.insert((x, y)), "{} lies on another panel", panel["title"]);
+                assert!(taken.insert((x, y)), "{} overlaps another panel", panel["title"]);
             }
         }
         assert!(ids.insert(panel["id"].as_u64().unwrap()));
@@ -111,7 +111,7 @@ fn panels_do_not_overlap_and_have_ids_titles_and_descriptions() {
 }
 
 #[test]
-fn alerts_ask_for_metrics_that_exist_and_lead_to_a_runbook() {
+fn alerts_query_known_metrics_and_have_a_runbook_and_a_test() {
     let rules = read("deploy/prometheus/rules.yml");
     let known: BTreeSet<String> = documented_metrics().union(&recorded_series()).cloned().collect();
     let unknown: Vec<String> = metrics_in(&rules)
@@ -135,9 +135,9 @@ fn alerts_ask_for_metrics_that_exist_and_lead_to_a_runbook() {
     assert_eq!(links.len(), alerts.len(), "an alert without a runbook");
     let tests = read("deploy/prometheus/rules.test.yml");
     for alert in alerts {
-        assert!(tests.contains(&format!("alertname=\"{alert}\"")), "no unit test sees {alert} fire");
+        assert!(tests.contains(&format!("alertname=\"{alert}\"")), "no unit test in which {alert} fires");
     }
-    // The first unit test is the one in which nothing fires: it must be about everything.
+    // In the first unit test nothing fires, so it must have every metric.
     let healthy = metrics_in(tests.split("  - name:").nth(1).unwrap());
     let silent: Vec<String> = metrics_in(&rules)
         .into_iter()
@@ -147,7 +147,7 @@ fn alerts_ask_for_metrics_that_exist_and_lead_to_a_runbook() {
 }
 
 #[test]
-fn whatever_stops_a_worker_waits_for_longer_than_it_takes_to_finish() {
+fn stop_timeouts_of_the_manifests_exceed_the_shutdown_grace() {
     let grace: u64 = read("config/default.toml")
         .lines()
         .find_map(|line| line.strip_prefix("shutdown_grace_s = "))
@@ -166,19 +166,18 @@ fn whatever_stops_a_worker_waits_for_longer_than_it_takes_to_finish() {
 }
 
 #[test]
-fn wherever_the_root_is_read_only_look_ups_may_remember_a_long_list_in_a_temporary_file() {
-    for (file, read_only, temporary) in [
-        ("deploy/compose.yaml", "read_only: true", "tmpfs: [\"/tmp:"),
-        ("deploy/kubernetes/deployment.yaml", "readOnlyRootFilesystem: true", "mountPath: /tmp}"),
-        ("deploy/systemd/plu-onboard.service", "ProtectSystem=strict", "PrivateTmp=yes"),
+fn the_root_file_system_is_read_only_in_all_manifests() {
+    for (file, read_only) in [
+        ("deploy/compose.yaml", "read_only: true"),
+        ("deploy/kubernetes/deployment.yaml", "readOnlyRootFilesystem: true"),
+        ("deploy/systemd/plu-onboard.service", "ProtectSystem=strict"),
     ] {
-        let text = read(file);
-        assert!(text.contains(read_only) && text.contains(temporary), "{file}");
+        assert!(read(file).contains(read_only), "{file}");
     }
 }
 
 #[test]
-fn kubernetes_settings_are_understood_and_name_the_files_that_the_secret_is_mounted_as() {
+fn kubernetes_settings_are_valid_and_name_the_secret_files() {
     let map = read("deploy/kubernetes/configmap.yaml");
     let settings: Vec<&str> = map
         .split_once("worker.toml: |\n")
@@ -187,25 +186,25 @@ fn kubernetes_settings_are_understood_and_name_the_files_that_the_secret_is_moun
         .lines()
         .map(|line| line.strip_prefix("    ").unwrap_or(""))
         .collect();
-    let place = Place::with("worker.toml", settings.join("\n").replace("/run/secrets/plu-onboard", "secrets"));
-    std::fs::create_dir(place.path("secrets")).unwrap();
+    let dir = TestDir::with("worker.toml", settings.join("\n").replace("/run/secrets/plu-onboard", "secrets"));
+    std::fs::create_dir(dir.path("secrets")).unwrap();
     let secret = read("deploy/kubernetes/secret.example.yaml");
     let entries = secret.split_once("stringData:\n").unwrap().1.lines().take_while(|line| *line != "---");
     let mut files = 0;
     for entry in entries.filter(|line| !line.trim_start().starts_with('#')) {
         let (name, value) = entry.trim().split_once(": ").unwrap();
-        // A key of the address that the settings name.
+        // Must be a staging key: the settings have the address of staging.
         let value = if name == "api-key" { "sk_staging_0123456789" } else { value };
-        place.write(&format!("secrets/{name}"), value);
+        dir.write(&format!("secrets/{name}"), value);
         assert!(map.contains(&format!("/run/secrets/plu-onboard/{name}\"")), "no setting names {name}");
         files += 1;
     }
     assert_eq!(files, 2);
-    place.program("config check --config worker.toml").without_key().ends_with(0).said(&["secrets/api-key"]);
+    dir.program("config check --config worker.toml").without_key().expect_exit(0).assert_output(&["secrets/api-key"]);
 }
 
 #[test]
-fn the_rules_for_prometheus_operator_are_the_rules() {
+fn rules_for_prometheus_operator_equal_the_rules() {
     let rules = read("deploy/prometheus/rules.yml");
     let indent = |line: &str| if line.is_empty() { String::new() } else { format!("  {line}") };
     let expected: Vec<String> = rules.lines().skip_while(|line| *line != "groups:").map(indent).collect();
@@ -213,79 +212,78 @@ fn the_rules_for_prometheus_operator_are_the_rules() {
     let shown: Vec<&str> = resource.lines().skip_while(|line| *line != "  groups:").collect();
     assert!(shown.len() > 100);
     for (line, expected) in shown.iter().zip(&expected) {
-        assert_eq!(line, expected, "copy rules.yml from `groups:` on into prometheusrule.yaml, two spaces further in");
+        assert_eq!(line, expected, "copy rules.yml from `groups:` into prometheusrule.yaml, two spaces further in");
     }
     assert_eq!(shown.len(), expected.len());
 }
 
 #[test]
-fn every_file_that_compose_mounts_is_there() {
+fn files_that_compose_mounts_exist() {
     for line in read("deploy/compose.yaml").lines() {
         let Some((_, file)) = line.split_once("{file: ./") else { continue };
         let file = file.trim_end_matches('}');
-        // These are made on the machine.
+        // make-secrets.py creates these.
         if !file.starts_with("secrets/") {
             assert!(path("deploy").join(file).is_file(), "{file}");
         }
     }
 }
 
-/// Debian's `prometheus` brings it; `tests/run` installs that.
+/// Runs promtool, which is part of Debian's package `prometheus`. `tests/run` installs it.
 fn promtool(arguments: &[&str]) {
     let output = Command::new("promtool").args(arguments).current_dir(path("deploy/prometheus")).output();
     let output = output.unwrap_or_else(|error| panic!("promtool: {error}: install the package prometheus"));
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("SUCCESS"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{printed}");
+    assert!(printed.contains("SUCCESS"), "{printed}");
 }
 
 #[test]
-fn promtool_finds_the_rules_and_the_settings_right() {
+fn promtool_accepts_the_rules_and_the_configuration() {
     promtool(&["check", "rules", "rules.yml"]);
     promtool(&["check", "config", "prometheus.yml"]);
 }
 
 #[test]
-fn every_alert_fires_when_it_should_and_not_before() {
+fn unit_tests_of_the_alerts_pass() {
     promtool(&["test", "rules", "rules.test.yml"]);
 }
 
-/// A real Prometheus. Killed when it is dropped.
+/// A running Prometheus. Killed when it is dropped.
 struct Prometheus {
     child: Child,
     address: SocketAddr,
 }
 
-/// An address that was free a moment ago.
+/// A loopback address with a free port.
 fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 impl Prometheus {
-    fn start(place: &Place, target: SocketAddr) -> Self {
-        // The rules as they are, only more often.
+    fn start(dir: &TestDir, target: SocketAddr) -> Self {
+        // The real rules, evaluated more often.
         let rules = read("deploy/prometheus/rules.yml");
-        place
-            .write("rules.yml", rules.replace("interval: 15s", "interval: 1s").replace("interval: 5m", "interval: 1s"));
+        dir.write("rules.yml", rules.replace("interval: 15s", "interval: 1s").replace("interval: 5m", "interval: 1s"));
         let config = format!(
             "global: {{scrape_interval: 200ms, evaluation_interval: 200ms}}\nrule_files: [rules.yml]\nscrape_configs:\n\
              - job_name: plu-onboard\n  static_configs: [{{targets: ['{target}']}}]\n"
         );
-        place.write("prometheus.yml", config);
+        dir.write("prometheus.yml", config);
         let address = free_address();
         let child = Command::new("prometheus")
-            .arg(format!("--config.file={}", place.path("prometheus.yml").display()))
-            .arg(format!("--storage.tsdb.path={}", place.path("tsdb").display()))
+            .arg(format!("--config.file={}", dir.path("prometheus.yml").display()))
+            .arg(format!("--storage.tsdb.path={}", dir.path("tsdb").display()))
             .arg(format!("--web.listen-address={address}"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(fs::File::create(place.path("prometheus.log")).unwrap())
+            .stderr(fs::File::create(dir.path("prometheus.log")).unwrap())
             .spawn()
             .unwrap_or_else(|error| panic!("prometheus: {error}: install the package prometheus"));
         Self { child, address }
     }
 
-    /// Asks its HTTP API. `None`: it doesn't answer yet.
+    /// Sends a request to its HTTP API. `None` if it doesn't answer yet.
     fn get(&self, path: &str) -> Option<Value> {
         let mut stream = TcpStream::connect(self.address).ok()?;
         write!(stream, "GET {path} HTTP/1.0\r\nhost: {}\r\n\r\n", self.address).ok()?;
@@ -299,7 +297,7 @@ impl Prometheus {
         self.get(&format!("/api/v1/query?query={encoded}"))
     }
 
-    /// The value of a query with one result.
+    /// Value of a query with one result.
     fn value(&self, query: &str) -> Option<f64> {
         let answer = self.query(query)?;
         answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
@@ -314,19 +312,19 @@ impl Drop for Prometheus {
 }
 
 #[test]
-fn a_prometheus_scrapes_a_worker_evaluates_every_rule_and_understands_every_panel() {
-    let place = Place::with("people.csv", customers(0..120));
-    place.program("import people.csv --queue local:q.db").ends_with(0);
+fn prometheus_scrapes_a_worker_and_evaluates_all_rules_and_panels() {
+    let dir = TestDir::with("people.csv", customers(0..120));
+    dir.program("import people.csv --queue local:q.db").expect_exit(0);
     let target = free_address();
     let arguments = format!("worker --sandbox --rate 0 --queue local:q.db --listen {target}");
-    let mut worker = place.program(&arguments).start();
-    let prometheus = Prometheus::start(&place, target);
-    worker.until("it is scraped", || prometheus.value("up") == Some(1.0));
+    let mut worker = dir.program(&arguments).start();
+    let prometheus = Prometheus::start(&dir, target);
+    worker.wait_until("it is scraped", || prometheus.value("up") == Some(1.0));
     let created = "sum(plu_onboard_jobs_completed_total{job=\"plu-onboard\",outcome=\"created\"})";
-    worker.until("everybody is counted", || prometheus.value(created) == Some(120.0));
+    worker.wait_until("all jobs are counted", || prometheus.value(created) == Some(120.0));
 
     let groups = |answer: &Value| answer["data"]["groups"].as_array().cloned().unwrap_or_default();
-    worker.until("every rule was evaluated", || {
+    worker.wait_until("every rule is evaluated", || {
         let rules = prometheus.get("/api/v1/rules").unwrap();
         let rules: Vec<Value> =
             groups(&rules).iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect();
@@ -345,27 +343,27 @@ fn a_prometheus_scrapes_a_worker_evaluates_every_rule_and_understands_every_pane
         assert_eq!(answer["status"], "success", "{title}: {answer}");
     }
     worker.signal("TERM");
-    worker.ends_with(0);
+    worker.expect_exit(0);
 }
 
 #[test]
-fn health_tells_by_its_status_whether_a_worker_answers() {
-    let place = Place::with("people.csv", customers(0..3));
-    place.program("import people.csv --queue local:q.db").ends_with(0);
+fn health_exits_with_0_if_the_worker_answers() {
+    let dir = TestDir::with("people.csv", customers(0..3));
+    dir.program("import people.csv --queue local:q.db").expect_exit(0);
     let address = free_address();
-    let health = |page: &str| place.program(&format!("health --url http://{address}/{page}"));
-    health("healthz").ends_with(1).said(&["nothing answers", "--listen"]);
+    let health = |page: &str| dir.program(&format!("health --url http://{address}/{page}"));
+    health("healthz").expect_exit(1).assert_output(&["nothing answers", "--listen"]);
     let arguments = format!("worker --sandbox --fault 402=100% --queue local:q.db --listen {address}");
-    let mut worker = place.program(&arguments).start();
-    worker.until("it listens", || TcpStream::connect(address).is_ok());
-    // A proxy of the environment is for the partner, not for this.
-    health("healthz").env("HTTP_PROXY", "http://127.0.0.1:9").ends_with(0).said(&["200"]);
-    health("no-such-page").ends_with(1).said(&["404"]);
-    // It lives while it stands still, and says why.
-    worker.says("the partner wallet is empty (402)");
+    let mut worker = dir.program(&arguments).start();
+    worker.wait_until("it listens", || TcpStream::connect(address).is_ok());
+    // The proxy of the environment is not used.
+    health("healthz").env("HTTP_PROXY", "http://127.0.0.1:9").expect_exit(0).assert_output(&["200"]);
+    health("no-such-page").expect_exit(1).assert_output(&["404"]);
+    // A paused worker is alive, and the answer says why it is paused.
+    worker.wait_for_output("the partner wallet is empty (402)");
     let words = ["503 Service Unavailable", "paused (payment_required) since 2", "What to do: top it up"];
-    health("healthz").ends_with(0).said(&words);
-    health("readyz").ends_with(1).said(&words);
+    health("healthz").expect_exit(0).assert_output(&words);
+    health("readyz").expect_exit(1).assert_output(&words);
     worker.signal("TERM");
-    worker.ends_with(0);
+    worker.expect_exit(0);
 }

@@ -1,5 +1,7 @@
-//! The golden vectors of the idempotency key. Other languages compute the same keys from the documentation; if one of
-//! these changes, the same person gets another key after an update and is sent twice.
+//! The golden vectors of the idempotency key.
+//!
+//! Other languages compute the same keys from the documentation. If a vector changed, a person would get another key
+//! after an update and could be created twice.
 
 use plu_onboard::domain::Job;
 use serde::Deserialize;
@@ -26,7 +28,7 @@ fn vectors() -> Vec<Vector> {
 }
 
 #[test]
-fn every_golden_vector_has_its_canonical_form_and_its_key() {
+fn every_golden_vector_gives_its_canonical_form_and_key() {
     let vectors = vectors();
     assert_eq!(vectors.len(), 50);
     for Vector { name, input, canonical, key } in vectors {
@@ -39,7 +41,7 @@ fn every_golden_vector_has_its_canonical_form_and_its_key() {
 }
 
 #[test]
-fn a_key_of_the_upstreams_own_wins_and_leaves_the_body_as_it_is() {
+fn the_upstreams_own_key_is_used_and_the_body_does_not_change() {
     let Vector { input, canonical, .. } = vectors().swap_remove(0);
     let own = "550e8400-e29b-41d4-a716-446655440000";
     let message = json!({ "idempotencyKey": own, "user": input }).to_string();

@@ -1,6 +1,6 @@
-//! The program as its users meet it: the real binary, real HTTP, real signals, real files.
+//! Integration tests: they run the built binary with real HTTP, signals, files and a real RabbitMQ.
 //!
-//! One file per behaviour, each of which says why it exists; what they share is in `support`.
+//! Each file tests one behaviour and says at its top which. Shared helpers and fixtures are in `support`.
 
 #![cfg(test)]
 
@@ -28,7 +28,6 @@ mod keys;
 mod kill_points;
 mod metrics;
 mod privacy;
-
 mod purge;
 mod queue_contract;
 mod ready;

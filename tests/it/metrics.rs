@@ -1,4 +1,4 @@
-//! Dashboards and alerts are written against docs/metrics.md: what it says is exported, and nothing else is.
+//! docs/metrics.md lists exactly the metrics that the program exports. Dashboards and alerts rely on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,11 +7,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use plu_onboard::sandbox::{AccountState, SandboxConfig};
-use serde_json::json;
 
-use crate::support::{Broker, Partner, Place, Running, customers, get};
+use crate::support::{Broker, Partner, RunningProgram, TestDir, customers, get, job};
 
-/// Type and labels, by name.
+/// Type and labels of each metric, by name.
 type Families = BTreeMap<String, (String, BTreeSet<String>)>;
 
 fn documented() -> Families {
@@ -25,7 +24,7 @@ fn documented() -> Families {
     rows.map(family).collect()
 }
 
-/// What a text exposition holds.
+/// Metrics of a text in Prometheus' format.
 fn families(text: &str) -> Families {
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let mut families: Families =
@@ -40,7 +39,7 @@ fn families(text: &str) -> Families {
     families
 }
 
-/// The value of one sample; `None` where it is absent.
+/// Value of one sample; `None` if it is absent.
 fn value(text: &str, sample: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
 }
@@ -52,9 +51,9 @@ fn metrics(address: &str) -> String {
 }
 
 /// Waits until a sample has a value.
-fn until(worker: &mut Running, address: &str, sample: &str, expected: f64) -> String {
+fn wait_until(worker: &mut RunningProgram, address: &str, sample: &str, expected: f64) -> String {
     let mut text = String::new();
-    worker.until(&format!("{sample} is {expected}"), || {
+    worker.wait_until(&format!("{sample} is {expected}"), || {
         text = metrics(address);
         value(&text, sample) == Some(expected)
     });
@@ -71,22 +70,22 @@ fn promtool(text: &str) {
         .expect("promtool is missing: tests/run installs prometheus");
     promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    let printed = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && printed.is_empty(), "{}", String::from_utf8_lossy(&printed));
 }
 
 #[test]
-fn what_workers_and_a_receiver_of_webhooks_export_is_what_is_documented_and_promtool_finds_no_fault() {
-    let (broker, partner, place) = (Broker::start(), Partner::start(SandboxConfig::default()), Place::new());
+fn exported_metrics_are_the_documented_ones_and_promtool_accepts_them() {
+    let (broker, partner, dir) = (Broker::start(), Partner::start(SandboxConfig::default()), TestDir::new());
     let common = format!("--api-url {} --rate 0 --listen 0", partner.url());
-    let mut on_broker = place.program(&format!("worker --queue {} {common}", broker.url())).start();
-    let address = on_broker.serves();
-    on_broker.says("connected to the broker");
-    until(&mut on_broker, &address, "plu_onboard_waiting_for_jobs", 1.0);
+    let mut on_broker = dir.program(&format!("worker --queue {} {common}", broker.url())).start();
+    let address = on_broker.status_page_address();
+    on_broker.wait_for_output("connected to the broker");
+    wait_until(&mut on_broker, &address, "plu_onboard_waiting_for_jobs", 1.0);
     broker.publish("plu.onboarding", "signup", &[job(1), "no job".to_owned()]);
-    until(&mut on_broker, &address, "plu_onboard_queue_unrouted_events", 2.0);
-    until(&mut on_broker, &address, "plu_onboard_queue_dead_jobs", 1.0);
-    let from_broker = until(&mut on_broker, &address, "plu_onboard_queue_jobs{lane=\"signup\"}", 0.0);
+    wait_until(&mut on_broker, &address, "plu_onboard_queue_unrouted_events", 2.0);
+    wait_until(&mut on_broker, &address, "plu_onboard_queue_dead_letters", 1.0);
+    let from_broker = wait_until(&mut on_broker, &address, "plu_onboard_queue_jobs{lane=\"signup\"}", 0.0);
     for (sample, expected) in [
         ("plu_onboard_jobs_received_total{lane=\"signup\"}", 2.0),
         ("plu_onboard_jobs_completed_total{lane=\"signup\",outcome=\"created\"}", 1.0),
@@ -107,46 +106,35 @@ fn what_workers_and_a_receiver_of_webhooks_export_is_what_is_documented_and_prom
         assert_eq!(value(&from_broker, sample), Some(expected), "{sample} in {from_broker}");
     }
 
-    place.write("people.csv", customers(10..13));
-    place.program("import people.csv --queue local:q.db").ends_with(0);
-    let mut on_file = place.program(&format!("worker --queue local:q.db {common}")).start();
-    let address = on_file.serves();
-    let from_file = until(&mut on_file, &address, "plu_onboard_rows_finished", 3.0);
+    dir.write("people.csv", customers(10..13));
+    dir.program("import people.csv --queue local:q.db").expect_exit(0);
+    let mut on_file = dir.program(&format!("worker --queue local:q.db {common}")).start();
+    let address = on_file.status_page_address();
+    let from_file = wait_until(&mut on_file, &address, "plu_onboard_rows_finished", 3.0);
 
-    let receiver = place.program("webhooks --queue local:q.db --receive 0 --listen 0");
+    let receiver = dir.program("webhooks --queue local:q.db --receive 0 --listen 0");
     let mut receiver = receiver.env("PLU_WEBHOOK_SECRET", "whsec_1").start();
-    let from_receiver = metrics(&receiver.says_where("metrics and health"));
+    let from_receiver = metrics(&receiver.wait_for_address("metrics and health"));
 
     let mut exported = Families::new();
     for text in [&from_broker, &from_file, &from_receiver] {
         promtool(text);
         exported.extend(families(text));
     }
-    // A gauge without labels on both sides differs in nothing; families of both queues carry the same labels.
     assert_eq!(exported, documented());
 }
 
-fn job(n: u32) -> String {
-    json!({"jobId": format!("crm-{n}"), "user": {
-        "firstName": "Ann", "lastName": "Lee", "email": format!("p{n}@example.com"), "phoneNumber": "+14155550132",
-        "accountPurpose": "personal use", "ipAddress": "203.0.113.42", "isTermsOfServiceAccepted": true,
-        "program": "custodial", "address": "1 Main Street", "city": "Springfield", "region": "IL",
-        "postalCode": "62701", "countryCode": "US",
-    }})
-    .to_string()
-}
-
 #[test]
-fn a_paused_worker_shows_what_waits_that_nothing_is_lost_and_why() {
+fn a_paused_worker_exports_the_reason_and_the_waiting_jobs() {
     let partner = Partner::start(SandboxConfig::default());
     partner.set_account(AccountState::WalletEmpty);
-    let place = Place::with("people.csv", customers(0..40));
-    place.program("import people.csv --queue local:q.db").ends_with(0);
+    let dir = TestDir::with("people.csv", customers(0..40));
+    dir.program("import people.csv --queue local:q.db").expect_exit(0);
     let arguments = format!("worker --queue local:q.db --rate 100 --listen 127.0.0.1:0 --api-url {}", partner.url());
-    let mut worker = place.program(&arguments).set("worker.probe_initial_s", "1").start();
-    let address = worker.serves();
-    until(&mut worker, &address, "plu_onboard_gate_paused{reason=\"payment_required\"}", 1.0);
-    let text = until(&mut worker, &address, "plu_onboard_rows", 40.0);
+    let mut worker = dir.program(&arguments).set("worker.probe_initial_s", "1").start();
+    let address = worker.status_page_address();
+    wait_until(&mut worker, &address, "plu_onboard_gate_paused{reason=\"payment_required\"}", 1.0);
+    let text = wait_until(&mut worker, &address, "plu_onboard_rows", 40.0);
     for (sample, expected) in [
         ("plu_onboard_queue_jobs{lane=\"bulk\"}", 40.0),
         ("plu_onboard_rows_finished", 0.0),
@@ -159,7 +147,7 @@ fn a_paused_worker_shows_what_waits_that_nothing_is_lost_and_why() {
         assert_eq!(value(&text, sample), Some(expected), "{sample}");
     }
     partner.set_account(AccountState::Ok);
-    until(&mut worker, &address, "plu_onboard_rows_finished", 40.0);
-    let text = until(&mut worker, &address, "plu_onboard_queue_jobs{lane=\"bulk\"}", 0.0);
+    wait_until(&mut worker, &address, "plu_onboard_rows_finished", 40.0);
+    let text = wait_until(&mut worker, &address, "plu_onboard_queue_jobs{lane=\"bulk\"}", 0.0);
     assert_eq!(value(&text, "plu_onboard_conservation_difference"), Some(0.0));
 }

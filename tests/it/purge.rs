@@ -10,7 +10,7 @@ use std::thread;
 
 use plu_onboard::sandbox::SandboxConfig;
 
-use crate::support::{CustomerFile, Partner, Place, customers, nth};
+use crate::support::{CustomerFile, Partner, TestDir, customers, nth};
 
 /// Every cell of a file that says something about one person: those with an @, +, space, or eight and more characters.
 fn personal_values(csv: &str) -> BTreeSet<String> {
@@ -45,8 +45,8 @@ fn found(texts: &BTreeSet<String>, folder: &Path) -> Vec<String> {
 }
 
 /// What came back for each person.
-fn links(place: &Place) -> BTreeSet<String> {
-    let events = place.results("out").events();
+fn links(dir: &TestDir) -> BTreeSet<String> {
+    let events = dir.results("out").events();
     let texts = events.iter().flat_map(|event| ["verificationUrl", "serviceId"].map(|name| event[name].as_str()));
     texts.flatten().map(str::to_owned).collect()
 }
@@ -55,83 +55,83 @@ fn links(place: &Place) -> BTreeSet<String> {
 fn after_a_purge_no_byte_about_anybody_is_left_and_the_same_file_creates_nobody() {
     let partner = Partner::start(SandboxConfig { error_every: nth(9), ..SandboxConfig::default() });
     let file = CustomerFile::default().with(0..400).with_invalid(400).with(401..420).text;
-    let place = Place::with("people.csv", &file);
+    let dir = TestDir::with("people.csv", &file);
     let program = || {
-        let run = place.program(&format!("run people.csv --out out --rate 0 --api-url {}", partner.url()));
+        let run = dir.program(&format!("run people.csv --out out --rate 0 --api-url {}", partner.url()));
         run.set("worker.backoff_initial_ms", "10")
     };
-    program().ends_with(3);
+    program().expect_exit(3);
     let mut secrets = personal_values(&file);
-    secrets.extend(links(&place));
+    secrets.extend(links(&dir));
     secrets.insert("p400 at example.com".to_owned());
     assert!(secrets.len() > 2_000, "{}", secrets.len());
-    let before = found(&secrets, &place.path("out"));
+    let before = found(&secrets, &dir.path("out"));
     assert!(before.len() > 4_000, "hardly anything is there to be purged: {}", before.len());
     let created = partner.stats().model.requests.create;
 
-    let said = place.program("purge --out out --yes").ends_with(0);
-    said.said(&[
+    let output = dir.program("purge --out out --yes").expect_exit(0);
+    output.assert_output(&[
         "deleted out/created.csv",
         "deleted out/rejected.csv",
         "deleted out/results.ndjson",
         "emptied out/queue.db",
     ]);
-    said.said(&["420 finished jobs", "kept out/summary.json", "Yours to delete: the input (people.csv)"]);
-    assert_eq!(found(&secrets, &place.path("out")), [""; 0]);
-    assert_eq!(place.results("out").tally(), [419, 0, 1, 0, 0]);
+    output.assert_output(&["420 finished jobs", "kept out/summary.json", "Delete yourself: the input (people.csv)"]);
+    assert_eq!(found(&secrets, &dir.path("out")), [""; 0]);
+    assert_eq!(dir.results("out").tally(), [419, 0, 1, 0, 0]);
 
-    program().ends_with(0).said(&["is finished, and its results were purged at", "nothing to do"]);
-    assert!(!place.path("out/created.csv").exists());
-    assert_eq!(found(&secrets, &place.path("out")), [""; 0]);
+    program().expect_exit(0).assert_output(&["is finished, and its results were purged at", "nothing to do"]);
+    assert!(!dir.path("out/created.csv").exists());
+    assert_eq!(found(&secrets, &dir.path("out")), [""; 0]);
     assert_eq!(partner.stats().model.requests.create, created, "somebody was sent again");
-    place.program("purge --out out --yes").ends_with(0).said(&["was empty of personal data before"]);
+    dir.program("purge --out out --yes").expect_exit(0).assert_output(&["held no personal data before"]);
 }
 
 #[test]
 fn after_a_purge_of_a_workers_queue_the_same_rows_are_recognised_and_new_ones_are_done() {
     let partner = Partner::start(SandboxConfig::default());
     let file = customers(0..60);
-    let place = Place::with("people.csv", &file);
-    let import = |name: &str| place.program(&format!("import {name} --queue local:q.db --out q-results")).ends_with(0);
+    let dir = TestDir::with("people.csv", &file);
+    let import = |name: &str| dir.program(&format!("import {name} --queue local:q.db --out q-results")).expect_exit(0);
     let work_until = |events: usize| {
         let arguments = format!("worker --queue local:q.db --rate 0 --api-url {}", partner.url());
-        let mut worker = place.program(&arguments).start();
-        worker.until("all events", || place.results("q-results").lines_so_far() == events);
+        let mut worker = dir.program(&arguments).start();
+        worker.wait_until("all events", || dir.results("q-results").event_lines() == events);
         worker.signal("TERM");
-        worker.ends_with(0);
+        worker.expect_exit(0);
     };
     import("people.csv");
     work_until(60);
-    place.write("q-results/results.ndjson.1", "p1@example.com, rotated away");
-    place.write("q-results/notes.txt", "mine");
+    dir.write("q-results/results.ndjson.1", "p1@example.com, rotated away");
+    dir.write("q-results/notes.txt", "mine");
     // What is only looked at stays as it is, to the byte.
-    place.write("q-results/kyc.ndjson.1.gz", b"\x1f\x8bpacked\n away");
-    place.program("purge --queue local:q.db").ends_with(0).said(&["would delete q-results/kyc.ndjson.1.gz"]);
-    assert_eq!(fs::read(place.path("q-results/kyc.ndjson.1.gz")).unwrap(), b"\x1f\x8bpacked\n away");
-    let receiver = place.program("webhooks --queue local:q.db --receive 0").env("PLU_WEBHOOK_SECRET", "whsec_1");
+    dir.write("q-results/kyc.ndjson.1.gz", b"\x1f\x8bpacked\n away");
+    dir.program("purge --queue local:q.db").expect_exit(0).assert_output(&["would delete q-results/kyc.ndjson.1.gz"]);
+    assert_eq!(fs::read(dir.path("q-results/kyc.ndjson.1.gz")).unwrap(), b"\x1f\x8bpacked\n away");
+    let receiver = dir.program("webhooks --queue local:q.db --receive 0").env("PLU_WEBHOOK_SECRET", "whsec_1");
     let mut receiver = receiver.start();
-    receiver.says_where("webhooks are received");
-    let held = place.program("purge --queue local:q.db --yes").ends_with(1);
-    held.said(&["q-results/kyc.ndjson is being written by another `webhooks`"]);
-    assert!(place.path("q-results/results.ndjson").exists());
+    receiver.wait_for_address("webhooks are received");
+    let held = dir.program("purge --queue local:q.db --yes").expect_exit(1);
+    held.assert_output(&["q-results/kyc.ndjson is being written by another `webhooks`"]);
+    assert!(dir.path("q-results/results.ndjson").exists());
     receiver.signal("TERM");
-    receiver.ends_with(0);
-    fs::rename(place.path("people.csv"), place.path("elsewhere.csv")).unwrap();
-    let said = place.program("purge --queue local:q.db --yes").ends_with(0);
-    said.said(&[
+    receiver.expect_exit(0);
+    fs::rename(dir.path("people.csv"), dir.path("elsewhere.csv")).unwrap();
+    let output = dir.program("purge --queue local:q.db --yes").expect_exit(0);
+    output.assert_output(&[
         "deleted q-results/kyc.ndjson",
         "deleted q-results/results.ndjson.1",
         "not touched: q-results/notes.txt",
-        "the -rejected.csv beside each import",
+        "the -rejected.csv file of each import",
     ]);
     let secrets = personal_values(&file);
-    fs::remove_file(place.path("elsewhere.csv")).unwrap();
-    assert_eq!(found(&secrets, place.path("q.db").parent().unwrap()), [""; 0]);
+    fs::remove_file(dir.path("elsewhere.csv")).unwrap();
+    assert_eq!(found(&secrets, dir.path("q.db").parent().unwrap()), [""; 0]);
 
-    place.write("people.csv", &file);
-    import("people.csv").said(&["put on q.db: 0", "on it from before: 60"]);
-    place.write("more.csv", customers(50..70));
-    import("more.csv").said(&["put on q.db: 10", "on it from before: 10"]);
+    dir.write("people.csv", &file);
+    import("people.csv").assert_output(&["put on q.db: 0", "already on it or finished: 60"]);
+    dir.write("more.csv", customers(50..70));
+    import("more.csv").assert_output(&["put on q.db: 10", "already on it or finished: 10"]);
     work_until(10);
     let stats = partner.stats().model;
     assert_eq!((stats.users, stats.requests.create), (70, 70), "{stats:?}");
@@ -140,18 +140,18 @@ fn after_a_purge_of_a_workers_queue_the_same_rows_are_recognised_and_new_ones_ar
 #[test]
 fn nothing_is_purged_while_jobs_wait_or_somebody_works_on_them() {
     let partner = Partner::start(SandboxConfig::default());
-    let place = Place::with("people.csv", customers(0..5));
-    place.program("import people.csv --queue local:q.db").ends_with(0);
-    let purge = |flags: &str| place.program(&format!("purge --queue local:q.db {flags}"));
-    let before = fs::read(place.path("q.db")).unwrap();
-    purge("--yes --force").ends_with(1).said(&["5 jobs are still waiting", "Nothing was deleted"]);
-    assert_eq!(fs::read(place.path("q.db")).unwrap(), before);
-    let mut worker = place.program(&format!("worker --queue local:q.db --rate 0 --api-url {}", partner.url())).start();
-    worker.until("all events", || place.results("q-results").lines_so_far() == 5);
-    purge("--yes --force").ends_with(1).said(&["is being worked on by", &format!("process {}", worker.pid())]);
+    let dir = TestDir::with("people.csv", customers(0..5));
+    dir.program("import people.csv --queue local:q.db").expect_exit(0);
+    let purge = |flags: &str| dir.program(&format!("purge --queue local:q.db {flags}"));
+    let before = fs::read(dir.path("q.db")).unwrap();
+    purge("--yes --force").expect_exit(1).assert_output(&["5 jobs are still waiting", "Nothing was deleted"]);
+    assert_eq!(fs::read(dir.path("q.db")).unwrap(), before);
+    let mut worker = dir.program(&format!("worker --queue local:q.db --rate 0 --api-url {}", partner.url())).start();
+    worker.wait_until("all events", || dir.results("q-results").event_lines() == 5);
+    purge("--yes --force").expect_exit(1).assert_output(&["is in use by", &format!("process {}", worker.pid())]);
     worker.signal("TERM");
-    worker.ends_with(0);
-    assert_eq!(place.results("q-results").events().len(), 5);
+    worker.expect_exit(0);
+    assert_eq!(dir.results("q-results").events().len(), 5);
 }
 
 /// A partner that has no good answer for anybody, until the test ends. Its base URL.
@@ -179,49 +179,49 @@ fn broken_partner() -> String {
 
 #[test]
 fn the_copy_of_the_input_goes_wherever_the_queue_is() {
-    let place = Place::with("people.csv", customers(0..3));
-    std::fs::create_dir(place.path("queues")).unwrap();
-    place.program("run people.csv --sandbox --rate 0 --out out --queue local:queues/q.db").ends_with(0);
-    assert!(place.path("queues/q.db.input").exists());
-    let purged = place.program("purge --queue local:queues/q.db --out out --yes").ends_with(0);
-    purged.said(&["deleted queues/q.db.input", "deleted out/created.csv"]);
-    assert!(!place.path("queues/q.db.input").exists());
+    let dir = TestDir::with("people.csv", customers(0..3));
+    std::fs::create_dir(dir.path("queues")).unwrap();
+    dir.program("run people.csv --sandbox --rate 0 --out out --queue local:queues/q.db").expect_exit(0);
+    assert!(dir.path("queues/q.db.input").exists());
+    let purged = dir.program("purge --queue local:queues/q.db --out out --yes").expect_exit(0);
+    purged.assert_output(&["deleted queues/q.db.input", "deleted out/created.csv"]);
+    assert!(!dir.path("queues/q.db.input").exists());
 }
 
 #[test]
 fn dead_letters_are_purged_only_when_that_is_forced() {
     let file = customers(0..4);
-    let place = Place::with("people.csv", &file);
-    let run = place.program(&format!("run people.csv --out out --rate 0 --api-url {}", broken_partner()));
+    let dir = TestDir::with("people.csv", &file);
+    let run = dir.program(&format!("run people.csv --out out --rate 0 --api-url {}", broken_partner()));
     let run = run.set("worker.attempts_max", "1").set("worker.backoff_initial_ms", "1");
     // The last look-up comes when the last request can't be on its way any more.
-    run.set("api.key_ttl_s", "1").set("api.clock_skew_s", "0").ends_with(3);
-    assert_eq!(place.results("out").tally(), [0, 0, 0, 4, 0]);
-    place.program("purge --out out --yes").ends_with(1).said(&["4 failed jobs are kept", "--force"]);
-    assert_eq!(place.table("out/failed.csv").rows.len(), 4);
-    place.program("purge --out out --yes --force").ends_with(0).said(&["deleted out/failed.csv"]);
-    assert_eq!(found(&personal_values(&file), &place.path("out")), [""; 0]);
+    run.set("api.key_ttl_s", "1").set("api.clock_skew_s", "0").expect_exit(3);
+    assert_eq!(dir.results("out").tally(), [0, 0, 0, 4, 0]);
+    dir.program("purge --out out --yes").expect_exit(1).assert_output(&["4 failed jobs are kept", "--force"]);
+    assert_eq!(dir.table("out/failed.csv").rows.len(), 4);
+    dir.program("purge --out out --yes --force").expect_exit(0).assert_output(&["deleted out/failed.csv"]);
+    assert_eq!(found(&personal_values(&file), &dir.path("out")), [""; 0]);
 }
 
 #[test]
 fn without_yes_it_is_only_said_what_would_go() {
-    let place = Place::with("people.csv", customers(0..3));
-    place.program("run people.csv --sandbox --out out --rate 0").ends_with(0);
-    let before = bytes_of_every_file(&place.path("out")).into_iter().filter(|(name, _)| !name.ends_with(".lock"));
+    let dir = TestDir::with("people.csv", customers(0..3));
+    dir.program("run people.csv --sandbox --out out --rate 0").expect_exit(0);
+    let before = bytes_of_every_file(&dir.path("out")).into_iter().filter(|(name, _)| !name.ends_with(".lock"));
     let before: Vec<_> = before.collect();
-    let said = place.program("purge --out out").ends_with(0);
-    said.said(&["would delete out/created.csv", "would empty out/queue.db", "Nothing was deleted: add --yes"]);
-    let after = bytes_of_every_file(&place.path("out")).into_iter().filter(|(name, _)| !name.ends_with(".lock"));
+    let output = dir.program("purge --out out").expect_exit(0);
+    output.assert_output(&["would delete out/created.csv", "would empty out/queue.db", "Nothing was deleted: add --yes"]);
+    let after = bytes_of_every_file(&dir.path("out")).into_iter().filter(|(name, _)| !name.ends_with(".lock"));
     assert!(after.eq(before), "something was changed");
 }
 
 #[test]
 fn a_purge_of_nothing_says_what_to_name() {
-    let place = Place::new();
-    place.program("purge --yes").ends_with(2).said(&["say what to purge: --out DIR"]);
-    place.program("purge --out none --yes").ends_with(2).said(&["there is no queue at none/queue.db"]);
-    assert!(!place.path("none").exists());
-    let said = place.program("purge --queue amqp://u:secret@h/v --yes").ends_with(2);
-    said.said(&["OPERATIONS.md"]);
-    said.did_not_say(&["secret"]);
+    let dir = TestDir::new();
+    dir.program("purge --yes").expect_exit(2).assert_output(&["nothing to purge is given: give --out DIR"]);
+    dir.program("purge --out none --yes").expect_exit(2).assert_output(&["there is no queue at none/queue.db"]);
+    assert!(!dir.path("none").exists());
+    let output = dir.program("purge --queue amqp://u:secret@h/v --yes").expect_exit(2);
+    output.assert_output(&["OPERATIONS.md"]);
+    output.assert_no_output(&["secret"]);
 }

@@ -1,4 +1,4 @@
-//! `/readyz` decides whether an orchestrator waits, and tells the person on call why it stands still.
+//! `/readyz` shows an orchestrator whether a worker is ready, and an operator why it is not.
 
 use std::io::BufRead;
 use std::time::Duration;
@@ -6,33 +6,33 @@ use std::time::Duration;
 use plu_onboard::sandbox::{AccountState, SandboxConfig};
 use serde_json::Value;
 
-use crate::support::{Broker, Partner, Place, Reply, Running, customers, get, open, request};
+use crate::support::{Broker, HttpReply, Partner, RunningProgram, TestDir, customers, get, open, request};
 
-fn until_ready(worker: &mut Running, address: &str, status: u16) -> Value {
+fn until_ready(worker: &mut RunningProgram, address: &str, status: u16) -> Value {
     let mut reply = None;
-    worker.until(&format!("/readyz answers {status}"), || {
+    worker.wait_until(&format!("/readyz answers {status}"), || {
         let now = get(address, "/readyz");
-        let has_come = now.status == status;
+        let is_expected = now.status == status;
         reply = Some(now);
-        has_come
+        is_expected
     });
-    reply.as_ref().map(Reply::json).unwrap()
+    reply.as_ref().map(HttpReply::json).unwrap()
 }
 
 #[test]
-fn a_paused_account_is_not_ready_says_why_and_is_ready_again_by_itself() {
+fn a_worker_with_a_paused_account_is_not_ready_until_the_account_works() {
     let partner = Partner::start(SandboxConfig::default());
-    let place = Place::with("people.csv", customers(0..5));
-    place.program("import people.csv --queue local:q.db").ends_with(0);
+    let dir = TestDir::with("people.csv", customers(0..5));
+    dir.program("import people.csv --queue local:q.db").expect_exit(0);
     partner.set_account(AccountState::KeyRevoked);
     let arguments = format!("worker --queue local:q.db --listen 0 --api-url {}", partner.url());
-    let mut worker = place.program(&arguments).set("worker.probe_initial_s", "1").start();
-    let address = worker.serves();
+    let mut worker = dir.program(&arguments).set("worker.probe_initial_s", "1").start();
+    let address = worker.status_page_address();
     let paused = until_ready(&mut worker, &address, 503);
     assert_eq!((&paused["state"], &paused["reason"]), (&"paused".into(), &"unauthorized".into()));
     assert!(paused["advice"].as_str().unwrap().contains("PLU_API_KEY"), "{paused}");
     assert!(paused["since"].as_str().unwrap().ends_with('Z'));
-    // It lives, all the same.
+    // It is alive, though.
     assert_eq!(get(&address, "/healthz").status, 200);
     partner.set_account(AccountState::Ok);
     let ready = until_ready(&mut worker, &address, 200);
@@ -41,22 +41,22 @@ fn a_paused_account_is_not_ready_says_why_and_is_ready_again_by_itself() {
 }
 
 #[test]
-fn without_its_broker_it_is_not_ready_and_reconnects_are_counted() {
-    let (mut broker, place) = (Broker::start(), Place::new());
-    let worker = place.program(&format!("worker --sandbox --queue {} --listen 0", broker.url()));
+fn a_worker_without_its_broker_is_not_ready_and_counts_reconnects() {
+    let (mut broker, dir) = (Broker::start(), TestDir::new());
+    let worker = dir.program(&format!("worker --sandbox --queue {} --listen 0", broker.url()));
     let mut worker = worker.set("amqp.prefix", "plu.sandbox").start();
-    let address = worker.serves();
+    let address = worker.status_page_address();
     until_ready(&mut worker, &address, 200);
     broker.kill();
     let away = until_ready(&mut worker, &address, 503);
     assert_eq!(away["state"], "disconnected");
-    // Whichever connection breaks first is named; once both are, the one that jobs come in by.
-    worker.until("no jobs come in", || get(&address, "/readyz").json()["reason"] == "broker_consumer_down");
+    // The reason names the connection that broke first. When both are down, it names the consumer's.
+    worker.wait_until("the reason names the consumer", || get(&address, "/readyz").json()["reason"] == "broker_consumer_down");
     let gone = || {
         let text = get(&address, "/metrics").body;
-        text.contains("broker_connected{connection=\"consumer\"} 0") && !text.contains("plu_onboard_queue_dead_jobs")
+        text.contains("broker_connected{connection=\"consumer\"} 0") && !text.contains("plu_onboard_queue_dead_letters")
     };
-    worker.until("the queue's depth is absent, not stale", gone);
+    worker.wait_until("the queue's depth is absent, not stale", gone);
     broker.restart();
     until_ready(&mut worker, &address, 200);
     let text = get(&address, "/metrics").body;
@@ -64,10 +64,10 @@ fn without_its_broker_it_is_not_ready_and_reconnects_are_counted() {
 }
 
 #[test]
-fn nothing_can_be_changed_and_live_views_are_limited() {
-    let place = Place::new();
-    let mut worker = place.program("worker --sandbox --queue local:q.db --listen 0").start();
-    let address = worker.serves();
+fn the_status_server_is_read_only_and_limits_its_event_streams() {
+    let dir = TestDir::new();
+    let mut worker = dir.program("worker --sandbox --queue local:q.db --listen 0").start();
+    let address = worker.status_page_address();
     for path in ["/", "/status.json", "/status/events", "/metrics", "/readyz", "/healthz"] {
         for method in ["POST", "PUT", "DELETE", "PATCH"] {
             assert_eq!(request(&address, method, path, "").status, 405, "{method} {path}");
@@ -89,19 +89,19 @@ fn nothing_can_be_changed_and_live_views_are_limited() {
 }
 
 #[test]
-fn an_empty_queue_is_told_once_until_jobs_come_in() {
+fn an_empty_queue_is_logged_once_until_jobs_arrive() {
     const EMPTY: &str = "no job is due: waiting for jobs";
-    let place = Place::with("people.csv", customers(0..3));
-    let mut worker = place.program("worker --sandbox --queue local:q.db --out out --listen 0").start();
-    let address = worker.serves();
-    worker.says(EMPTY);
+    let dir = TestDir::with("people.csv", customers(0..3));
+    let mut worker = dir.program("worker --sandbox --queue local:q.db --out out --listen 0").start();
+    let address = worker.status_page_address();
+    worker.wait_for_output(EMPTY);
     assert_eq!(get(&address, "/readyz").json()["state"], "waiting");
-    place.program("import people.csv --queue local:q.db").ends_with(0);
-    worker.says("jobs came in: going on");
-    worker.until("all events", || place.results("out").lines_so_far() == 3);
-    worker.says_times(EMPTY, 2);
+    dir.program("import people.csv --queue local:q.db").expect_exit(0);
+    worker.wait_for_output("jobs are due again");
+    worker.wait_until("all events", || dir.results("out").event_lines() == 3);
+    worker.wait_for_output_times(EMPTY, 2);
     assert!(get(&address, "/metrics").body.contains("plu_onboard_waiting_for_jobs 1\n"));
-    // All that it says has come once it has ended.
+    // After the exit the whole output has been read.
     worker.signal("TERM");
-    assert_eq!(worker.ends_with(0).times(EMPTY), 2);
+    assert_eq!(worker.expect_exit(0).times(EMPTY), 2);
 }

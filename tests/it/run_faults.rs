@@ -1,14 +1,14 @@
-//! The whole program against a sandbox that is told to misbehave: whatever goes wrong, every row ends, everybody is
-//! created once, and who was created is in the results.
+//! Runs against a sandbox that injects faults: every row gets an outcome, each user is created once, and the results
+//! name every created user.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use plu_onboard::sandbox::{Control, FaultPlan, SandboxConfig};
 
-use crate::support::{CustomerFile, Partner, Place, Results, customers};
+use crate::support::{CustomerFile, Partner, Results, TestDir, customers};
 
-/// Kinds that come about together in life, with how the partner is.
+/// Combinations of faults and of properties of the partner, each of which is tested in one run.
 const FAULTS: [&str; 6] = [
     "lost=10%,key-reuse=409",
     "error-after=10%,html-502=2%,created-at=missing",
@@ -20,14 +20,13 @@ const FAULTS: [&str; 6] = [
 
 const ROWS: u32 = 120;
 
-fn place() -> Place {
-    Place::with("people.csv", CustomerFile::default().with(0..ROWS).with_invalid(ROWS).text)
+fn dir() -> TestDir {
+    TestDir::with("people.csv", CustomerFile::default().with(0..ROWS).with_invalid(ROWS).text)
 }
 
-fn run(place: &Place, more: &str) -> Results {
-    place
-        .program(&format!("run people.csv --out out --rate 0 --yes {more}"))
-        // A lost answer's key is soon forgotten, and a pause soon over.
+fn run(dir: &TestDir, more: &str) -> Results {
+    dir.program(&format!("run people.csv --out out --rate 0 --yes {more}"))
+        // Keys expire after a second, and a pause ends after a second.
         .set("api.key_ttl_s", "1")
         .set("api.clock_skew_s", "1")
         .set("sandbox.key_ttl_s", "1")
@@ -35,8 +34,8 @@ fn run(place: &Place, more: &str) -> Results {
         .set("worker.backoff_max_s", "1")
         .set("worker.probe_initial_s", "1")
         .set("worker.probe_max_s", "1")
-        .ends_with(3);
-    place.results("out")
+        .expect_exit(3);
+    dir.results("out")
 }
 
 fn service_ids(results: &Results) -> usize {
@@ -46,23 +45,23 @@ fn service_ids(results: &Results) -> usize {
 }
 
 #[test]
-fn the_builtin_sandbox_misbehaves_as_told_and_every_row_ends_well() {
+fn every_row_has_an_outcome_with_each_fault_of_the_built_in_sandbox() {
     for faults in FAULTS {
-        let place = place();
-        let results = run(&place, &format!("--sandbox --fault {faults}"));
+        let dir = dir();
+        let results = run(&dir, &format!("--sandbox --fault {faults}"));
         assert_eq!(results.tally(), [ROWS.into(), 0, 1, 0, 0], "{faults}");
         assert_eq!(service_ids(&results), ROWS as usize, "{faults}");
     }
 }
 
 #[test]
-fn a_partner_that_misbehaves_has_each_user_once() {
+fn each_user_is_created_once_with_each_fault_of_the_partner() {
     for faults in FAULTS {
         let entries: Vec<&str> = faults.split(',').collect();
         let mut config = SandboxConfig { faults: FaultPlan::parse(&entries).unwrap(), ..SandboxConfig::default() };
         config.model.key_ttl = Duration::from_secs(1);
-        let (partner, place) = (Partner::start(config), place());
-        let results = run(&place, &format!("--api-url {}", partner.url()));
+        let (partner, dir) = (Partner::start(config), dir());
+        let results = run(&dir, &format!("--api-url {}", partner.url()));
         assert_eq!(results.tally(), [ROWS.into(), 0, 1, 0, 0], "{faults}");
         let stats = partner.stats();
         assert_eq!(stats.model.created, u64::from(ROWS), "{faults}: {stats:?}");
@@ -71,32 +70,27 @@ fn a_partner_that_misbehaves_has_each_user_once() {
 }
 
 #[test]
-fn a_partner_whose_clock_is_wrong_is_told_of_once_and_takes_nobody_away() {
-    for (skew, is_told) in [("clock-skew=-300s", true), ("clock-skew=300s", true), ("clock-skew=-60s", false)] {
-        let place = Place::with("people.csv", customers(0..ROWS));
+fn a_wrong_partner_clock_is_logged_once_and_changes_no_outcome() {
+    for (skew, is_logged) in [("clock-skew=-300s", true), ("clock-skew=300s", true), ("clock-skew=-60s", false)] {
+        let dir = TestDir::with("people.csv", customers(0..ROWS));
         let run = format!("run people.csv --out out --rate 0 --yes --sandbox --fault lost=20%,{skew}");
-        let finished = place.program(&run).set("worker.backoff_initial_ms", "20").ends_with(0);
-        assert_eq!(
-            finished.times("the partner's clock is further from this machine's"),
-            usize::from(is_told),
-            "{skew}"
-        );
-        assert_eq!(place.results("out").tally(), [ROWS.into(), 0, 0, 0, 0], "{skew}");
+        let finished = dir.program(&run).set("worker.backoff_initial_ms", "20").expect_exit(0);
+        assert_eq!(finished.times("partner clock differs from this machine's"), usize::from(is_logged), "{skew}");
+        assert_eq!(dir.results("out").tally(), [ROWS.into(), 0, 0, 0, 0], "{skew}");
     }
 }
 
 #[test]
-fn a_gateway_that_replays_gives_everybody_their_link() {
+fn a_gateway_that_replays_answers_gives_each_row_its_link() {
     let faults = FaultPlan::parse(&["lost=15%", "html-502=10%"]).unwrap();
     let mut config = SandboxConfig { faults, ..SandboxConfig::default() };
     config.model.key_ttl = Duration::ZERO;
-    let (partner, place) = (Partner::start(config), Place::with("people.csv", customers(0..ROWS)));
-    place
-        .program(&format!("run people.csv --out out --rate 0 --api-url {}", partner.url()))
+    let (partner, dir) = (Partner::start(config), TestDir::with("people.csv", customers(0..ROWS)));
+    dir.program(&format!("run people.csv --out out --rate 0 --api-url {}", partner.url()))
         .set("api.key_ttl_s", "0")
         .set("worker.backoff_initial_ms", "20")
-        .ends_with(0);
-    let created = place.results("out").table("created");
+        .expect_exit(0);
+    let created = dir.results("out").table("created");
     let links: BTreeSet<&str> = created.column("verificationUrl").into_iter().filter(|link| !link.is_empty()).collect();
     assert_eq!(links.len(), ROWS as usize);
     let stats = partner.stats();
@@ -105,27 +99,27 @@ fn a_gateway_that_replays_gives_everybody_their_link() {
 }
 
 #[test]
-fn a_key_that_may_create_and_not_list_holds_up_only_those_who_must_be_looked_up_and_is_nobodys_fault() {
+fn a_refused_user_list_delays_only_the_jobs_that_need_a_look_up() {
     let faults = FaultPlan::parse(&["lost=1/10", "list-refused=403"]).unwrap();
     let partner = Partner::start(SandboxConfig { faults, ..SandboxConfig::default() });
-    let place = Place::with("people.csv", customers(0..ROWS));
-    // Slow enough that there is somebody to create for as long as it takes to find out.
+    let dir = TestDir::with("people.csv", customers(0..ROWS));
+    // Slow enough that users are still being created when the list is refused.
     let run = format!("run people.csv --out out --rate 30 --yes --api-url {}", partner.url());
-    let mut run = place
+    let mut run = dir
         .program(&run)
         .set("worker.backoff_initial_ms", "20")
         .set("worker.probe_initial_s", "1")
         .set("worker.probe_max_s", "1")
-        // All but one of their attempts are used up at once, should each refusal be one.
+        // Only two attempts, so that a job fails if refusals of the list count as attempts.
         .set("worker.attempts_max", "2")
         .set("worker.window", "64")
         .start();
-    run.says("paused, every job is kept: the partner account is suspended or pending (403)");
-    run.says("the user list is refused while creations are not");
-    let everybody_is_created = || partner.stats().model.created == u64::from(ROWS);
-    run.until("everybody is created", everybody_is_created);
+    run.wait_for_output("paused: the partner account is suspended or pending (403)");
+    run.wait_for_output("user list refused, though users can be created");
+    let all_are_created = || partner.stats().model.created == u64::from(ROWS);
+    run.wait_until("all users are created", all_are_created);
     partner.control(&Control { faults: Some(FaultPlan::default()), ..Control::default() });
-    run.says("the user list is read again");
-    run.ends_with(0);
-    assert_eq!(place.results("out").tally(), [ROWS.into(), 0, 0, 0, 0]);
+    run.wait_for_output("user list can be read again");
+    run.expect_exit(0);
+    assert_eq!(dir.results("out").tally(), [ROWS.into(), 0, 0, 0, 0]);
 }

@@ -1,71 +1,70 @@
-//! A file that was run before, or an account that refuses everybody: the run must notice after a few rows, say what it
-//! sees and how to go on, and burn no more of them.
+//! A run halts when too many rows are rejected, fail or exist already, for example because the file was run before. It
+//! reports the outcomes and how to resume, and sends no more rows.
 
 use std::time::Duration;
 
 use plu_onboard::sandbox::SandboxConfig;
 
-use crate::support::{Partner, Place, customers};
+use crate::support::{Partner, Program, TestDir, customers};
 
-/// Keys live for a day, so that the second run is told "key already used" however slow the machine is.
+/// Starts a partner whose keys expire after a day: the second run gets "key already used", however slow the machine is.
 fn partner() -> Partner {
     let mut config = SandboxConfig { latency: Duration::from_millis(2), ..SandboxConfig::default() };
     config.model.key_ttl = Duration::from_secs(86_400);
     Partner::start(config)
 }
 
-fn run(place: &Place, partner: &Partner, out: &str, more: &str) -> crate::support::Program {
-    place
-        .program(&format!("run people.csv --out {out} --rate 0 --api-url {} {more}", partner.url()))
+fn run(dir: &TestDir, partner: &Partner, out: &str, more: &str) -> Program {
+    dir.program(&format!("run people.csv --out {out} --rate 0 --api-url {} {more}", partner.url()))
         .set("api.key_ttl_s", "86400")
 }
 
 #[test]
-fn a_file_that_was_run_before_halts_a_second_run_which_goes_on_with_yes() {
-    let (partner, place) = (partner(), Place::with("people.csv", customers(0..400)));
-    run(&place, &partner, "first", "").set("halt.window", "50").ends_with(0);
-    let halted = run(&place, &partner, "second", "").set("halt.window", "50").ends_with(1);
-    halted.said(&[
-        "halted, because this is not what was planned: the last rows that were sent are 50 existing",
-        "sent minutes ago by another run, and told as created",
+fn a_second_run_of_a_file_halts_and_resumes_with_yes() {
+    let (partner, dir) = (partner(), TestDir::with("people.csv", customers(0..400)));
+    run(&dir, &partner, "first", "").set("halt.window", "50").expect_exit(0);
+    let halted = run(&dir, &partner, "second", "").set("halt.window", "50").expect_exit(1);
+    halted.assert_output(&[
+        "halted: too many rows were rejected, failed or existed before. The last rows sent are 50 existing",
+        "sent minutes ago by another run and reported as created",
         "of 0.5 existing; see [halt]",
     ]);
-    halted.said(&["--out second", "--yes"]);
-    let [found, .., waiting] = place.results("second").tally();
+    halted.assert_output(&["--out second", "--yes"]);
+    let [found, .., waiting] = dir.results("second").tally();
     assert_eq!(found + waiting, 400);
-    assert!((50..=50 + 64).contains(&found), "{found} rows were burnt");
+    assert!((50..=50 + 64).contains(&found), "{found} rows were sent before the halt");
 
-    run(&place, &partner, "second", "--yes").set("halt.window", "50").ends_with(0);
-    assert_eq!(place.results("second").tally(), [400, 0, 0, 0, 0]);
+    run(&dir, &partner, "second", "--yes").set("halt.window", "50").expect_exit(0);
+    assert_eq!(dir.results("second").tally(), [400, 0, 0, 0, 0]);
     assert_eq!(partner.stats().model.created, 400);
 }
 
 #[test]
-fn a_canary_that_goes_well_is_told_and_the_rest_follows() {
-    let (partner, place) = (partner(), Place::with("people.csv", customers(0..100)));
-    let finished = run(&place, &partner, "out", "--canary 7").ends_with(0);
-    finished.said(&["canary: 7 created: going on with the rest"]);
-    assert_eq!(place.results("out").tally(), [100, 0, 0, 0, 0]);
+fn a_canary_that_passes_is_reported_and_the_remaining_rows_are_sent() {
+    let (partner, dir) = (partner(), TestDir::with("people.csv", customers(0..100)));
+    let finished = run(&dir, &partner, "out", "--canary 7").expect_exit(0);
+    finished.assert_output(&["canary passed: 7 created; sending the remaining rows"]);
+    assert_eq!(dir.results("out").tally(), [100, 0, 0, 0, 0]);
 }
 
 #[test]
-fn a_canary_that_does_not_go_well_burns_no_other_row() {
-    let (partner, place) = (partner(), Place::with("people.csv", customers(0..100)));
-    run(&place, &partner, "first", "").ends_with(0);
-    let halted = run(&place, &partner, "second", "--canary 7").ends_with(1);
-    halted.said(&[
-        "the last rows that were sent are 7 existing",
+fn a_canary_that_fails_sends_no_other_row() {
+    let (partner, dir) = (partner(), TestDir::with("people.csv", customers(0..100)));
+    run(&dir, &partner, "first", "").expect_exit(0);
+    let halted = run(&dir, &partner, "second", "--canary 7").expect_exit(1);
+    halted.assert_output(&[
+        "The last rows sent are 7 existing",
         "93 of 100 rows are still waiting",
         "--canary 7 --yes",
     ]);
-    assert_eq!(place.results("second").tally(), [7, 0, 0, 0, 93]);
+    assert_eq!(dir.results("second").tally(), [7, 0, 0, 0, 93]);
 }
 
 #[test]
-fn a_run_that_halts_with_its_last_row_has_nothing_to_hold_back_and_says_so() {
-    let (partner, place) = (partner(), Place::with("people.csv", customers(0..40)));
-    run(&place, &partner, "first", "").ends_with(0);
-    let finished = run(&place, &partner, "second", "").set("halt.window", "40").ends_with(0);
-    finished.said(&["note: it halted with the last row, and nothing was left to hold back: 40 existing"]);
-    assert_eq!(place.results("second").tally(), [40, 0, 0, 0, 0]);
+fn a_run_that_halts_with_its_last_row_finishes_and_reports_it() {
+    let (partner, dir) = (partner(), TestDir::with("people.csv", customers(0..40)));
+    run(&dir, &partner, "first", "").expect_exit(0);
+    let finished = run(&dir, &partner, "second", "").set("halt.window", "40").expect_exit(0);
+    finished.assert_output(&["note: it halted with the last row, when no row was left to hold back: 40 existing"]);
+    assert_eq!(dir.results("second").tally(), [40, 0, 0, 0, 0]);
 }

@@ -1,5 +1,4 @@
-//! `run` on the sample files, as a first user would try it: what comes out is what they take further, so every file
-//! and every cell of it is looked at.
+//! `run` on the sample files in `tests/data`: every result file and each of its cells is checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,9 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde::Deserialize;
 
-use crate::support::{CustomerFile, Partner, Place, Table, sample};
+use crate::support::{CustomerFile, Partner, Table, TestDir, sample};
 
-/// A line of `customers-with-problems.expected.json`.
+/// An entry of `customers-with-problems.expected.json`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Expected {
@@ -25,7 +24,7 @@ fn expected(kinds: &[&str]) -> Vec<Expected> {
     all.into_iter().filter(|expected| kinds.contains(&expected.kind.as_str())).collect()
 }
 
-/// The sample's rows by the line on which they start.
+/// Returns the rows of a sample by the line on which they start.
 fn rows_by_line(name: &str) -> BTreeMap<usize, Vec<String>> {
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_path(sample(name)).unwrap();
     let line = |record: &csv::StringRecord| usize::try_from(record.position().unwrap().line()).unwrap();
@@ -37,13 +36,17 @@ fn rows_by_line(name: &str) -> BTreeMap<usize, Vec<String>> {
 }
 
 #[test]
-fn valid_customers_are_all_created_each_with_a_link_and_every_cell_kept() {
-    let place = Place::with_sample("customers.csv");
-    let said = place.program("run customers.csv --sandbox --rate 0").ends_with(0);
-    said.said(&["200 + 0 + 0 + 0 + 0 = 200 of 200: every row is accounted for", "created.csv", "results.ndjson"]);
+fn valid_rows_are_created_each_with_a_link_and_its_own_cells() {
+    let dir = TestDir::with_sample("customers.csv");
+    let output = dir.program("run customers.csv --sandbox --rate 0").expect_exit(0);
+    output.assert_output(&[
+        "200 + 0 + 0 + 0 + 0 = 200 of 200: every row is accounted for",
+        "created.csv",
+        "results.ndjson",
+    ]);
 
-    let results = place.results("customers-results-sandbox");
-    let (input, created) = (place.table("customers.csv"), results.table("created"));
+    let results = dir.results("customers-results-sandbox");
+    let (input, created) = (dir.table("customers.csv"), results.table("created"));
     let columns = input.titles.len();
     assert_eq!(created.titles[..columns], input.titles);
     assert_eq!(created.titles[columns..], ["serviceId", "verificationUrl"]);
@@ -51,7 +54,7 @@ fn valid_customers_are_all_created_each_with_a_link_and_every_cell_kept() {
     assert_eq!(own, input.rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), "cells or their order have changed");
     for (title, begin) in [("serviceId", "sandbox-user-"), ("verificationUrl", "https://withpersona.com/verify?")] {
         let cells: BTreeSet<&str> = created.column(title).into_iter().collect();
-        assert_eq!(cells.len(), 200, "people share a {title}");
+        assert_eq!(cells.len(), 200, "rows share a {title}");
         assert!(cells.iter().all(|cell| cell.starts_with(begin)), "{cells:?}");
     }
     for name in ["existing", "rejected", "failed"] {
@@ -60,10 +63,10 @@ fn valid_customers_are_all_created_each_with_a_link_and_every_cell_kept() {
 }
 
 #[test]
-fn every_event_has_the_fields_of_the_contract_and_agrees_with_the_result_file() {
-    let place = Place::with_sample("customers.csv");
-    place.program("run customers.csv --sandbox --rate 0 --out out").ends_with(0);
-    let results = place.results("out");
+fn events_have_the_fields_of_the_contract_and_match_the_result_file() {
+    let dir = TestDir::with_sample("customers.csv");
+    dir.program("run customers.csv --sandbox --rate 0 --out out").expect_exit(0);
+    let results = dir.results("out");
     let (events, created) = (results.events(), results.table("created"));
     let rows: BTreeMap<&str, &Vec<String>> = created.column("serviceId").into_iter().zip(&created.rows).collect();
     assert_eq!(events.len(), 200);
@@ -87,15 +90,15 @@ fn every_event_has_the_fields_of_the_contract_and_agrees_with_the_result_file() 
 }
 
 #[test]
-fn nobody_else_on_the_machine_can_read_the_results() {
-    let place = Place::with("few.csv", CustomerFile::default().with(0..2).with_invalid(2).text);
-    place.program("run few.csv --sandbox --rate 0 --out a/b").ends_with(3);
+fn only_their_owner_can_read_the_results() {
+    let dir = TestDir::with("few.csv", CustomerFile::default().with(0..2).with_invalid(2).text);
+    dir.program("run few.csv --sandbox --rate 0 --out a/b").expect_exit(3);
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&place.path("a/b")), 0o700);
+    assert_eq!(mode(&dir.path("a/b")), 0o700);
     let mut names = Vec::new();
-    for entry in fs::read_dir(place.path("a/b")).unwrap() {
+    for entry in fs::read_dir(dir.path("a/b")).unwrap() {
         let path = entry.unwrap().path();
-        // Nor can anybody write to the run's copy of the file by mistake.
+        // The copy of the input is read-only, so that it isn't changed by mistake.
         let expected = if path.ends_with("queue.db.input") { 0o400 } else { 0o600 };
         assert_eq!(mode(&path), expected, "{path:?}");
         names.push(path.file_name().unwrap().to_str().unwrap().to_owned());
@@ -105,20 +108,20 @@ fn nobody_else_on_the_machine_can_read_the_results() {
     {
         assert!(names.iter().any(|other| other == name), "{name} is missing among {names:?}");
     }
-    assert!(!names.iter().any(|name| name.ends_with(".part")), "a half-written file is left: {names:?}");
+    assert!(!names.iter().any(|name| name.ends_with(".part")), "an incomplete file is left: {names:?}");
 }
 
 #[test]
-fn a_file_with_problems_creates_the_good_rows_and_says_what_is_wrong_with_the_others() {
-    let place = Place::with_sample("customers-with-problems.csv");
-    let said = place.program("run customers-with-problems.csv --sandbox --rate 0 --out out").ends_with(3);
-    let results = place.results("out");
+fn valid_rows_of_a_file_are_created_and_the_others_have_their_problems() {
+    let dir = TestDir::with_sample("customers-with-problems.csv");
+    let output = dir.program("run customers-with-problems.csv --sandbox --rate 0 --out out").expect_exit(3);
+    let results = dir.results("out");
     let (refused, repeats) = (expected(&["invalid", "conflict"]), expected(&["duplicate"]));
     let (rejected_count, existing_count) = (refused.len() as u64, repeats.len() as u64);
     let created_count = 200 - rejected_count - existing_count;
     assert_eq!(results.tally(), [created_count, existing_count, rejected_count, 0, 0]);
     assert_eq!(results.summary()["isComplete"], true);
-    said.said(&[
+    output.assert_output(&[
         &format!("{created_count} + {existing_count} + {rejected_count} + 0 + 0 = 200 of 200"),
         "2 x WRONG_COLUMN_COUNT",
         "in a copy of rejected.csv",
@@ -136,7 +139,7 @@ fn a_file_with_problems_creates_the_good_rows_and_says_what_is_wrong_with_the_ot
     assert!(rejected.column("errorCode").iter().all(|code| !code.is_empty()));
     assert!(rejected.column("errorMessage").iter().all(|message| !message.is_empty()));
 
-    // A repeat has the id and the link of the row that it repeats.
+    // A duplicate row has the id and the link of the row that it repeats.
     let (created, existing) = (results.table("created"), results.table("existing"));
     let created = created.by_email();
     for (expected, row) in repeats.iter().zip(&existing.rows) {
@@ -147,24 +150,24 @@ fn a_file_with_problems_creates_the_good_rows_and_says_what_is_wrong_with_the_ot
 }
 
 #[test]
-fn a_corrected_rejected_file_is_run_again_and_its_columns_do_not_pile_up() {
+fn a_corrected_rejected_file_is_run_again_without_more_columns() {
     let partner = Partner::start(Default::default());
-    let place = Place::with_sample("customers-with-problems.csv");
-    let run = |file: &str| place.program(&format!("run {file} --rate 0 --api-url {}", partner.url())).ends_with(3);
+    let dir = TestDir::with_sample("customers-with-problems.csv");
+    let run = |file: &str| dir.program(&format!("run {file} --rate 0 --api-url {}", partner.url())).expect_exit(3);
     run("customers-with-problems.csv");
     assert_eq!(partner.stats().model.users, 172);
-    let mut rejected = place.results("customers-with-problems-results").table("rejected");
+    let mut rejected = dir.results("customers-with-problems-results").table("rejected");
     let count = rejected.rows.len() as u64;
 
-    // The email that was missing. The row whose email somebody else has is left as it is, and so are the ones with a
-    // wrong number of cells, which were filled up in this file.
+    // Only the missing email is corrected. The row with the email of another row stays as it is, and so do the rows with
+    // a wrong number of cells, which are padded in this file.
     assert_eq!(rejected.column("errorField")[0], "email");
     rejected.set(0, "email", "severine.favre@example.com");
     let taken = rejected.column("errorCode").iter().position(|code| *code == "EMAIL_IN_FILE_TWICE").unwrap();
-    rejected.write(&place.path("mended.csv"));
-    run("mended.csv");
+    rejected.write(&dir.path("corrected.csv"));
+    run("corrected.csv");
 
-    let results = place.results("mended-results");
+    let results = dir.results("corrected-results");
     assert_eq!(results.tally(), [1, 0, count - 1, 0, 0]);
     assert_eq!(partner.stats().model.users, 173);
     let (created, again) = (results.table("created"), results.table("rejected"));
@@ -174,42 +177,42 @@ fn a_corrected_rejected_file_is_run_again_and_its_columns_do_not_pile_up() {
         let count = |table: &Table| table.column("errorCode").iter().filter(|other| **other == code).count();
         assert_eq!(count(&again), count(&rejected), "{code}");
     }
-    assert_eq!(again.titles, rejected.titles, "the added columns have piled up");
+    assert_eq!(again.titles, rejected.titles, "columns were added again");
     assert_eq!(created.titles.len(), 17);
 }
 
 #[test]
-fn files_as_spreadsheets_save_them_create_the_same_people_as_the_plain_file() {
-    // The key stands for everything that is sent.
+fn files_saved_by_spreadsheets_create_the_same_users_as_the_plain_file() {
+    // The key is derived from the whole request, so equal keys mean equal requests.
     let keys_by_email = |file: Vec<u8>| -> BTreeMap<String, String> {
-        let place = Place::with("people.csv", file);
-        place.program("run people.csv --sandbox --rate 0 --out out").ends_with(0);
+        let dir = TestDir::with("people.csv", file);
+        dir.program("run people.csv --sandbox --rate 0 --out out").expect_exit(0);
         let pair = |event: &serde_json::Value| (event["email"].to_string(), event["idempotencyKey"].to_string());
-        place.results("out").events().iter().map(pair).collect()
+        dir.results("out").events().iter().map(pair).collect()
     };
     let all = keys_by_email(fs::read(sample("customers.csv")).unwrap());
     for name in ["utf8-bom", "semicolon-windows-1252", "tab-utf16le", "headers-spaced"] {
-        let people = keys_by_email(fs::read(sample(&format!("encodings/{name}.csv"))).unwrap());
-        assert_eq!(people.len(), 5, "{name}");
-        for (email, key) in people {
+        let keys = keys_by_email(fs::read(sample(&format!("encodings/{name}.csv"))).unwrap());
+        assert_eq!(keys.len(), 5, "{name}");
+        for (email, key) in keys {
             assert_eq!(all[&email], key, "{name}: {email}");
         }
     }
 }
 
 #[test]
-fn own_references_and_metadata_come_back_in_the_events() {
-    let place = Place::with_sample("customers.csv");
-    let mut table: Table = place.table("customers.csv");
+fn job_ids_and_metadata_of_the_file_are_in_the_events() {
+    let dir = TestDir::with_sample("customers.csv");
+    let mut table: Table = dir.table("customers.csv");
     table.rows.truncate(2);
     table.titles.extend(["jobId", "metadata.team", "note"].map(str::to_owned));
     for (index, row) in table.rows.iter_mut().enumerate() {
         row.extend([format!("ref-{index}"), "north".to_owned(), "=1+1".to_owned()]);
     }
-    table.write(&place.path("own.csv"));
-    let said = place.program("run own.csv --sandbox --rate 0 --out out").ends_with(0);
-    said.said(&["column 18 \"note\" is not sent"]);
-    let results = place.results("out");
+    table.write(&dir.path("own.csv"));
+    let output = dir.program("run own.csv --sandbox --rate 0 --out out").expect_exit(0);
+    output.assert_output(&["column 18 \"note\" is not sent"]);
+    let results = dir.results("out");
     let mut events = results.events();
     events.sort_by_key(|event| event["jobId"].to_string());
     for (index, event) in events.iter().enumerate() {

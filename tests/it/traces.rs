@@ -1,32 +1,25 @@
-//! A trace that began at an upstream leads through the worker to whoever reads the event.
+//! The trace of an upstream continues through the worker to the reader of the event.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
-use serde_json::json;
 
-use crate::support::{Broker, Place, Program};
+use crate::support::{Broker, Program, TestDir, job};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
 const UNROUTED: &str = "plu.sandbox.events.unrouted";
 
-/// Onboards one job that came with a trace; returns the event's `traceparent`.
+/// Onboards one job with a trace and returns the `traceparent` of its event.
 fn traced(broker: &Broker, program: Program) -> String {
     let mut worker = program.start();
-    worker.says("connected to the broker");
-    let job = json!({"user": {
-        "firstName": "Ann", "lastName": "Lee", "email": "p1@example.com", "phoneNumber": "+14155550132",
-        "accountPurpose": "personal use", "ipAddress": "203.0.113.42", "isTermsOfServiceAccepted": true,
-        "program": "custodial", "address": "1 Main Street", "city": "Springfield", "region": "IL",
-        "postalCode": "62701", "countryCode": "US",
-    }});
+    worker.wait_for_output("connected to the broker");
     let mut headers = FieldTable::default();
     headers.insert("traceparent".into(), AMQPValue::LongString(format!("00-{TRACE}-{SPAN}-01").into()));
     let properties = BasicProperties::default().with_headers(headers);
-    broker.publish_with("plu.sandbox", "signup", &[job.to_string()], &properties);
-    worker.until("the event is there", || broker.ready(UNROUTED) == 1);
+    broker.publish_with("plu.sandbox", "signup", &[job(1)], &properties);
+    worker.wait_until("the event is published", || broker.ready(UNROUTED) == 1);
     worker.signal("TERM");
-    worker.ends_with(0);
+    worker.expect_exit(0);
     let event = broker.drain(UNROUTED).remove(0);
     match event.properties.headers().as_ref().unwrap().inner().get("traceparent") {
         Some(AMQPValue::LongString(text)) => text.to_string(),
@@ -34,19 +27,19 @@ fn traced(broker: &Broker, program: Program) -> String {
     }
 }
 
-fn worker(place: &Place, broker: &Broker) -> Program {
-    place.program(&format!("worker --sandbox --queue {}", broker.url())).set("amqp.prefix", "plu.sandbox")
+fn worker(dir: &TestDir, broker: &Broker) -> Program {
+    dir.program(&format!("worker --sandbox --queue {}", broker.url())).set("amqp.prefix", "plu.sandbox")
 }
 
 #[test]
-fn an_event_carries_the_trace_of_its_job() {
-    let (broker, place) = (Broker::start(), Place::new());
-    assert_eq!(traced(&broker, worker(&place, &broker)), format!("00-{TRACE}-{SPAN}-01"));
+fn an_event_has_the_trace_of_its_job() {
+    let (broker, dir) = (Broker::start(), TestDir::new());
+    assert_eq!(traced(&broker, worker(&dir, &broker)), format!("00-{TRACE}-{SPAN}-01"));
 }
 
 #[cfg(feature = "otlp")]
 #[test]
-fn a_collector_gets_the_job_and_its_request_as_parts_of_the_callers_trace() {
+fn a_collector_gets_the_spans_of_the_job_and_its_request() {
     use std::io::{BufRead, BufReader, Read, Write};
 
     let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -71,8 +64,8 @@ fn a_collector_gets_the_job_and_its_request_as_parts_of_the_callers_trace() {
         }
         spans
     });
-    let (broker, place) = (Broker::start(), Place::new());
-    let program = worker(&place, &broker).env("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://{address}"));
+    let (broker, dir) = (Broker::start(), TestDir::new());
+    let program = worker(&dir, &broker).env("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://{address}"));
     let parent = traced(&broker, program);
     let spans = received.join().unwrap();
     let named = |name: &str| spans.iter().find(|span| span["name"] == name).unwrap();
@@ -81,6 +74,6 @@ fn a_collector_gets_the_job_and_its_request_as_parts_of_the_callers_trace() {
     assert_eq!((&request["traceId"], &request["parentSpanId"]), (&TRACE.into(), &job["spanId"]));
     assert_eq!(parent, format!("00-{TRACE}-{}-01", job["spanId"].as_str().unwrap()));
     assert!(job["startTimeUnixNano"].as_str().unwrap().len() == 19, "{job}");
-    let status = json!({"key": "http.response.status_code", "value": {"stringValue": "201"}});
+    let status = serde_json::json!({"key": "http.response.status_code", "value": {"stringValue": "201"}});
     assert!(request["attributes"].as_array().unwrap().contains(&status), "{request}");
 }

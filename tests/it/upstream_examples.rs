@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::support::{Broker, DEAD, Place, UNROUTED, installed, python, quick_partner, root, run_tool, worker_at};
+use crate::support::{Broker, DEAD, TestDir, UNROUTED, installed, python, quick_partner, root, run_tool, worker_at};
 
 /// A copy of the Node examples beside their packages, which Node looks for there.
 fn node_folder() -> PathBuf {
@@ -24,24 +24,24 @@ fn node_folder() -> PathBuf {
 
 /// Publishes a job, has it done, and reads its event three times: a repeat is recognised, and the link that it may bring.
 fn goes_through(command: impl Fn(&str) -> Command, [publish, read]: [&str; 2]) {
-    let (broker, partner, place) = (Broker::start(), quick_partner(0), Place::new());
+    let (broker, partner, dir) = (Broker::start(), quick_partner(0), TestDir::new());
     let example = |name: &str, arguments: &[&str]| {
         let mut command = command(name);
         command
             .args(arguments)
             .env("AMQP_URL", broker.url())
             .env("EVENTS_QUEUE", "crm.events")
-            .current_dir(place.path(""));
+            .current_dir(dir.path(""));
         command
     };
-    let mut worker = worker_at(&broker.url(), &place, &partner).start();
-    worker.says_times("connected to the broker", 2);
+    let mut worker = worker_at(&broker.url(), &dir, &partner).start();
+    worker.wait_for_output_times("connected to the broker", 2);
     // Before the job, so that the reader's queue is there for its event.
     broker.declare_queue("crm.events", &[("x-queue-type", lapin::types::AMQPValue::LongString("quorum".into()))]);
     broker.bind("crm.events", "plu.onboarding.events", "user.#");
     let job = root().join("examples/job.json");
     run_tool(&mut example(publish, &[job.to_str().unwrap(), "signup"]));
-    worker.until("its event", || broker.ready("crm.events") == 1);
+    worker.wait_until("its event", || broker.ready("crm.events") == 1);
     // As after a confirm that was lost.
     let event = broker.drain("crm.events").remove(0);
     let mut recovered = event.body.clone();
@@ -50,8 +50,8 @@ fn goes_through(command: impl Fn(&str) -> Command, [publish, read]: [&str; 2]) {
         let body = body.to_string();
         broker.publish_to("plu.onboarding.events", &event.routing_key, body.as_bytes(), &event.properties);
     }
-    let said = run_tool(&mut example(read, &["3"]));
-    let lines: Vec<&str> = said.lines().map(str::trim).collect();
+    let output = run_tool(&mut example(read, &["3"]));
+    let lines: Vec<&str> = output.lines().map(str::trim).collect();
     let expected = ["user.created crm-1", "user.created crm-1 (now with its link)", "user.created crm-1 (repeat)"];
     assert_eq!(lines, expected);
     assert_eq!((broker.ready("crm.events"), broker.ready(UNROUTED), broker.ready(DEAD)), (0, 0, 0));
@@ -61,7 +61,7 @@ fn goes_through(command: impl Fn(&str) -> Command, [publish, read]: [&str; 2]) {
     let status = astray.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
     assert!(!status.success(), "a job without a queue was published without a word");
     worker.signal("TERM");
-    worker.ends_with(0);
+    worker.expect_exit(0);
 }
 
 #[test]

@@ -8,15 +8,15 @@ use std::path::Path;
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::contract::fits;
-use crate::support::{Broker, Place, Program, Reply, Running, get, request, request_with};
+use crate::contract::assert_valid;
+use crate::support::{Broker, HttpReply, Program, RunningProgram, TestDir, get, request, request_with};
 
 const SECRET: &str = "whsec_of_the_tests";
 const PATH: &str = "/webhooks/plu";
 const QUEUE: &str = "crm.kyc";
 
-fn program(place: &Place, arguments: &str) -> Program {
-    place.program(&format!("webhooks --receive 0 {arguments}")).env("PLU_WEBHOOK_SECRET", SECRET)
+fn program(dir: &TestDir, arguments: &str) -> Program {
+    dir.program(&format!("webhooks --receive 0 {arguments}")).env("PLU_WEBHOOK_SECRET", SECRET)
 }
 
 fn approved(n: u32) -> String {
@@ -31,31 +31,31 @@ fn hex_signature(secret: &str, body: &str) -> String {
     hex::encode(hmac::sign(&key, body.as_bytes()))
 }
 
-fn post(address: &str, body: &str, signature: &str) -> Reply {
+fn post(address: &str, body: &str, signature: &str) -> HttpReply {
     request_with(address, "POST", PATH, &format!("x-webhook-signature: {signature}\r\n"), body)
 }
 
-fn post_signed(address: &str, body: &str) -> Reply {
+fn post_signed(address: &str, body: &str) -> HttpReply {
     post(address, body, &hex_signature(SECRET, body))
 }
 
 /// A receiver on a broker whose events about verifications are read from a queue.
-fn on_broker(broker: &Broker, place: &Place) -> (Running, String, String) {
+fn on_broker(broker: &Broker, dir: &TestDir) -> (RunningProgram, String, String) {
     broker.declare("plu.onboarding");
     broker.declare_queue(QUEUE, &[]);
     broker.bind(QUEUE, "plu.onboarding.events", "kyc.#");
-    let program = program(place, &format!("--queue {} --listen 0", broker.url()));
+    let program = program(dir, &format!("--queue {} --listen 0", broker.url()));
     let mut running = program.set("webhooks.publish_timeout_s", "2").set("amqp.confirm_timeout_s", "2").start();
-    let ops = running.says_where("metrics and health");
-    let address = running.says_where("webhooks are received");
-    running.until("it is ready", || get(&ops, "/readyz").status == 200);
+    let ops = running.wait_for_address("metrics and health");
+    let address = running.wait_for_address("webhooks are received");
+    running.wait_until("it is ready", || get(&ops, "/readyz").status == 200);
     (running, address, ops)
 }
 
 #[test]
 fn what_is_signed_becomes_an_event_on_the_exchange_and_what_comes_again_has_the_same_id() {
-    let (broker, place) = (Broker::start(), Place::new());
-    let (running, address, ops) = on_broker(&broker, &place);
+    let (broker, dir) = (Broker::start(), TestDir::new());
+    let (running, address, ops) = on_broker(&broker, &dir);
     let denied = json!({"event": "user.kyc-event", "timestamp": "2026-02-19T21:01:49.217Z", "data": {
         "serviceId": "acme-user-2", "status": "denied", "reason": "WRONG_USER_REGION, REGULATIONS_VIOLATIONS"}})
     .to_string();
@@ -77,7 +77,7 @@ fn what_is_signed_becomes_an_event_on_the_exchange_and_what_comes_again_has_the_
     assert_eq!(body(2, "verificationUrl"), link);
     assert_eq!(body(0, "id"), body(3, "id"));
     let lines: String = events.iter().map(|event| format!("{}\n", event.body)).collect();
-    fits("kyc-event.schema.json", &lines);
+    assert_valid("kyc-event.schema.json", &lines);
     for event in &events {
         let properties = &event.properties;
         let text = |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);
@@ -92,27 +92,27 @@ fn what_is_signed_becomes_an_event_on_the_exchange_and_what_comes_again_has_the_
         assert!(metrics.contains(&line), "{line}{metrics}");
     }
     running.signal("TERM");
-    let said = running.ends_with(0);
-    assert_eq!(said.times("event recorded"), 4, "{said}");
-    let said = said.to_string();
+    let output = running.expect_exit(0);
+    assert_eq!(output.times("event recorded"), 4, "{output}");
+    let output = output.to_string();
     assert!(
-        !["jane1", "Janeczka", "acme-user", "kyc.example", SECRET].iter().any(|secret| said.contains(secret)),
-        "{said}"
+        !["jane1", "Janeczka", "acme-user", "kyc.example", SECRET].iter().any(|secret| output.contains(secret)),
+        "{output}"
     );
 }
 
 #[test]
 fn nobody_makes_an_event_without_the_secret_and_each_refusal_says_why() {
-    let place = Place::new();
-    let mut running = program(&place, "--queue local:q.db").start();
-    let address = running.says_where("webhooks are received");
+    let dir = TestDir::new();
+    let mut running = program(&dir, "--queue local:q.db").start();
+    let address = running.wait_for_address("webhooks are received");
     let body = approved(1);
     let wrong = hex_signature("whsec_of_somebody_else", &body);
     for (reply, status, why) in [
         (request(&address, "POST", PATH, &body), 401, "there is no header x-webhook-signature"),
-        (post(&address, &body, &wrong), 401, "the signature doesn't fit"),
-        (post(&address, &body, "not hexadecimal"), 401, "the signature doesn't fit"),
-        (post(&address, &approved(2), &hex_signature(SECRET, &body)), 401, "the signature doesn't fit"),
+        (post(&address, &body, &wrong), 401, "the signature doesn't match"),
+        (post(&address, &body, "not hexadecimal"), 401, "the signature doesn't match"),
+        (post(&address, &approved(2), &hex_signature(SECRET, &body)), 401, "the signature doesn't match"),
         (post_signed(&address, "no JSON"), 400, "the body is not JSON"),
         (post_signed(&address, &"x".repeat(65_537)), 413, "longer than 65536 bytes"),
         (post_signed(&address, r#"{"event": "card.created"}"#), 200, "ignored"),
@@ -123,30 +123,30 @@ fn nobody_makes_an_event_without_the_secret_and_each_refusal_says_why() {
     for (method, path, status) in [("GET", PATH, 405), ("POST", "/", 404), ("GET", "/metrics", 404)] {
         assert_eq!(request(&address, method, path, "").status, status, "{method} {path}");
     }
-    assert_eq!(place.read("q-results/kyc.ndjson"), "");
+    assert_eq!(dir.read("q-results/kyc.ndjson"), "");
     // A word before the signature, as some send it, and capital digits.
     let signature = format!("sha256={}", hex_signature(SECRET, &body).to_uppercase());
     assert_eq!(post(&address, &body, &signature).status, 200);
     running.signal("TERM");
-    let said = running.ends_with(0);
-    assert_eq!(said.times("a webhook is refused"), 1, "anybody could fill the log: {said}");
+    let output = running.expect_exit(0);
+    assert_eq!(output.times("webhook refused"), 1, "anybody could fill the log: {output}");
 }
 
 #[test]
 fn beside_an_embedded_queue_each_event_is_in_the_file_before_the_answer_and_stays_there() {
-    let place = Place::new();
-    let mut running = program(&place, "--queue local:q.db --out kyc").start();
-    let address = running.says_where("webhooks are received");
-    let second = program(&place, "--queue local:q.db --out kyc").ends_with(2);
-    second.said(&["kyc/kyc.ndjson is being written by another `webhooks`"]);
+    let dir = TestDir::new();
+    let mut running = program(&dir, "--queue local:q.db --out kyc").start();
+    let address = running.wait_for_address("webhooks are received");
+    let second = program(&dir, "--queue local:q.db --out kyc").expect_exit(2);
+    second.assert_output(&["kyc/kyc.ndjson is being written by another `webhooks`"]);
     for n in 0..20 {
         assert_eq!(post_signed(&address, &approved(n)).status, 200);
     }
     running.kill();
-    let file = place.path("kyc/kyc.ndjson");
+    let file = dir.path("kyc/kyc.ndjson");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    let mut running = program(&place, "--queue local:q.db --out kyc").start();
-    let address = running.says_where("webhooks are received");
+    let mut running = program(&dir, "--queue local:q.db --out kyc").start();
+    let address = running.wait_for_address("webhooks are received");
     assert_eq!(post_signed(&address, &approved(20)).status, 200);
     let users: Vec<String> = fs::read_to_string(&file)
         .unwrap()
@@ -155,75 +155,74 @@ fn beside_an_embedded_queue_each_event_is_in_the_file_before_the_answer_and_stay
         .collect();
     assert_eq!(users, (0..=20).map(|n| format!("acme-user-{n}")).collect::<Vec<_>>());
     running.signal("INT");
-    running.ends_with(0);
+    running.expect_exit(0);
 }
 
 #[test]
 fn a_file_that_can_not_be_written_is_told_and_tried_again_and_one_that_was_moved_away_is_begun_anew() {
-    let place = Place::new();
-    let mut running = program(&place, "--queue local:q.db --out kyc --listen 0").start();
-    let ops = running.says_where("metrics and health");
-    let address = running.says_where("webhooks are received");
+    let dir = TestDir::new();
+    let mut running = program(&dir, "--queue local:q.db --out kyc --listen 0").start();
+    let ops = running.wait_for_address("metrics and health");
+    let address = running.wait_for_address("webhooks are received");
     assert_eq!(post_signed(&address, &approved(1)).status, 200);
-    fs::rename(place.path("kyc/kyc.ndjson"), place.path("kyc/kyc.ndjson.1")).unwrap();
+    fs::rename(dir.path("kyc/kyc.ndjson"), dir.path("kyc/kyc.ndjson.1")).unwrap();
     assert_eq!(post_signed(&address, &approved(2)).status, 200);
-    assert!(place.read("kyc/kyc.ndjson").contains("acme-user-2"));
+    assert!(dir.read("kyc/kyc.ndjson").contains("acme-user-2"));
     // Something else has its name.
-    fs::rename(place.path("kyc/kyc.ndjson"), place.path("kyc/kyc.ndjson.2")).unwrap();
-    fs::create_dir(place.path("kyc/kyc.ndjson")).unwrap();
+    fs::rename(dir.path("kyc/kyc.ndjson"), dir.path("kyc/kyc.ndjson.2")).unwrap();
+    fs::create_dir(dir.path("kyc/kyc.ndjson")).unwrap();
     assert_eq!(post_signed(&address, &approved(3)).status, 503);
     assert_eq!((get(&ops, "/readyz").status, get(&ops, "/readyz").json()["state"].clone()), (503, json!("blocked")));
-    fs::remove_dir(place.path("kyc/kyc.ndjson")).unwrap();
-    running.until("it is recorded", || get(&ops, "/readyz").status == 200);
-    assert!(place.read("kyc/kyc.ndjson").contains("acme-user-3"));
+    fs::remove_dir(dir.path("kyc/kyc.ndjson")).unwrap();
+    running.wait_until("it is recorded", || get(&ops, "/readyz").status == 200);
+    assert!(dir.read("kyc/kyc.ndjson").contains("acme-user-3"));
     let unknown = approved(4).replace("\"approved\"", "\"pending\"");
     assert_eq!(post_signed(&address, &unknown).status, 200);
     let metrics = get(&ops, "/metrics").body;
     assert!(metrics.contains("plu_onboard_webhooks_received_total{result=\"unknown_status\"} 1\n"), "{metrics}");
     running.signal("TERM");
-    running.ends_with(0).said(&["has a status that this version doesn't know"]);
+    running.expect_exit(0).assert_output(&["its verification status is unknown to this version"]);
 }
 
 #[test]
 fn while_the_broker_is_away_the_partner_is_told_to_send_again_and_then_all_goes_on() {
-    let (mut broker, place) = (Broker::start(), Place::new());
-    let (mut running, address, ops) = on_broker(&broker, &place);
+    let (mut broker, dir) = (Broker::start(), TestDir::new());
+    let (mut running, address, ops) = on_broker(&broker, &dir);
     broker.kill();
     // However often the partner sends it meanwhile, it is recorded once.
     for _ in 0..3 {
         let reply = post_signed(&address, &approved(1));
         assert_eq!((reply.status, reply.head.contains("retry-after: 5")), (503, true), "{reply:?}");
     }
-    running.until("it says so", || {
+    running.wait_until("it says so", || {
         let ready = get(&ops, "/readyz");
         ready.status == 503 && ready.json()["state"] == "blocked"
     });
     assert!(get(&ops, "/metrics").body.contains("plu_onboard_webhooks_ready 0\n"));
-    place.program(&format!("health --url http://{ops}/readyz")).ends_with(1).said(&["answered with 503"]);
+    dir.program(&format!("health --url http://{ops}/readyz")).expect_exit(1).assert_output(&["answered with 503"]);
     broker.restart();
-    running.until("it is ready again", || get(&ops, "/readyz").status == 200);
+    running.wait_until("it is ready again", || get(&ops, "/readyz").status == 200);
     // Whether or not the partner sends it again.
-    running.says_times("event recorded", 1);
+    running.wait_for_output_times("event recorded", 1);
     assert_eq!(post_signed(&address, &approved(1)).status, 200);
     let events = broker.drain(QUEUE);
     assert_eq!(events.len(), 2);
     assert_eq!(events[0].body["id"], events[1].body["id"]);
     running.signal("TERM");
-    running.ends_with(0);
+    running.expect_exit(0);
 }
 
 #[test]
 fn a_renewed_secret_needs_no_restart_and_without_one_nothing_is_received() {
-    let place = Place::with("secret", "whsec_before\n");
-    let start = |place: &Place, encoding: &str| {
-        place
-            .program("webhooks --receive 0 --queue local:q.db")
+    let dir = TestDir::with("secret", "whsec_before\n");
+    let start = |dir: &TestDir, encoding: &str| {
+        dir.program("webhooks --receive 0 --queue local:q.db")
             .set("webhooks.secret_file", "secret")
             .set("webhooks.signature_header", "X-Plu-Signature")
             .set("webhooks.signature_encoding", encoding)
     };
-    let mut running = start(&place, "base64").start();
-    let address = running.says_where("webhooks are received");
+    let mut running = start(&dir, "base64").start();
+    let address = running.wait_for_address("webhooks are received");
     let body = approved(1);
     let post = |secret: &str| {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
@@ -231,20 +230,22 @@ fn a_renewed_secret_needs_no_restart_and_without_one_nothing_is_received() {
         request_with(&address, "POST", PATH, &format!("x-plu-signature: {signature}\r\n"), &body).status
     };
     assert_eq!(post("whsec_before"), 200);
-    place.write("secret", "whsec_after");
-    running.until("the new secret is known", || post("whsec_after") == 200);
+    dir.write("secret", "whsec_after");
+    running.wait_until("the new secret is known", || post("whsec_after") == 200);
     assert_eq!(post("whsec_before"), 401);
     running.signal("TERM");
-    running.ends_with(0);
+    running.expect_exit(0);
 
-    place.write("secret", " \n");
-    start(&place, "hex").ends_with(2).said(&["the webhook secret's file secret is empty"]);
-    fs::remove_file(place.path("secret")).unwrap();
-    start(&place, "hex").ends_with(2).said(&["the webhook secret's file secret can't be read"]);
-    place.program("webhooks --queue local:q.db").ends_with(2).said(&["no webhook secret", "PLU_WEBHOOK_SECRET"]);
-    let pasted = place.program("webhooks --queue local:q.db").set("webhooks.secret_file", "whsec_abcdef").ends_with(2);
+    dir.write("secret", " \n");
+    start(&dir, "hex").expect_exit(2).assert_output(&["the webhook secret's file secret is empty"]);
+    fs::remove_file(dir.path("secret")).unwrap();
+    start(&dir, "hex").expect_exit(2).assert_output(&["the webhook secret's file secret can't be read"]);
+    dir.program("webhooks --queue local:q.db")
+        .expect_exit(2)
+        .assert_output(&["no webhook secret", "PLU_WEBHOOK_SECRET"]);
+    let pasted = dir.program("webhooks --queue local:q.db").set("webhooks.secret_file", "whsec_abcdef").expect_exit(2);
     assert!(!pasted.to_string().contains("abcdef"), "{pasted}");
-    let elsewhere = program(&place, "--queue amqp://127.0.0.1:1 --out kyc").ends_with(2);
-    elsewhere.said(&["nothing is written into kyc"]);
-    assert!(!Path::new(&place.path("kyc")).exists());
+    let elsewhere = program(&dir, "--queue amqp://127.0.0.1:1 --out kyc").expect_exit(2);
+    elsewhere.assert_output(&["nothing is written into kyc"]);
+    assert!(!Path::new(&dir.path("kyc")).exists());
 }

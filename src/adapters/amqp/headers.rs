@@ -1,4 +1,6 @@
-//! A job's history in the headers of its message: what a delivery count or a redelivered flag can't tell.
+//! A job's history in the headers of its message, and the properties of published messages. Pure.
+//!
+//! RabbitMQ's delivery count and redelivered flag don't say when a job was first sent to the API, nor how often.
 
 use std::time::Duration;
 
@@ -6,44 +8,44 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use uuid::Uuid;
 
-use crate::domain::Timestamp;
 use crate::domain::decide::History;
+use crate::domain::{IdempotencyKey, Timestamp};
 
-/// When the message was published, in milliseconds: the name that RabbitMQ's own message interceptor gives it.
+/// When the message was published, in milliseconds since 1970. RabbitMQ's own message interceptor writes this header.
 const PUBLISHED: &str = "timestamp_in_ms";
 const ATTEMPTS: &str = "x-plu-attempts";
 const FIRST_SEEN: &str = "x-plu-first-seen-ms";
 const FIRST_SENT: &str = "x-plu-first-sent-ms";
 const LAST_SENT: &str = "x-plu-last-sent-ms";
-/// Before when a job is only put back again: the longest delay queue was too short for its wait.
+/// When a job is due whose delay is longer than the longest delay queue's. It is delayed again until then.
 const DUE: &str = "x-plu-due-ms";
 
-/// How old a redelivered message is taken to be that carries no time. Assumed: an upstream should set `timestamp`. Too
-/// short, and a user whom the former delivery created would pass for one who was there before.
+/// Assumed age of a redelivered message without a time; an upstream should set `timestamp`. If it is too short, a user
+/// that an earlier delivery created is reported as existing before the job.
 const UNKNOWN_AGE: Duration = Duration::from_secs(86_400);
 
-/// The history of a delivery.
+/// Returns the history of a delivery.
 ///
-/// A redelivered message was in somebody's hand before and may have been sent, at the earliest when it was put on
-/// the queue: its own headers can't say, because nothing is written back to a message in hand.
+/// A redelivered job may have been sent, at the earliest when it was put on the queue. Its headers can't say, because
+/// nothing can be written to a message on a queue.
 pub fn read(properties: &BasicProperties, redelivered: bool, now: Timestamp) -> History {
     let headers = properties.headers().as_ref();
     let number = |name: &str| headers.and_then(|headers| headers.inner().get(name)).and_then(integer);
-    // Nothing happened later than now, whatever a message says.
+    // A time in the future counts as now.
     let time = |name: &str| number(name).map(|ms| Timestamp::from_unix_ms(ms).min(now));
-    // An upstream's time that can't be right, in milliseconds instead of seconds for instance, or 0, says nothing: taken for now, a
-    // user whom an earlier delivery created would be older than the job, and pass for one who was there before.
+    // An implausible time of an upstream (0, or milliseconds instead of seconds) is ignored. Read as now, it would make
+    // a user that an earlier delivery created older than the job, so that the user is reported as existing before.
     let plausible = |at: Timestamp| (at.unix_ms() > 0 && at <= now).then_some(at);
-    let exactly = || plausible(Timestamp::from_unix_ms(number(PUBLISHED)?));
-    // The timestamp of a message is in seconds (AMQP 0-9-1, 4.2.5.4).
-    let published = || {
+    let published_ms = || plausible(Timestamp::from_unix_ms(number(PUBLISHED)?));
+    // The property `timestamp` is in seconds (AMQP 0-9-1, 4.2.5.4).
+    let published_s = || {
         let seconds = properties.timestamp().and_then(|seconds| i64::try_from(seconds).ok())?;
         plausible(Timestamp::from_unix_ms(seconds.saturating_mul(1_000)))
     };
     let unknown = if redelivered { now.minus(UNKNOWN_AGE) } else { now };
-    let enqueued_at = time(FIRST_SEEN).or_else(exactly).or_else(published).unwrap_or(unknown);
+    let enqueued_at = time(FIRST_SEEN).or_else(published_ms).or_else(published_s).unwrap_or(unknown);
     let first_sent_at = time(FIRST_SENT).or_else(|| redelivered.then_some(enqueued_at));
-    // Whoever had it in hand may have sent it a moment ago.
+    // The earlier delivery may have been sent a moment ago.
     let last_sent_at = if redelivered { first_sent_at.map(|_| now) } else { time(LAST_SENT).or(first_sent_at) };
     History {
         enqueued_at,
@@ -53,25 +55,25 @@ pub fn read(properties: &BasicProperties, redelivered: bool, now: Timestamp) -> 
     }
 }
 
-/// For how long a message came too early. No longer than a day, whatever it says.
-pub fn early(properties: &BasicProperties, now: Timestamp) -> Duration {
+/// Returns how long a job still has to be delayed, at most a day.
+pub fn remaining_delay(properties: &BasicProperties, now: Timestamp) -> Duration {
     let headers = properties.headers().as_ref();
     let due = headers.and_then(|headers| headers.inner().get(DUE)).and_then(integer);
-    due.map_or(Duration::ZERO, |due| Timestamp::from_unix_ms(due).since(now).min(EARLY_MAX))
+    due.map_or(Duration::ZERO, |due| Timestamp::from_unix_ms(due).since(now).min(REMAINING_DELAY_MAX))
 }
 
-const EARLY_MAX: Duration = Duration::from_secs(86_400);
+const REMAINING_DELAY_MAX: Duration = Duration::from_secs(86_400);
 
-/// Notes when a message is due.
+/// Writes when a job is due.
 pub fn put_due(headers: &mut FieldTable, due: Timestamp) {
     headers.insert(DUE.into(), AMQPValue::LongLongInt(due.unix_ms()));
 }
 
-/// Longest headers of an upstream's own that are copied, in bytes. Headers travel in one frame, however long, and the
-/// publishing connection agreed on frames of 12 KiB: what else a copy carries fits beside them.
+/// Limit of an upstream's own headers that are copied, in bytes. Headers travel in one frame, and the publishing
+/// connection negotiates frames of 12 KiB: the other headers of a copy fit beside them.
 const OWN_BYTES_MAX: usize = 8 * 1_024;
 
-/// Puts a history into headers, over what is there; the upstream's own headers stay, unless they are very long.
+/// Writes a history into headers, replacing an older one. The upstream's own headers stay if they have at most 8 KiB.
 pub fn write(headers: Option<FieldTable>, history: &History) -> FieldTable {
     let mut headers = headers.filter(|own| table_bytes(own) <= OWN_BYTES_MAX).unwrap_or_default();
     if headers.contains_key(DUE) {
@@ -89,23 +91,43 @@ pub fn write(headers: Option<FieldTable>, history: &History) -> FieldTable {
     headers
 }
 
-/// The `delivery-mode` of a message that survives the broker's restart (AMQP 0-9-1).
+/// The `delivery-mode` of a message that survives a restart of the broker (AMQP 0-9-1).
 const PERSISTENT: u8 = 2;
 
-/// Properties of an event that is published; without the job that it is about.
+const JSON: &str = "application/json";
+
+const APP_ID: &str = "plu-onboard";
+
+/// Returns the properties of a job message.
+pub(super) fn of_job(key: IdempotencyKey, history: &History) -> BasicProperties {
+    BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_content_type(JSON.into())
+        .with_message_id(key.to_string().into())
+        .with_app_id(APP_ID.into())
+        .with_timestamp(unix_seconds(history.enqueued_at))
+        .with_headers(write(None, history))
+}
+
+/// Returns the properties of an event, without the job that it is about.
 pub(super) fn of_event(id: Uuid, type_name: &'static str, time: Timestamp) -> BasicProperties {
     BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
-        .with_content_type("application/json".into())
+        .with_content_type(JSON.into())
         .with_message_id(id.to_string().into())
         .with_type(type_name.into())
-        .with_app_id("plu-onboard".into())
-        .with_timestamp(u64::try_from(time.unix_ms() / 1_000).unwrap_or(0))
+        .with_app_id(APP_ID.into())
+        .with_timestamp(unix_seconds(time))
 }
 
-/// Properties for a copy of a message, with other headers. What the upstream meant for its own publish is left out: the broker
-/// closes the channel of whoever publishes under another's `user_id`; with its `expiration` a copy would vanish from the
-/// dead letters, and with its `CC` it would multiply.
+fn unix_seconds(time: Timestamp) -> u64 {
+    u64::try_from(time.unix_ms() / 1_000).unwrap_or(0)
+}
+
+/// Returns the properties for a copy of a message, with other headers.
+///
+/// Leaves out what the upstream meant for its own publish. The broker closes a channel that publishes under another
+/// `user_id`. With its `expiration` a copy would expire among the dead letters, and with its `CC` it would multiply.
 pub(super) fn for_copy(properties: &BasicProperties, headers: &FieldTable) -> BasicProperties {
     let kept = without(headers, |name| ["CC", "BCC"].contains(&name));
     let copy = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(kept);
@@ -119,7 +141,7 @@ pub(super) fn for_copy(properties: &BasicProperties, headers: &FieldTable) -> Ba
     with(copy, properties.app_id(), BasicProperties::with_app_id)
 }
 
-/// A copy of a table without some of its entries.
+/// Returns a copy of a table without some of its entries.
 pub(super) fn without(headers: &FieldTable, is_left_out: impl Fn(&str) -> bool) -> FieldTable {
     let mut kept = FieldTable::default();
     for (name, value) in headers.inner() {
@@ -141,7 +163,7 @@ fn with<T: Clone>(
     }
 }
 
-/// How long a table is on the wire, or a little more.
+/// Returns an upper bound of a table's size on the wire, in bytes.
 fn table_bytes(table: &FieldTable) -> usize {
     table.inner().iter().map(|(name, value)| 1 + name.as_str().len() + value_bytes(value)).sum()
 }
@@ -157,7 +179,7 @@ fn value_bytes(value: &AMQPValue) -> usize {
     }
 }
 
-/// Whatever width of integer a client library chose.
+/// Reads an integer of any width: client libraries choose different ones.
 pub(super) fn integer(value: &AMQPValue) -> Option<i64> {
     match value {
         AMQPValue::ShortShortInt(number) => Some(i64::from(*number)),
@@ -178,7 +200,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_unix_ms(9_000_000);
 
     #[test]
-    fn a_history_survives_its_way_over_the_broker() {
+    fn a_history_is_read_back_as_it_was_written() {
         let history = History { attempts: 3, ..History::new(Timestamp::from_unix_ms(1_234)) };
         for history in [history, history.with_send(Timestamp::from_unix_ms(5_678))] {
             let properties = BasicProperties::default().with_headers(write(None, &history));
@@ -187,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_message_was_never_sent_and_a_redelivered_one_may_have_been() {
+    fn a_redelivered_job_may_have_been_sent_and_a_new_one_was_not() {
         let published = BasicProperties::default().with_timestamp(7_000);
         let at = Timestamp::from_unix_ms(7_000_000);
         assert_eq!(read(&published, false, NOW), History::new(at));
@@ -203,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_upstreams_own_headers_stay_unless_no_frame_holds_them() {
+    fn the_upstreams_own_headers_are_kept_up_to_the_limit() {
         let own = |bytes: usize| {
             let mut own = FieldTable::default();
             own.insert(
@@ -218,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_can_not_be_right_says_nothing_and_nothing_happened_later_than_now() {
+    fn implausible_times_are_ignored_and_future_ones_count_as_now() {
         let exact = |ms: i64| {
             let mut headers = FieldTable::default();
             headers.insert(PUBLISHED.into(), AMQPValue::LongLongInt(ms));

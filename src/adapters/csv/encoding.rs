@@ -1,44 +1,44 @@
-//! Which encoding a file is in: the evidence, gathered chunk by chunk, and the verdict. Pure.
+//! Detects the encoding of a file, chunk by chunk. Pure; used by the scan.
 //!
-//! The order: what the user says > a byte order mark > UTF-8 where all of it is valid > UTF-8 where most of it
-//! is > the guess of chardetng, which is what browsers do with pages that don't say.
+//! In this order: the user's option, a byte order mark, UTF-8 if all of the file is valid, UTF-8 if most of it is, the
+//! guess of chardetng, which browsers use for pages that don't name their encoding.
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{Encoding, UTF_8};
 
-/// How the encoding of a file is known.
+/// Why an encoding was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EncodingOrigin {
-    /// The user said so.
+    /// The user gave it.
     Option,
     /// The file begins with a byte order mark.
     ByteOrderMark,
     /// All of the file is valid UTF-8.
     Valid,
-    /// UTF-8 with some malformed bytes; the cells they are in will be refused.
+    /// UTF-8 with some malformed bytes; the cells that hold them are refused.
     Damaged,
-    /// Guessed from the bytes: a person should look at the accents before anything is sent.
+    /// Guessed from the bytes: a person should check the accents before users are created.
     Guessed,
 }
 
-/// What the bytes seen so far say.
-pub(super) struct Evidence {
+/// Counts and detector state of the bytes so far.
+pub(super) struct EncodingEvidence {
     /// Characters beyond ASCII that are valid UTF-8.
     valid: u64,
-    /// Byte sequences that aren't.
+    /// Byte sequences that aren't valid UTF-8.
     malformed: u64,
-    /// Fed from the first chunk on that isn't UTF-8; what came before is ASCII, or it wouldn't matter.
+    /// Fed from the first chunk that isn't UTF-8. The chunks before are ASCII, or the file counts as UTF-8.
     detector: EncodingDetector,
 }
 
-impl Evidence {
+impl EncodingEvidence {
     pub(super) fn new() -> Self {
-        // ISO-2022-JP is all ASCII bytes, so such a file would count as valid UTF-8 anyway.
+        // A file in ISO-2022-JP has ASCII bytes only, so it counts as valid UTF-8 anyway.
         Self { valid: 0, malformed: 0, detector: EncodingDetector::new(Iso2022JpDetection::Deny) }
     }
 
-    /// Takes the next bytes. Returns how many at the end are the beginning of a character: they were not counted
-    /// and must be given again at the head of the next chunk.
+    /// Takes the next bytes. Returns how many bytes at the end are an incomplete character: they were not counted and
+    /// must be passed again at the start of the next chunk.
     pub(super) fn feed(&mut self, chunk: &[u8]) -> usize {
         let unfinished = self.count(chunk);
         if self.malformed > 0 {
@@ -66,15 +66,15 @@ impl Evidence {
         }
     }
 
-    /// The verdict. `unfinished` are the bytes that were not counted when the file ended.
-    pub(super) fn verdict(mut self, unfinished: &[u8]) -> (&'static Encoding, EncodingOrigin) {
+    /// Chooses the encoding. `unfinished` are the bytes that were not counted when the file ended.
+    pub(super) fn decide(mut self, unfinished: &[u8]) -> (&'static Encoding, EncodingOrigin) {
         self.malformed += u64::from(!unfinished.is_empty());
         if self.malformed == 0 {
             return (UTF_8, EncodingOrigin::Valid);
         }
-        // In a file of another encoding hardly any sequence is UTF-8 by chance. Where as many are well-formed as
-        // not, one bad byte must not turn every accent of the file into two wrong letters: a row that is refused
-        // can be mended, a customer who was created with a garbled name can't.
+        // In another encoding, hardly any sequence is valid UTF-8 by chance. If at least half are valid, a bad byte
+        // must not turn every accent of the file into two wrong characters: a refused row can be corrected, a user who
+        // was created with a garbled name can't.
         if self.valid >= self.malformed {
             return (UTF_8, EncodingOrigin::Damaged);
         }
@@ -94,25 +94,25 @@ mod tests {
 
     use super::*;
 
-    fn verdict_of(bytes: &[u8], chunk_bytes: usize) -> (&'static str, EncodingOrigin) {
-        let mut evidence = Evidence::new();
+    fn detect(bytes: &[u8], chunk_bytes: usize) -> (&'static str, EncodingOrigin) {
+        let mut evidence = EncodingEvidence::new();
         let mut carried = Vec::new();
         for chunk in bytes.chunks(chunk_bytes) {
             carried.extend_from_slice(chunk);
             let unfinished = evidence.feed(&carried);
             carried.drain(..carried.len() - unfinished);
         }
-        let (encoding, origin) = evidence.verdict(&carried);
+        let (encoding, origin) = evidence.decide(&carried);
         (encoding.name(), origin)
     }
 
     #[test]
-    fn the_verdict_does_not_depend_on_where_the_chunks_end() {
+    fn the_encoding_does_not_depend_on_where_chunks_end() {
         let text = "Jürgen;Groß;Lindenstraße 48\nÉlodie;Lefèvre;14 bis, rue des Lilas\nSéverine;Favre;Genève\n";
         for chunk_bytes in 1..20 {
-            assert_eq!(verdict_of(text.as_bytes(), chunk_bytes), ("UTF-8", EncodingOrigin::Valid));
+            assert_eq!(detect(text.as_bytes(), chunk_bytes), ("UTF-8", EncodingOrigin::Valid));
             let (western, _, _) = WINDOWS_1252.encode(text);
-            assert_eq!(verdict_of(&western, chunk_bytes), ("windows-1252", EncodingOrigin::Guessed), "{chunk_bytes}");
+            assert_eq!(detect(&western, chunk_bytes), ("windows-1252", EncodingOrigin::Guessed), "{chunk_bytes}");
         }
     }
 
@@ -126,19 +126,19 @@ mod tests {
         ] {
             let (bytes, _, unmappable) = encoding.encode(text);
             assert!(!unmappable);
-            assert_eq!(verdict_of(&bytes, 64), (encoding.name(), EncodingOrigin::Guessed));
+            assert_eq!(detect(&bytes, 64), (encoding.name(), EncodingOrigin::Guessed));
         }
     }
 
     #[test]
-    fn one_bad_byte_does_not_garble_a_file_of_utf_8() {
+    fn a_bad_byte_does_not_change_the_encoding_of_a_utf_8_file() {
         let mut bytes = "Jürgen;Groß\nSéverine;Favre\n".repeat(3).into_bytes();
         bytes.extend_from_slice(b"Jos\xE9;Garc");
-        assert_eq!(verdict_of(&bytes, 7), ("UTF-8", EncodingOrigin::Damaged));
+        assert_eq!(detect(&bytes, 7), ("UTF-8", EncodingOrigin::Damaged));
     }
 
     #[test]
-    fn a_character_cut_off_at_the_end_is_malformed() {
-        assert_eq!(verdict_of("é é\u{E9}".as_bytes().split_last().unwrap().1, 4), ("UTF-8", EncodingOrigin::Damaged));
+    fn an_incomplete_character_at_the_end_is_malformed() {
+        assert_eq!(detect("é é\u{E9}".as_bytes().split_last().unwrap().1, 4), ("UTF-8", EncodingOrigin::Damaged));
     }
 }

@@ -1,92 +1,92 @@
-//! Why a customer file can't be read or a result file can't be written.
+//! Errors of reading a customer file and of writing a result file.
 
 use std::io;
 use std::path::Path;
 
-use crate::adapters::csv::header::HeaderError;
+use crate::adapters::csv::header_error::HeaderError;
 use crate::adapters::csv::record::RecordError;
 
-/// Ends the reading or writing of a file. The text says which file, where in it, and how to mend it, and
-/// contains no cell's value.
+/// Ends the reading or writing of a file. The text names the file, the line and the remedy, and contains no value of a
+/// cell.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CsvError {
-    /// There is nothing at this path.
+    /// The path doesn't exist.
     #[error("{file}: no such file: check the path")]
     NotFound {
-        /// The path as given.
+        /// Path as given.
         file: String,
     },
-    /// The system refuses access.
-    #[error("{file}: permission denied: give the user that runs this access to it")]
+    /// The system denies access.
+    #[error("{file}: permission denied: give the user that runs plu-onboard access to it")]
     PermissionDenied {
-        /// The path as given.
+        /// Path as given.
         file: String,
     },
     /// A directory.
     #[error("{file}: is a directory: give a CSV file")]
     Directory {
-        /// The path as given.
+        /// Path as given.
         file: String,
     },
-    /// A pipe, a device: it can't be read twice.
-    #[error("{file}: is not a regular file: it is read twice, so save the rows to a file first")]
+    /// A pipe or a device, which can't be read twice.
+    #[error("{file}: is not a regular file and can't be read twice: save the rows to a file first")]
     NotAFile {
-        /// The path as given.
+        /// Path as given.
         file: String,
     },
-    /// Nothing but white space is in it.
+    /// Only white space is in it.
     #[error("{file}: is empty: the first line must name the columns")]
     Empty {
-        /// The path as given.
+        /// Path as given.
         file: String,
     },
-    /// An .xlsx, .ods or .xls.
-    #[error("{file}: is a spreadsheet workbook: open it, save it as CSV UTF-8 and give that file")]
+    /// An .xlsx, .ods or .xls file.
+    #[error("{file}: is a spreadsheet workbook: open it, save it as CSV UTF-8 and use that file")]
     Workbook {
-        /// The path as given.
+        /// Path as given.
         file: String,
     },
-    /// Zero bytes are in the header line.
+    /// The header line contains zero bytes.
     #[error(
         "{file}: contains zero bytes, so it is not text, or UTF-16 without a byte order mark: save it as CSV UTF-8"
     )]
     NotText {
-        /// The path as given.
+        /// Path as given.
         file: String,
     },
-    /// The first record names no columns. Its cells are not quoted here: they may be a customer's.
+    /// The first record names no columns. The message doesn't quote its cells, because they may be a customer's data.
     #[error(
         "{file} line {line}: is not a header: the first line must name the columns as the API does \
          (firstName, lastName, email, ...), separated by commas, semicolons, tabs or |"
     )]
     NoHeader {
-        /// The path as given.
+        /// Path as given.
         file: String,
-        /// Where the first record starts.
+        /// Line of the first record.
         line: u64,
     },
-    /// The header can't be used as it is.
+    /// The header can't be used.
     #[error("{file} line {line}: {problems}")]
     Header {
-        /// The path as given.
+        /// Path as given.
         file: String,
-        /// Where the header starts.
+        /// Line of the header.
         line: u64,
-        /// Everything that is wrong with it.
+        /// Every problem.
         problems: HeaderError,
     },
-    /// A record exceeds the limit and goes on over several lines, nearly always because of a stray quotation mark,
-    /// or has no end, or is the header.
+    /// A record exceeds the limit and spans several lines, has no end, or is the header. A quotation mark that isn't
+    /// closed is the usual cause.
     #[error(
         "{file} line {line}: the record is longer than {bytes_max} bytes: a quotation mark that is not closed \
          swallows the rows after it; close it or remove it, or shorten the record"
     )]
     RecordTooLong {
-        /// The path as given.
+        /// Path as given.
         file: String,
-        /// Where the record starts.
+        /// First line of the record.
         line: u64,
-        /// The limit.
+        /// Limit in bytes.
         bytes_max: usize,
     },
     /// The file ends inside quotation marks.
@@ -95,37 +95,37 @@ pub(crate) enum CsvError {
          close it or remove it"
     )]
     QuoteNotClosed {
-        /// The path as given.
+        /// Path as given.
         file: String,
-        /// Where the record starts.
+        /// First line of the record.
         line: u64,
     },
-    /// Between the two passes somebody wrote to the file.
-    #[error("{file}: was changed while it was read: start again when nobody writes to it any more")]
+    /// The file changed between or during the two passes.
+    #[error("{file}: was changed while it was read: start again when no other program writes to it")]
     Changed {
-        /// The path as given.
+        /// Path as given.
         file: String,
     },
-    /// Reading failed halfway.
+    /// Reading failed.
     #[error("{file}: can't be read: {source}: check the disk or the network drive, and start again")]
     Read {
-        /// The path as given.
+        /// Path as given.
         file: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// Writing failed.
     #[error("{file}: can't be written: {source}: check that the folder exists, may be written to and has space left")]
     Write {
-        /// The path of the result file.
+        /// Path of the result file.
         file: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl CsvError {
-    /// The error of the system while `path` is opened or read.
+    /// Converts an error of opening or reading.
     pub(super) fn reading(path: &Path, source: io::Error) -> Self {
         let file = shown(path);
         match source.kind() {
@@ -135,12 +135,12 @@ impl CsvError {
         }
     }
 
-    /// The error of the system while `path` is written.
+    /// Converts an error of writing.
     pub(super) fn writing(path: &Path, source: io::Error) -> Self {
         Self::Write { file: shown(path), source }
     }
 
-    /// A record that can't be read, with the name of its file.
+    /// Adds the name of the file to the error of a record.
     pub(super) fn in_record(path: &Path, error: RecordError) -> Self {
         let file = shown(path);
         match error {
@@ -151,7 +151,7 @@ impl CsvError {
     }
 }
 
-/// The path as the user gave it.
+/// Path as the user gave it.
 pub(super) fn shown(path: &Path) -> String {
     path.display().to_string()
 }

@@ -1,52 +1,57 @@
-//! Customer files: what comes out of a spreadsheet or a database, row by row, and the result files.
+//! Customer files, exported from a spreadsheet or a database, and the result files of a run.
 //!
 //! ```text
-//! scan ──> Scan: fingerprint, encoding, delimiter, Header      a first pass over the whole file
+//! scan ──> CsvScan: fingerprint, encoding, delimiter, CsvHeader   first pass over the whole file
 //!            │
-//! RowReader ─┴─> Row ──> column_problem, else encoding_problems, else domain::validate(to_raw_user)
+//! RowReader ─┴─> CsvRow ──> column_problem, else encoding_problems, else domain::validate(to_raw_user)
 //!                 │
-//! ResultWriter <──┘      created.csv, rejected.csv, ...
+//! ResultWriter <──┘         created.csv, rejected.csv, ...
 //! ```
 //!
-//! Two passes, because the encoding of a file is only known once its last byte has been seen: a file that turns
-//! out not to be UTF-8 at its last row must not have been read as UTF-8 up to there.
+//! Two passes are needed, because the encoding is known only after the last byte. A file that stops being UTF-8 in its
+//! last row must not have been read as UTF-8 before it.
 //!
-//! What is wrong with one row is a problem of that row, and the others go on: too many cells, bytes that are no
-//! text, zero bytes in a cell, more than [`ReadOptions::record_bytes_max`] on one line. Only where rows may have
-//! been swallowed (a quotation mark that isn't closed, a record on several lines beyond the limit) is it the
-//! whole file's.
+//! Most problems concern one row, and the other rows are read: too many cells, bytes that aren't text, zero bytes in a
+//! cell, more than [`ReadOptions::record_bytes_max`] on one line. A problem concerns the whole file if one record may
+//! contain other rows: a quotation mark that isn't closed, or a record of several lines beyond the limit.
 //!
-//! **Invariants:** memory doesn't grow with the file; a file that was read to its end without an error has had
-//! every record in it handed out; no error and no `Debug` output contains a cell's value.
+//! **Invariants:** memory doesn't grow with the file; if a file was read to its end without an error, every record was
+//! returned; no error and no `Debug` output contains the value of a cell.
 
+mod columns;
 mod encoding;
 mod error;
 mod header;
+mod header_error;
+mod line_buffer;
 mod reader;
 mod record;
 mod row;
 mod scan;
+mod swallowed;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 use encoding_rs::Encoding;
+use strum::VariantArray;
 
 pub(crate) use self::encoding::EncodingOrigin;
 pub(crate) use self::error::CsvError;
-pub(crate) use self::header::Header;
+pub(crate) use self::header::CsvHeader;
 pub(crate) use self::reader::RowReader;
-pub(crate) use self::row::Row;
-pub(crate) use self::scan::{Scan, scan};
+pub(crate) use self::row::CsvRow;
+pub(crate) use self::scan::{CsvScan, scan};
 pub(crate) use self::writer::ResultWriter;
 
-/// What stands between two cells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Separator of cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub(crate) enum Delimiter {
     /// `,`
     Comma,
-    /// `;`: what spreadsheets write where the comma is the decimal sign.
+    /// `;`: written by spreadsheets in countries where the comma is the decimal sign.
     Semicolon,
     /// The tab character.
     Tab,
@@ -56,9 +61,9 @@ pub(crate) enum Delimiter {
 
 impl Delimiter {
     /// Every delimiter, the most common first.
-    pub(crate) const ALL: [Self; 4] = [Self::Comma, Self::Semicolon, Self::Tab, Self::Pipe];
+    pub(crate) const ALL: [Self; 4] = *Self::VARIANTS.as_array().unwrap();
 
-    /// The delimiter as it stands in the file.
+    /// Byte in the file.
     pub(crate) const fn byte(self) -> u8 {
         match self {
             Self::Comma => b',',
@@ -68,23 +73,22 @@ impl Delimiter {
         }
     }
 
-    /// Its name in messages and settings.
+    /// Name in messages and settings.
     pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Comma => "comma",
-            Self::Semicolon => "semicolon",
-            Self::Tab => "tab",
-            Self::Pipe => "pipe",
-        }
+        self.into_str()
     }
 }
 
-/// How a file is to be read.
+/// Longest record that is read whole, in bytes. A missing closing quotation mark makes one record of the rest of the
+/// file; the limit keeps that out of memory. The columns that are sent hold 3 kB at most.
+pub(crate) const RECORD_BYTES_MAX: usize = 64 * 1024;
+
+/// How a file is read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReadOptions {
-    /// The encoding, where it is known better than the file tells.
+    /// Encoding that the user gave. `None`: detected.
     pub encoding: Option<&'static Encoding>,
-    /// The delimiter, where it is known better than the header tells.
+    /// Delimiter that the user gave. `None`: detected.
     pub delimiter: Option<Delimiter>,
     /// Longest record that is read whole, as UTF-8 with its quotation marks and line end, in bytes.
     pub record_bytes_max: usize,
@@ -92,6 +96,6 @@ pub(crate) struct ReadOptions {
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { encoding: None, delimiter: None, record_bytes_max: 64 * 1024 }
+        Self { encoding: None, delimiter: None, record_bytes_max: RECORD_BYTES_MAX }
     }
 }

@@ -1,4 +1,4 @@
-//! The second pass: the rows of a scanned file, one after the other.
+//! Second pass: reads the rows of a scanned file, one after the other.
 
 use std::fs::File;
 use std::io;
@@ -9,52 +9,53 @@ use encoding_rs::Encoding;
 use encoding_rs_io::{DecodeReaderBytes, DecodeReaderBytesBuilder};
 
 use crate::adapters::csv::error::shown;
-use crate::adapters::csv::record::{Found, Records};
-use crate::adapters::csv::{CsvError, Delimiter, ReadOptions, Row, Scan};
+use crate::adapters::csv::record::{RecordInfo, RecordReader};
+use crate::adapters::csv::swallowed::has_swallowed_rows;
+use crate::adapters::csv::{CsvError, CsvRow, CsvScan, Delimiter, ReadOptions};
 
-/// Decoded at once.
+/// Size of the buffer of the decoder.
 const DECODE_BYTES: usize = 64 * 1024;
 
-/// A file whose bytes come out as UTF-8.
-pub(super) type Decoded = DecodeReaderBytes<File, Vec<u8>>;
+/// A file, decoded to UTF-8.
+pub(super) type DecodedFile = DecodeReaderBytes<File, Vec<u8>>;
 
-/// The records of a file in a known encoding and delimiter. A byte order mark is removed, and what is malformed
-/// becomes U+FFFD.
+/// Reads the records of a file with a known encoding and delimiter. Drops a byte order mark and replaces malformed
+/// bytes by U+FFFD.
 pub(super) fn records(
     file: File,
     encoding: &'static Encoding,
     delimiter: Delimiter,
     record_bytes_max: usize,
-) -> io::Result<Records<Decoded>> {
+) -> io::Result<RecordReader<DecodedFile>> {
     let mut decoder = DecodeReaderBytesBuilder::new();
     decoder.encoding(Some(encoding)).bom_sniffing(false);
     let decoded = decoder.build_with_buffer(file, vec![0; DECODE_BYTES])?;
-    Ok(Records::new(decoded, delimiter, record_bytes_max))
+    Ok(RecordReader::new(decoded, delimiter, record_bytes_max))
 }
 
 /// Reads the rows of a file in constant memory.
 ///
-/// There is no way to start in the middle: line numbers are only known to who has seen the lines. Whoever goes on
-/// where an earlier run stopped reads the rows before that place and drops them.
+/// It can't start in the middle, because line numbers are known only after the lines before were read. To resume an
+/// earlier run, read the rows again and drop those that are done.
 pub(crate) struct RowReader {
-    records: Records<Decoded>,
+    records: RecordReader<DecodedFile>,
     path: PathBuf,
-    /// The same file, to ask for its size.
+    /// The same file, to check its size.
     file: File,
-    /// Its size when it was scanned.
+    /// Size of the file when it was scanned.
     bytes: u64,
-    /// Rows handed out.
+    /// Rows returned.
     rows: u64,
     delimiter: u8,
     columns: usize,
 }
 
 impl RowReader {
-    /// Opens the file and goes past its header.
+    /// Opens the file and skips its header.
     ///
     /// # Errors
-    /// [`CsvError::Changed`] where this is not the file that was scanned; else as for reading.
-    pub(crate) fn open(path: &Path, scan: &Scan, options: &ReadOptions) -> Result<Self, CsvError> {
+    /// [`CsvError::Changed`] if this isn't the file that was scanned, otherwise as for reading.
+    pub(crate) fn open(path: &Path, scan: &CsvScan, options: &ReadOptions) -> Result<Self, CsvError> {
         let open = || {
             let file = File::open(path)?;
             let records = records(file.try_clone()?, scan.encoding, scan.delimiter, options.record_bytes_max)?;
@@ -73,47 +74,28 @@ impl RowReader {
         Ok(reader)
     }
 
-    /// Has errors name another file, of which this one is a copy.
+    /// Names another file in errors: the one that this file is a copy of.
     #[must_use]
     pub(crate) fn named(self, path: &Path) -> Self {
         Self { path: path.to_owned(), ..self }
     }
 
-    /// Reads the next row into `row`. `false` at the end of the file; `row` means nothing then.
+    /// Reads the next row into `row`. Returns `false` at the end of the file; `row` has no meaning then.
     ///
     /// # Errors
-    /// [`CsvError`] where the file can't be read on: the rows after this place are unknown, so the file must not
-    /// be taken for done. [`CsvError::Changed`] where it has another size at its end than when it was scanned:
-    /// rows were handed out that may not be what the fingerprint stands for.
-    pub(crate) fn read(&mut self, row: &mut Row) -> Result<bool, CsvError> {
-        let found = self.records.read(&mut row.cells).map_err(|error| CsvError::in_record(&self.path, error))?;
-        let Some(Found { line, cut_at }) = found else {
+    /// [`CsvError`] if the file can't be read further: the rows after this position are unknown, so the file must not
+    /// count as finished. [`CsvError::Changed`] if the file has another size at its end than when it was scanned: the
+    /// rows may not be those of the fingerprint.
+    pub(crate) fn read(&mut self, row: &mut CsvRow) -> Result<bool, CsvError> {
+        let record = self.records.read(&mut row.cells).map_err(|error| CsvError::in_record(&self.path, error))?;
+        let Some(RecordInfo { line, cut_at }) = record else {
             self.check_size()?;
             return Ok(false);
         };
         self.rows += 1;
         (row.record, row.line, row.cut_at) = (self.rows, line, cut_at);
-        row.has_swallowed_rows = self.has_swallowed_rows(&row.cells);
+        row.has_swallowed_rows = has_swallowed_rows(&row.cells, self.columns, self.delimiter);
         Ok(true)
-    }
-
-    /// Whether a cell has swallowed rows. A quotation mark that isn't closed takes the following rows in, up to the next one; where that
-    /// one stands in another column, the number of cells is wrong, and else nothing is. What gives it away: the line on which the cell begins
-    /// goes on in it with about as many separators as a row has after that column, and the line on which it ends begins in it with as many as
-    /// a row has before it. The lines of a long text don't.
-    fn has_swallowed_rows(&self, cells: &StringRecord) -> bool {
-        let separators = |line: &str| line.bytes().filter(|byte| *byte == self.delimiter).count();
-        // Rows may have some cells too few, or one or two too many.
-        let is_about = |found: usize, expected: usize| (expected * 3).div_ceil(4) <= found && found <= expected + 2;
-        let holds_rows = |(before, cell): (usize, &str)| {
-            let lines = cell.split_once(['\n', '\r']).zip(cell.rsplit_once(['\n', '\r']));
-            let after = (self.columns - 1).saturating_sub(before);
-            lines.is_some_and(|((first, _), (_, last))| {
-                is_about(separators(first), after) && is_about(separators(last), before)
-            })
-        };
-        // All cells at once: most rows stand on one line.
-        cells.as_slice().contains(['\n', '\r']) && cells.iter().enumerate().any(holds_rows)
     }
 
     fn check_size(&self) -> Result<(), CsvError> {

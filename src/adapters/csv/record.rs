@@ -1,16 +1,15 @@
-//! Records out of UTF-8 text: where each starts, how long it may be, whether its quotation marks are closed.
+//! Reads records from UTF-8 text, with the line on which each starts. Used by both passes over a file.
 //!
-//! This stands on `csv-core` rather than on `csv::Reader`, which parses alike but lets a record grow without bound,
-//! takes a quotation mark that is still open at the end of the file as closed there, and gives as a record's
-//! line the one on which it *looked* for the record: off by the blank lines before it and by one after CRLF.
+//! It uses `csv-core`, because `csv::Reader` lets a record grow without limit and accepts a quotation mark that is
+//! still open at the end of the file. The line that `csv::Reader` reports is also wrong after blank lines and after
+//! CRLF.
 //!
-//! A record beyond the limit that stands on one line is cut there, and the records after it go on: it can't have
-//! swallowed any of them. One that goes on over several lines may have, by a quotation mark that is closed only
-//! by one of a later record, and nobody can tell it from a long text with line breaks. To cut it would lose those
-//! who were swallowed, so it is an error; and so is one without end.
+//! A record beyond the limit is cut if it is on one line, because then it can't contain other rows. If it spans several
+//! lines, it is an error: a quotation mark may be closed only by one of a later row, which looks the same as a long
+//! text with line breaks, and a cut would lose the rows in between. A record without an end is an error too.
 //!
-//! **Invariants:** no buffer grows beyond the limit of a record; LF, CRLF and CR each count as one line; a record
-//! that is cut says so.
+//! **Invariants:** no buffer grows beyond the limit of a record; LF, CRLF and CR each count as one line; a cut record
+//! is marked as cut.
 
 use std::io::{self, Read};
 
@@ -18,20 +17,19 @@ use csv::StringRecord;
 use csv_core::{ReadRecordResult, ReaderBuilder};
 
 use crate::adapters::csv::Delimiter;
+use crate::adapters::csv::line_buffer::{BUFFER_BYTES, LineBuffer};
 
-/// Read from the input at once.
-const BUFFER_BYTES: usize = 64 * 1024;
-/// First size of the space for one record; it grows with the records, up to the limit.
+/// Initial size of the buffer for one record. It grows with the records, up to the limit.
 const RECORD_BYTES: usize = 1024;
-/// First size of the space for the ends of cells; it grows like the above.
+/// Initial number of cell ends in the buffer for one record. It grows too.
 const RECORD_CELLS: usize = 32;
-/// A record is skipped up to so many times its limit; one that is not over then is taken to have no end.
+/// A cut record is skipped up to this many times the limit. A record that is longer still has no end.
 const SKIP_TIMES_MAX: usize = 16;
 
-/// Why there is no next record, in a file that has no name here.
+/// Why there is no next record. The caller adds the name of the file.
 #[derive(Debug)]
 pub(super) enum RecordError {
-    /// Longer than the limit, and on several lines or without end.
+    /// Longer than the limit, and on several lines or without an end.
     TooLong { line: u64, bytes_max: usize },
     /// The text ends inside quotation marks.
     QuoteNotClosed { line: u64 },
@@ -39,85 +37,81 @@ pub(super) enum RecordError {
     Io(io::Error),
 }
 
-/// A record that was read.
+impl From<io::Error> for RecordError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Line and cut of a record that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
-    /// The line on which it starts.
+pub(super) struct RecordInfo {
+    /// Line on which it starts.
     pub(super) line: u64,
-    /// The limit in bytes, where the record is longer: what is beyond it is not in the cells.
+    /// The limit in bytes, if the record is longer. The rest of it isn't in the cells.
     pub(super) cut_at: Option<usize>,
 }
 
-/// What a record fills of `text` and `ends`.
-struct Parsed {
+/// How much of `text` and `ends` a record fills.
+struct ParsedRecord {
     text_bytes: usize,
     cell_count: usize,
     is_cut: bool,
 }
 
-/// Takes records from `input`, which must be UTF-8.
-pub(super) struct Records<R> {
-    input: R,
+/// Reads records from `input`, which must be UTF-8.
+pub(super) struct RecordReader<R> {
+    input: LineBuffer<R>,
     core: csv_core::Reader,
-    buffer: Box<[u8]>,
-    /// What of `buffer` is yet to be parsed.
-    start: usize,
-    end: usize,
-    /// The cells of the record that is being read, one after the other.
+    /// Cells of the current record, without separators.
     text: Vec<u8>,
-    /// Where in `text` each of them ends.
+    /// End of each cell in `text`.
     ends: Vec<usize>,
-    /// Takes what is skipped.
+    /// Output buffer for the rest of a cut record.
     skipped: Box<[u8]>,
     skipped_ends: [usize; RECORD_CELLS],
     bytes_max: usize,
-    lines: Lines,
 }
 
-impl<R: Read> Records<R> {
+impl<R: Read> RecordReader<R> {
     pub(super) fn new(input: R, delimiter: Delimiter, bytes_max: usize) -> Self {
         Self {
-            input,
+            input: LineBuffer::new(input),
             core: ReaderBuilder::new().delimiter(delimiter.byte()).build(),
-            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
-            start: 0,
-            end: 0,
             text: vec![0; RECORD_BYTES],
             ends: vec![0; RECORD_CELLS],
             skipped: Box::default(),
             skipped_ends: [0; RECORD_CELLS],
             bytes_max,
-            lines: Lines { current: 1, after_cr: false },
         }
     }
 
-    /// Reads the header, which is never cut, and returns the line on which it starts.
+    /// Reads the header, which may not be longer than the limit, and returns the line on which it starts.
     pub(super) fn read_header(&mut self, titles: &mut StringRecord) -> Result<Option<u64>, RecordError> {
         match self.read(titles)? {
-            Some(Found { line, cut_at: Some(bytes_max) }) => Err(RecordError::TooLong { line, bytes_max }),
+            Some(RecordInfo { line, cut_at: Some(bytes_max) }) => Err(RecordError::TooLong { line, bytes_max }),
             found => Ok(found.map(|found| found.line)),
         }
     }
 
-    /// Reads the next record into `cells`; `None` at the end. Of one that is cut, the last cell may be cut too.
+    /// Reads the next record into `cells`; `None` at the end. The last cell of a cut record may be cut too.
     ///
-    /// Blank lines are skipped, and so are records of nothing but white space and empty cells: spreadsheets save
-    /// their unused rows as such.
-    pub(super) fn read(&mut self, cells: &mut StringRecord) -> Result<Option<Found>, RecordError> {
+    /// Skips blank lines, and records of white space and empty cells only: spreadsheets save unused rows like that.
+    pub(super) fn read(&mut self, cells: &mut StringRecord) -> Result<Option<RecordInfo>, RecordError> {
         loop {
             cells.clear();
-            if !self.skip_line_ends()? {
+            if !self.input.skip_line_ends()? {
                 return Ok(None);
             }
-            let line = self.lines.current;
-            let Parsed { text_bytes, cell_count, is_cut } = self.parse(line)?;
+            let line = self.input.line();
+            let ParsedRecord { text_bytes, cell_count, is_cut } = self.parse(line)?;
             let text = match std::str::from_utf8(&self.text[..text_bytes]) {
                 Ok(text) => text,
-                // The cut went through a character.
+                // The cut is within a character.
                 Err(error) if is_cut && error.error_len().is_none() => {
                     std::str::from_utf8(&self.text[..error.valid_up_to()]).unwrap_or_default()
                 }
-                Err(error) => return Err(RecordError::Io(io::Error::new(io::ErrorKind::InvalidData, error))),
+                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error).into()),
             };
             if text.trim_ascii().is_empty() && !is_cut {
                 continue;
@@ -130,47 +124,28 @@ impl<R: Read> Records<R> {
             if start < text.len() {
                 cells.push_field(&text[start..]);
             }
-            return Ok(Some(Found { line, cut_at: is_cut.then_some(self.bytes_max) }));
+            return Ok(Some(RecordInfo { line, cut_at: is_cut.then_some(self.bytes_max) }));
         }
     }
 
-    /// Goes to the first byte of the next record. `false` where there is none.
-    fn skip_line_ends(&mut self) -> Result<bool, RecordError> {
-        loop {
-            let waiting = &self.buffer[self.start..self.end];
-            let blank = waiting.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-            self.lines.pass(&waiting[..blank]);
-            self.start += blank;
-            if self.start < self.end {
-                return Ok(true);
-            }
-            if !self.fill()? {
-                return Ok(false);
-            }
-        }
-    }
-
-    /// Parses one record, of which there is at least one byte.
+    /// Parses one record, of which at least one byte is in the buffer.
     ///
-    /// At the end of the input one more line end is given to the parser: it ends the last record, unless that is
-    /// still inside quotation marks. `csv-core` would end such a record too, and the rows that the open quotation
-    /// mark has swallowed would be lost without a word.
-    fn parse(&mut self, line: u64) -> Result<Parsed, RecordError> {
+    /// At the end of the input, the parser gets one more line end. It ends the last record, unless a quotation mark is
+    /// open. `csv-core` itself would end the record even then, and the rows inside the quotation marks would be lost.
+    fn parse(&mut self, line: u64) -> Result<ParsedRecord, RecordError> {
         let (mut read, mut text_bytes, mut cell_count) = (0, 0, 0);
-        let (mut is_over, mut is_cut) = (false, false);
+        let (mut is_at_end, mut is_cut) = (false, false);
         loop {
-            // One more than allowed, to see that it is too much.
+            // One byte more than allowed shows that the record is too long.
             let read_max = if is_cut { self.bytes_max * SKIP_TIMES_MAX } else { self.bytes_max };
-            let end = self.end.min(self.start + (read_max + 1 - read));
-            let waiting = &self.buffer[self.start..end];
+            let unparsed = self.input.unparsed(read_max + 1 - read);
             let (text, ends) = if is_cut {
                 (&mut self.skipped[..], &mut self.skipped_ends[..])
             } else {
                 (&mut self.text[text_bytes..], &mut self.ends[cell_count..])
             };
-            let (result, nin, nout, nend) = self.core.read_record(waiting, text, ends);
-            self.lines.pass(&waiting[..nin]);
-            self.start += nin;
+            let (result, nin, nout, nend) = self.core.read_record(unparsed, text, ends);
+            self.input.consume(nin);
             read += nin;
             if !is_cut {
                 text_bytes += nout;
@@ -178,8 +153,8 @@ impl<R: Read> Records<R> {
             }
             let is_record = matches!(result, ReadRecordResult::Record | ReadRecordResult::End);
             if read > self.bytes_max {
-                // The line end that ends a record, or the file, begins the next line already.
-                let is_one_line = self.lines.current - line <= u64::from(is_record || is_over);
+                // The line end that ends the record, or the added one, is counted already.
+                let is_one_line = self.input.line() - line <= u64::from(is_record || is_at_end);
                 if !is_one_line || read > self.bytes_max * SKIP_TIMES_MAX {
                     return Err(RecordError::TooLong { line, bytes_max: self.bytes_max });
                 }
@@ -190,52 +165,18 @@ impl<R: Read> Records<R> {
             }
             match result {
                 ReadRecordResult::Record | ReadRecordResult::End => {
-                    return Ok(Parsed { text_bytes, cell_count, is_cut });
+                    return Ok(ParsedRecord { text_bytes, cell_count, is_cut });
                 }
                 ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull if is_cut => {}
                 ReadRecordResult::OutputFull => self.text.resize(self.text.len() * 2, 0),
                 ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
-                ReadRecordResult::InputEmpty if self.start < self.end || self.fill()? => {}
-                ReadRecordResult::InputEmpty if is_over => return Err(RecordError::QuoteNotClosed { line }),
+                ReadRecordResult::InputEmpty if self.input.fill()? => {}
+                ReadRecordResult::InputEmpty if is_at_end => return Err(RecordError::QuoteNotClosed { line }),
                 ReadRecordResult::InputEmpty => {
-                    is_over = true;
-                    self.buffer[0] = b'\n';
-                    (self.start, self.end) = (0, 1);
+                    is_at_end = true;
+                    self.input.append_line_end();
                 }
             }
-        }
-    }
-
-    /// Reads on once everything is parsed. `false` at the end of the input.
-    fn fill(&mut self) -> Result<bool, RecordError> {
-        loop {
-            match self.input.read(&mut self.buffer) {
-                Ok(0) => return Ok(false),
-                Ok(bytes) => {
-                    (self.start, self.end) = (0, bytes);
-                    return Ok(true);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(RecordError::Io(error)),
-            }
-        }
-    }
-}
-
-/// Counts physical lines.
-struct Lines {
-    /// The line of the next byte, from 1.
-    current: u64,
-    /// An LF that comes next belongs to the CR before it.
-    after_cr: bool,
-}
-
-impl Lines {
-    fn pass(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            let is_second_half = byte == b'\n' && self.after_cr;
-            self.current += u64::from(matches!(byte, b'\r' | b'\n') && !is_second_half);
-            self.after_cr = byte == b'\r';
         }
     }
 }
@@ -246,7 +187,7 @@ mod tests {
 
     const BYTES_MAX: usize = 100;
 
-    /// The records of `text` as `line: cell|cell`, however the input is cut into pieces.
+    /// Returns the records of `text` as `line: cell|cell`, and checks that the size of the reads doesn't matter.
     fn records_of(text: &str) -> Vec<String> {
         let whole = read_all(text.as_bytes());
         for piece_bytes in 1..5 {
@@ -256,12 +197,12 @@ mod tests {
     }
 
     fn read_all(input: impl Read) -> Vec<String> {
-        let mut records = Records::new(input, Delimiter::Comma, BYTES_MAX);
+        let mut records = RecordReader::new(input, Delimiter::Comma, BYTES_MAX);
         let (mut cells, mut seen) = (StringRecord::new(), Vec::new());
         loop {
             match records.read(&mut cells) {
                 Ok(None) => return seen,
-                Ok(Some(Found { line, cut_at })) => {
+                Ok(Some(RecordInfo { line, cut_at })) => {
                     let cut = if cut_at.is_some() { " (cut)" } else { "" };
                     seen.push(format!("{line}{cut}: {}", cells.iter().collect::<Vec<_>>().join("|")));
                 }
@@ -288,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_right_whatever_ends_them() {
+    fn line_numbers_are_right_for_every_line_end() {
         for end in ["\n", "\r\n", "\r"] {
             let text = ["a,b", "c,\"d", "e\"", "", "f,g", ",", " , ", "", "h,", ""].join(end);
             let quoted = format!("2: c|d{end}e");
@@ -298,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn quotation_marks_are_taken_off_and_white_space_is_kept() {
+    fn quotation_marks_are_removed_and_white_space_is_kept() {
         let text = "\"say \"\"hi\"\"\", x ,5\" pipe,\"\"\n\"a,b\"c,d";
         assert_eq!(records_of(text), ["1: say \"hi\"| x |5\" pipe|", "2: a,bc|d"]);
     }
@@ -313,14 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn a_quotation_mark_that_is_open_at_the_end_is_an_error_not_a_record() {
+    fn a_quotation_mark_open_at_the_end_is_an_error() {
         for text in ["a\nb,\"c\nd\ne", "a\nb,\"c\nd\ne\n", "a\nb,\""] {
             assert_eq!(records_of(text), ["1: a", "QuoteNotClosed { line: 2 }"], "{text:?}");
         }
     }
 
     #[test]
-    fn a_record_of_exactly_the_limit_is_read_whole_and_one_more_byte_is_too_much() {
+    fn a_record_at_the_limit_is_read_whole_and_a_longer_one_is_cut() {
         let record = "x".repeat(BYTES_MAX - 1);
         assert_eq!(records_of(&format!("a\n{record}\nb\n")).len(), 3);
         let cut = format!("2 (cut): {record}x");
@@ -330,14 +271,14 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_too_long_on_one_line_is_cut_and_the_others_go_on() {
+    fn a_too_long_record_on_one_line_is_cut_and_the_next_ones_are_read() {
         for end in ["\n", "\r\n", "\r"] {
             for length in [BYTES_MAX, 2 * BYTES_MAX, SKIP_TIMES_MAX * BYTES_MAX - 20] {
                 let text = ["a,b", &format!("c,\"d\"\"{}\",e", "é".repeat(length / 2)), "", "f,g", "h,i"].join(end);
                 let kept = format!("2 (cut): c|d\"{}", "é".repeat((BYTES_MAX + 1 - 6) / 2));
                 assert_eq!(records_of(&text), ["1: a|b", &kept, "4: f|g", "5: h|i"], "{length} {end:?}");
             }
-            // Many cells, and the last record.
+            // Many cells, in the last record.
             let text = ["a,b".to_owned(), "c,".repeat(5 * BYTES_MAX)].join(end);
             let kept = format!("2 (cut): {}", vec!["c"; BYTES_MAX / 2 + 1].join("|"));
             assert_eq!(records_of(&text), ["1: a|b", &kept], "{end:?}");
@@ -345,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_too_long_and_may_have_swallowed_others_is_an_error() {
+    fn a_too_long_record_on_several_lines_or_without_end_is_an_error() {
         let too_long = format!("TooLong {{ line: 2, bytes_max: {BYTES_MAX} }}");
         let (half, twice) = ("x".repeat(BYTES_MAX / 2), "x".repeat(2 * BYTES_MAX));
         let endless = "x".repeat(SKIP_TIMES_MAX * BYTES_MAX + 1);
@@ -356,14 +297,14 @@ mod tests {
     }
 
     #[test]
-    fn space_grows_with_the_record_up_to_the_limit() {
+    fn buffers_grow_with_the_record_up_to_the_limit() {
         let cells = ",".repeat(10_000) + "x";
         let text = format!("{}\n{cells}\n", "y".repeat(10_000));
-        let mut records = Records::new(text.as_bytes(), Delimiter::Comma, 20_000);
+        let mut records = RecordReader::new(text.as_bytes(), Delimiter::Comma, 20_000);
         let mut record = StringRecord::new();
-        assert_eq!(records.read(&mut record).unwrap(), Some(Found { line: 1, cut_at: None }));
+        assert_eq!(records.read(&mut record).unwrap(), Some(RecordInfo { line: 1, cut_at: None }));
         assert_eq!(record.get(0).map(str::len), Some(10_000));
-        assert_eq!(records.read(&mut record).unwrap(), Some(Found { line: 2, cut_at: None }));
+        assert_eq!(records.read(&mut record).unwrap(), Some(RecordInfo { line: 2, cut_at: None }));
         assert_eq!(record.len(), 10_001);
         assert!(records.text.len() <= 40_000 && records.ends.len() <= 40_000);
     }

@@ -1,4 +1,4 @@
-//! Whole files, from the outside: the sample data, and what goes wrong with files.
+//! Tests with whole files: the sample data, and files with problems.
 
 use std::fs;
 use std::io::Write as _;
@@ -23,38 +23,38 @@ fn file_of(bytes: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// The API's names as a header line.
+/// A header line with the names of the API.
 fn header_line() -> String {
     Field::ALL.map(Field::name).join(",")
 }
 
-fn read(path: &Path, options: &ReadOptions) -> Result<(Scan, Vec<Row>), CsvError> {
+fn read(path: &Path, options: &ReadOptions) -> Result<(CsvScan, Vec<CsvRow>), CsvError> {
     let scan = scan(path, options)?;
     let mut reader = RowReader::open(path, &scan, options)?;
-    let (mut row, mut rows) = (Row::default(), Vec::new());
+    let (mut row, mut rows) = (CsvRow::default(), Vec::new());
     while reader.read(&mut row)? {
         rows.push(row.clone());
     }
     Ok((scan, rows))
 }
 
-fn read_fine(path: &Path) -> (Scan, Vec<Row>) {
+fn read_ok(path: &Path) -> (CsvScan, Vec<CsvRow>) {
     read(path, &ReadOptions::default()).unwrap()
 }
 
-/// The error without the folder of the file.
+/// The error of reading a file with this content, without its folder.
 fn error_of(bytes: impl AsRef<[u8]>) -> String {
     let (folder, path) = file_of(bytes);
     let error = read(&path, &ReadOptions::default()).map(|_| ()).unwrap_err();
     error.to_string().replace(&format!("{}/", folder.path().display()), "")
 }
 
-fn cells(row: &Row) -> Vec<&str> {
+fn cells(row: &CsvRow) -> Vec<&str> {
     row.cells.iter().collect()
 }
 
-/// What a caller does with each row.
-fn problems_of(row: &Row, header: &Header) -> Result<usize, Vec<Problem>> {
+/// Checks a row like the callers do. Returns the number of warnings.
+fn problems_of(row: &CsvRow, header: &CsvHeader) -> Result<usize, Vec<Problem>> {
     if let Some(problem) = row.column_problem(header) {
         return Err(vec![problem]);
     }
@@ -67,7 +67,7 @@ fn problems_of(row: &Row, header: &Header) -> Result<usize, Vec<Problem>> {
 
 #[test]
 fn every_sample_customer_is_valid() {
-    let (scan, rows) = read_fine(&sample("customers.csv"));
+    let (scan, rows) = read_ok(&sample("customers.csv"));
     assert_eq!(rows.len(), 200);
     for row in &rows {
         assert_eq!(problems_of(row, &scan.header), Ok(0), "line {}", row.line);
@@ -79,7 +79,7 @@ fn every_sample_customer_is_valid() {
 }
 
 #[test]
-fn the_sample_with_problems_has_exactly_the_expected_ones() {
+fn the_sample_with_problems_has_the_expected_problems() {
     #[derive(Deserialize)]
     struct Expected {
         line: u64,
@@ -88,11 +88,11 @@ fn the_sample_with_problems_has_exactly_the_expected_ones() {
     }
     let json = fs::read(sample("customers-with-problems.expected.json")).unwrap();
     let expected: Vec<Expected> = serde_json::from_slice(&json).unwrap();
-    // Duplicates and conflicts are found by who has seen the other rows.
+    // Duplicates and conflicts are found by the import, not here.
     let expected = expected.into_iter().filter(|row| ["invalid", "warning"].contains(&row.kind.as_str()));
     let expected: Vec<_> = expected.map(|row| (row.line, row.kind, row.fields)).collect();
 
-    let (scan, rows) = read_fine(&sample("customers-with-problems.csv"));
+    let (scan, rows) = read_ok(&sample("customers-with-problems.csv"));
     let found = rows.iter().filter_map(|row| match problems_of(row, &scan.header) {
         Ok(0) => None,
         Ok(_) => Some((row.line, "warning".to_owned(), vec![Field::IpAddress.name().to_owned()])),
@@ -107,15 +107,15 @@ fn the_sample_with_problems_has_exactly_the_expected_ones() {
 }
 
 #[test]
-fn files_of_spreadsheets_read_to_the_same_cells() {
-    let (_, plain) = read_fine(&sample("customers.csv"));
+fn files_in_all_encodings_have_the_same_cells() {
+    let (_, plain) = read_ok(&sample("customers.csv"));
     for (name, encoding, origin, has_bom, delimiter) in [
         ("utf8-bom.csv", "UTF-8", EncodingOrigin::ByteOrderMark, true, Delimiter::Comma),
         ("headers-spaced.csv", "UTF-8", EncodingOrigin::Valid, false, Delimiter::Comma),
         ("semicolon-windows-1252.csv", "windows-1252", EncodingOrigin::Guessed, false, Delimiter::Semicolon),
         ("tab-utf16le.csv", "UTF-16LE", EncodingOrigin::ByteOrderMark, true, Delimiter::Tab),
     ] {
-        let (scan, rows) = read_fine(&sample(&format!("encodings/{name}")));
+        let (scan, rows) = read_ok(&sample(&format!("encodings/{name}")));
         assert_eq!(
             (scan.encoding.name(), scan.encoding_origin, scan.has_bom, scan.delimiter),
             (encoding, origin, has_bom, delimiter),
@@ -125,7 +125,7 @@ fn files_of_spreadsheets_read_to_the_same_cells() {
         for row in &rows {
             let email = row.cells.get(2);
             let same = plain.iter().find(|plain| plain.cells.get(2) == email).unwrap();
-            let lower = |row: &Row| {
+            let lower = |row: &CsvRow| {
                 let cells = row.cells.iter();
                 cells.map(|cell| if cell == "TRUE" { "true" } else { cell }.to_owned()).collect::<Vec<_>>()
             };
@@ -139,7 +139,7 @@ fn files_of_spreadsheets_read_to_the_same_cells() {
 
 #[test]
 fn the_fingerprint_is_the_sha_256_of_the_bytes() {
-    // More than one chunk, and a character across their border.
+    // Two chunks, with a character across their border.
     let text = format!("{}\n{}é\n", header_line(), "x".repeat(64 * 1024 - header_line().len() - 2));
     let (_folder, path) = file_of(&text);
     let scan = scan(&path, &ReadOptions::default()).unwrap();
@@ -149,17 +149,18 @@ fn the_fingerprint_is_the_sha_256_of_the_bytes() {
 }
 
 #[test]
-fn what_is_no_customer_file_is_refused_with_a_way_out() {
+fn a_file_that_is_no_customer_file_is_refused_with_a_remedy() {
     for (bytes, message) in [
         (&b""[..], "customers.csv: is empty: the first line must name the columns"),
         (b"\xEF\xBB\xBF\r\n\r\n", "customers.csv: is empty: the first line must name the columns"),
         (
             b"PK\x03\x04\x14\0\x06\0",
-            "customers.csv: is a spreadsheet workbook: open it, save it as CSV UTF-8 and give that file",
+            "customers.csv: is a spreadsheet workbook: open it, save it as CSV UTF-8 and use that file",
         ),
         (
             b"f\0i\0r\0s\0t\0N\0a\0m\0e\0",
-            "customers.csv: contains zero bytes, so it is not text, or UTF-16 without a byte order mark: save it as CSV UTF-8",
+            "customers.csv: contains zero bytes, so it is not text, or UTF-16 without a byte order mark: save it as CSV \
+             UTF-8",
         ),
         (
             b"\n\nJane,Secret,jane.secret@example.com\n",
@@ -184,7 +185,7 @@ fn what_is_no_customer_file_is_refused_with_a_way_out() {
 }
 
 #[test]
-fn what_is_no_file_is_refused() {
+fn a_missing_file_a_directory_and_a_device_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("customers.csv");
     assert!(matches!(scan(&path, &ReadOptions::default()), Err(CsvError::NotFound { .. })));
@@ -194,7 +195,7 @@ fn what_is_no_file_is_refused() {
 }
 
 #[test]
-fn what_the_user_says_about_the_file_wins() {
+fn options_override_detection() {
     let options = ReadOptions {
         encoding: Some(encoding_rs::WINDOWS_1251),
         delimiter: Some(Delimiter::Pipe),
@@ -209,7 +210,7 @@ fn what_the_user_says_about_the_file_wins() {
 }
 
 #[test]
-fn an_unclosed_quotation_mark_ends_the_read_in_bounded_memory() {
+fn an_unclosed_quotation_mark_is_an_error_in_bounded_memory() {
     let (_folder, path) = file_of(header_line() + "\n");
     let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
     let row = "x,".repeat(49) + "\n";
@@ -222,7 +223,7 @@ fn an_unclosed_quotation_mark_ends_the_read_in_bounded_memory() {
     let options = ReadOptions::default();
     let scan = scan(&path, &options).unwrap();
     let mut reader = RowReader::open(&path, &scan, &options).unwrap();
-    let mut row = Row::default();
+    let mut row = CsvRow::default();
     for line in 2..12 {
         assert!(reader.read(&mut row).unwrap());
         assert_eq!(row.line, line);
@@ -232,11 +233,11 @@ fn an_unclosed_quotation_mark_ends_the_read_in_bounded_memory() {
     let message = "customers.csv line 12: the record is longer than 65536 bytes: a quotation mark that is not closed \
                    swallows the rows after it; close it or remove it, or shorten the record";
     assert!(error.to_string().ends_with(message), "{error}");
-    assert!(row.cells.is_empty(), "what was swallowed is not kept");
+    assert!(row.cells.is_empty(), "swallowed rows are not kept");
 }
 
 #[test]
-fn a_quotation_mark_that_is_open_at_the_end_of_a_small_file_is_an_error() {
+fn a_quotation_mark_open_at_the_end_of_a_small_file_is_an_error() {
     let text = format!("{}\na,b\nc,\"Secret street\nd,e\n", header_line());
     assert_eq!(
         error_of(text),
@@ -246,19 +247,19 @@ fn a_quotation_mark_that_is_open_at_the_end_of_a_small_file_is_an_error() {
 }
 
 #[test]
-fn a_row_that_is_too_long_is_rejected_and_the_others_go_on() {
+fn a_too_long_row_is_rejected_and_the_others_are_read() {
     let text = fs::read_to_string(sample("customers.csv")).unwrap();
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let email = lines[1].split(',').nth(2).unwrap().to_owned();
     lines[1] = lines[1].replacen("personal use", &"x".repeat(70_000), 1);
     assert!(lines[1].len() > 70_000);
     let (folder, path) = file_of(lines.join("\n"));
-    let (scan, rows) = read_fine(&path);
-    let (_, plain) = read_fine(&sample("customers.csv"));
-    let places = |rows: &[Row]| rows.iter().map(|row| (row.record, row.line)).collect::<Vec<_>>();
-    assert_eq!(places(&rows), places(&plain));
+    let (scan, rows) = read_ok(&path);
+    let (_, plain) = read_ok(&sample("customers.csv"));
+    let positions = |rows: &[CsvRow]| rows.iter().map(|row| (row.record, row.line)).collect::<Vec<_>>();
+    assert_eq!(positions(&rows), positions(&plain));
     let bad: Vec<_> = rows.iter().filter_map(|row| Some((row.line, problems_of(row, &scan.header).err()?))).collect();
-    let message = "is longer than 65536 bytes (import.record_bytes_max) and was not read to its end: shorten its \
+    let message = "is longer than 65536 bytes and was not read to its end: shorten its \
                    longest cell in the original file";
     assert_eq!(bad, [(2, vec![Problem::whole("RECORD_TOO_LONG", message)])]);
 
@@ -269,10 +270,10 @@ fn a_row_that_is_too_long_is_rejected_and_the_others_go_on() {
 }
 
 #[test]
-fn a_cut_row_gives_no_half_reference() {
+fn a_cut_cell_is_no_reference() {
     let text = format!("jobId,idempotencyKey,{}\ncrm-1,{}\n", header_line(), "k".repeat(70_000));
     let (_folder, path) = file_of(text);
-    let (scan, rows) = read_fine(&path);
+    let (scan, rows) = read_ok(&path);
     assert_eq!((rows[0].job_id(&scan.header), rows[0].idempotency_key(&scan.header)), (Some("crm-1"), None));
 }
 
@@ -291,7 +292,7 @@ fn a_zero_byte_is_a_problem_of_its_row() {
             false => format!("{line}\n"),
         };
         let (_folder, path) = file_of(text.lines().enumerate().map(change).collect::<String>());
-        let (scan, rows) = read_fine(&path);
+        let (scan, rows) = read_ok(&path);
         let bad = rows.iter().filter_map(|row| Some((row.line, problems_of(row, &scan.header).err()?)));
         let bad: Vec<_> = bad.flat_map(|(line, problems)| problems.into_iter().map(move |p| (line, p.code))).collect();
         assert_eq!(bad, [(changed_line as u64, "CONTROL_CHARACTER".to_owned())]);
@@ -299,12 +300,12 @@ fn a_zero_byte_is_a_problem_of_its_row() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_a_problem_of_their_field() {
+fn bytes_that_are_not_text_are_a_problem_of_their_field() {
     let mut bytes = fs::read(sample("customers.csv")).unwrap();
     let at = bytes.windows(6).position(|window| window == "Jürgen".as_bytes().get(..6).unwrap()).unwrap();
     bytes.splice(at + 1..at + 3, [0xFC]);
     let (_folder, path) = file_of(bytes);
-    let (scan, rows) = read_fine(&path);
+    let (scan, rows) = read_ok(&path);
     assert_eq!(scan.encoding_origin, EncodingOrigin::Damaged);
     let bad: Vec<_> = rows.iter().filter_map(|row| Some((row.line, problems_of(row, &scan.header).err()?))).collect();
     let [(3, problems)] = &bad[..] else { panic!("{bad:?}") };
@@ -313,17 +314,17 @@ fn bytes_that_are_no_text_are_a_problem_of_their_field() {
 }
 
 #[test]
-fn a_file_that_is_changed_between_or_during_the_passes_is_refused() {
+fn a_file_that_changes_between_or_during_the_passes_is_refused() {
     let (_folder, path) = file_of(header_line() + ",note\na\n");
     let options = ReadOptions::default();
     let scan = scan(&path, &options).unwrap();
     let mut reader = RowReader::open(&path, &scan, &options).unwrap();
-    let mut row = Row::default();
+    let mut row = CsvRow::default();
     assert!(reader.read(&mut row).unwrap());
     fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"b\n").unwrap();
     let error = loop {
         match reader.read(&mut row) {
-            Ok(more) => assert!(more, "the end was reached as if nothing had happened"),
+            Ok(more) => assert!(more, "the change was not noticed"),
             Err(error) => break error,
         }
     };
@@ -337,9 +338,9 @@ fn a_file_that_is_changed_between_or_during_the_passes_is_refused() {
 }
 
 #[test]
-fn a_result_file_reads_back_to_the_same_cells_and_the_extra_ones() {
+fn a_result_file_has_the_cells_of_the_input_and_the_extra_ones() {
     for name in ["customers.csv", "encodings/semicolon-windows-1252.csv", "encodings/tab-utf16le.csv"] {
-        let (scan, rows) = read_fine(&sample(name));
+        let (scan, rows) = read_ok(&sample(name));
         let folder = tempfile::tempdir().unwrap();
         let mut writer = ResultWriter::create(folder.path(), "rejected", &scan, &ERROR_COLUMNS).unwrap();
         let extra = ["email", "INVALID_EMAIL", "is not one, \"at all\";\nmend it"];
@@ -349,7 +350,7 @@ fn a_result_file_reads_back_to_the_same_cells_and_the_extra_ones() {
         let path = writer.finish().unwrap();
         assert_eq!(path, folder.path().join("rejected.csv"));
 
-        let (again, rows_again) = read_fine(&path);
+        let (again, rows_again) = read_ok(&path);
         assert_eq!((again.delimiter, again.encoding.name()), (scan.delimiter, "UTF-8"));
         assert_eq!(again.has_bom, scan.has_bom || scan.encoding != encoding_rs::UTF_8);
         assert_eq!(again.header.titles()[..15], *scan.header.titles());
@@ -363,10 +364,10 @@ fn a_result_file_reads_back_to_the_same_cells_and_the_extra_ones() {
 }
 
 #[test]
-fn a_corrected_result_file_does_not_pile_up_result_columns() {
+fn result_columns_of_an_earlier_run_are_left_out() {
     let text = format!("errorCode,{},Service ID,note\nOLD,a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,OLD,mine\n", header_line());
     let (folder, path) = file_of(text);
-    let (scan, rows) = read_fine(&path);
+    let (scan, rows) = read_ok(&path);
     let mut writer = ResultWriter::create(folder.path(), "rejected", &scan, &ERROR_COLUMNS).unwrap();
     writer.write(&rows[0], &["city", "NEW", "why"]).unwrap();
     let written = fs::read_to_string(writer.finish().unwrap()).unwrap();
@@ -380,9 +381,9 @@ fn a_corrected_result_file_does_not_pile_up_result_columns() {
 }
 
 #[test]
-fn rows_with_too_few_or_too_many_cells_lose_none() {
+fn rows_with_too_few_or_too_many_cells_keep_all_cells() {
     let (folder, path) = file_of(header_line() + "\n1,2,3\n1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17\n");
-    let (scan, rows) = read_fine(&path);
+    let (scan, rows) = read_ok(&path);
     let mut writer = ResultWriter::create(folder.path(), "rejected", &scan, &["errorCode"]).unwrap();
     for row in &rows {
         assert_eq!(row.column_problem(&scan.header).unwrap().code, "WRONG_COLUMN_COUNT");
@@ -394,14 +395,14 @@ fn rows_with_too_few_or_too_many_cells_lose_none() {
 }
 
 #[test]
-fn a_result_file_appears_whole_or_not_at_all() {
-    let (scan, rows) = read_fine(&sample("customers.csv"));
+fn a_result_file_is_complete_or_absent() {
+    let (scan, rows) = read_ok(&sample("customers.csv"));
     let folder = tempfile::tempdir().unwrap();
     let names = || {
         let entries = fs::read_dir(folder.path()).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
     };
-    // What a killed run may have left.
+    // Left by a killed run.
     fs::write(folder.path().join(".created.csv.part"), "half").unwrap();
     fs::write(folder.path().join("created.csv"), "earlier").unwrap();
 
@@ -423,7 +424,7 @@ fn a_result_file_appears_whole_or_not_at_all() {
 fn only_the_owner_can_read_a_result_file_from_its_first_moment() {
     use std::os::unix::fs::PermissionsExt;
 
-    let (scan, _) = read_fine(&sample("customers.csv"));
+    let (scan, _) = read_ok(&sample("customers.csv"));
     let folder = tempfile::tempdir().unwrap();
     let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode() & 0o777;
     let part = folder.path().join(".created.csv.part");
@@ -436,14 +437,14 @@ fn only_the_owner_can_read_a_result_file_from_its_first_moment() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_an_error_that_says_so() {
-    let (scan, _) = read_fine(&sample("customers.csv"));
+fn a_missing_folder_is_an_error() {
+    let (scan, _) = read_ok(&sample("customers.csv"));
     let error = ResultWriter::create(Path::new("no/such/folder"), "created", &scan, &[]).map(|_| ()).unwrap_err();
     assert!(error.to_string().starts_with("no/such/folder/created.csv: can't be written: "), "{error}");
 }
 
 #[test]
-fn a_row_that_has_swallowed_others_is_told_from_one_with_a_long_text() {
+fn swallowed_rows_are_distinguished_from_a_long_text() {
     let header = "firstName,lastName,note,email,phoneNumber,accountPurpose,ipAddress,isTermsOfServiceAccepted,program,address,city,region,postalCode,countryCode";
     let row = |note: &str, email: &str| {
         format!("Jane,Doe,{note},{email},+1,p,1.2.3.4,true,custodial,1 Main St,Springfield,IL,62701,US")
@@ -454,18 +455,21 @@ fn a_row_that_has_swallowed_others_is_told_from_one_with_a_long_text() {
     let header_at_end = header.replace("note,", "") + ",note";
     let problems = |header: &str, rows: &[String]| {
         let (_folder, path) = file_of(format!("{header}\n{}\n", rows.join("\n")));
-        let (scan, rows) = read_fine(&path);
+        let (scan, rows) = read_ok(&path);
         rows.iter().map(|row| row.column_problem(&scan.header).map(|problem| problem.code)).collect::<Vec<_>>()
     };
     let swallowed = || vec![Some("QUOTE_NOT_CLOSED".to_owned())];
-    // With an email that isn't one, without one, and with a cell missing in the row that is swallowed.
+    // With an invalid email, without an email, and with a missing cell in the swallowed row.
     assert_eq!(problems(header, &[row("\"vip", "jane at example.com"), row("ok\"", "b@example.com")]), swallowed());
     assert_eq!(problems(header, &[row("\"vip", ""), row("ok\"", "b@example.com")]), swallowed());
     let short = at_end(",ok\"").replace(",IL", "");
     assert_eq!(problems(&header_at_end, &[at_end(",\"vip"), short]), swallowed());
     assert_eq!(problems(&header_at_end, &[at_end(",\"vip"), at_end(","), at_end(","), at_end(",ok\"")]), swallowed());
-    // A letter with a dozen of commas, and an address on several lines.
-    let letter = "\"Dear Sir, as discussed, please call me, or my wife, Mary, on 5 May, 6 May, 7 May, 8 May, 9 May, 10 May, or write to mary@example.com, please.\nThanks,\nJane\"";
-    assert_eq!(problems(&header_at_end, &[at_end(&format!(",{letter}")), at_end(",")]), [None, None]);
-    assert_eq!(problems(header, &[row(letter, "a@example.com"), row("\"a,\nb,\nc\"", "b@example.com")]), [None, None]);
+    // A text with a dozen commas, and an address on several lines.
+    let text_with_commas = "\"Dear Sir, as discussed, please call me, or my wife, Mary, on 5 May, 6 May, 7 May, 8 May, 9 May, 10 May, or write to mary@example.com, please.\nThanks,\nJane\"";
+    assert_eq!(problems(&header_at_end, &[at_end(&format!(",{text_with_commas}")), at_end(",")]), [None, None]);
+    assert_eq!(
+        problems(header, &[row(text_with_commas, "a@example.com"), row("\"a,\nb,\nc\"", "b@example.com")]),
+        [None, None]
+    );
 }

@@ -1,32 +1,32 @@
-//! Looking after the failed jobs of the embedded queue, while a worker works on it or not.
+//! Dead letters of the embedded queue: counts, shows, retries and drops them, also while a worker runs.
 //!
-//! A failed job keeps its message. Taken back, it waits again and its event is gone from the queue; so it is taken back
-//! only once the event stands in the events file, and the job's next event follows it there.
+//! A failed job keeps its message. A retried one waits again, and its event is deleted from the queue. It is retried
+//! only after the event is in the events file, where the job's next event follows.
 
 use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use crate::adapters::local_queue::open::LocalQueueError;
+use crate::adapters::local_queue::error::LocalQueueError;
 use crate::adapters::local_queue::{DEAD, DONE, LAST_FINISHED, WAITING, lane_code};
-use crate::domain::dead_letter::{Verdict, Walked};
+use crate::domain::dead_letter::{DeadLetterAction, WalkResult};
 use crate::domain::decide::History;
 use crate::domain::{DeadLetter, Event, IdempotencyKey, Lane, Timestamp};
 
-/// Letters in memory, and in a transaction, at once.
-const LETTERS_PER_PAGE: usize = 500;
+/// Most dead letters in memory, and in a transaction.
+const PAGE_MAX: usize = 500;
 
-/// A letter and where it lies.
-struct Place {
+/// A dead letter and its row in `jobs`.
+struct DeadJob {
     seq: i64,
     finished: i64,
     letter: DeadLetter,
 }
 
-/// How many there are.
+/// Counts the dead letters.
 ///
 /// # Errors
-/// [`LocalQueueError`] where the file can't be read.
+/// [`LocalQueueError`] if the file can't be read.
 pub fn count(connection: &Connection, path: &Path) -> Result<u64, LocalQueueError> {
     connection
         .query_row("SELECT count(*) FROM jobs WHERE finished > 0 AND outcome = 3 AND state = ?1", [DEAD], |row| {
@@ -35,84 +35,85 @@ pub fn count(connection: &Connection, path: &Path) -> Result<u64, LocalQueueErro
         .map_err(|error| LocalQueueError::from_sqlite(path, &error))
 }
 
-/// Shows every dead letter that is there now to `judge`, in the order of their failing, and does as it says.
+/// Passes every dead letter of this moment to `choose`, oldest first, and carries out the action that it returns.
 ///
 /// # Errors
-/// [`LocalQueueError`] where the file can't be read or written; what was done stays done.
+/// [`LocalQueueError`] if the file can't be read or written. Actions that were carried out before are kept.
 pub fn walk(
     connection: &mut Connection,
     path: &Path,
     now: Timestamp,
-    judge: &mut (dyn FnMut(&DeadLetter) -> Verdict + Send),
-) -> Result<Walked, LocalQueueError> {
-    let mut walk = || -> rusqlite::Result<Walked> {
-        // A job that is taken back and fails again is not met again.
+    choose: &mut (dyn FnMut(&DeadLetter) -> DeadLetterAction + Send),
+) -> Result<WalkResult, LocalQueueError> {
+    let mut walk = || -> rusqlite::Result<WalkResult> {
+        // A job that is retried and fails again meanwhile gets a higher number.
         let last: i64 = connection.query_row(LAST_FINISHED, [], |row| row.get(0))?;
-        let (mut walked, mut after, mut is_over) = (Walked::default(), 0, false);
+        let (mut result, mut after, mut is_over) = (WalkResult::default(), 0, false);
         while !is_over {
             let page = page(connection, after, last)?;
-            after = page.last().map_or(last, |place| place.finished);
-            is_over = page.len() < LETTERS_PER_PAGE;
-            let mut verdicts = Vec::new();
-            for place in page {
-                walked.seen += 1;
-                match judge(&place.letter) {
-                    Verdict::Keep => {}
-                    Verdict::Enough => {
+            after = page.last().map_or(last, |job| job.finished);
+            is_over = page.len() < PAGE_MAX;
+            let mut actions = Vec::new();
+            for job in page {
+                result.seen += 1;
+                match choose(&job.letter) {
+                    DeadLetterAction::Keep => {}
+                    DeadLetterAction::Stop => {
                         is_over = true;
                         break;
                     }
-                    verdict => verdicts.push((place.seq, verdict)),
+                    action => actions.push((job.seq, action)),
                 }
             }
-            carry_out(connection, &verdicts, now, &mut walked)?;
+            carry_out(connection, &actions, now, &mut result)?;
         }
-        Ok(walked)
+        Ok(result)
     };
     walk().map_err(|error| LocalQueueError::from_sqlite(path, &error))
 }
 
 fn carry_out(
     connection: &mut Connection,
-    verdicts: &[(i64, Verdict)],
+    actions: &[(i64, DeadLetterAction)],
     now: Timestamp,
-    walked: &mut Walked,
+    result: &mut WalkResult,
 ) -> rusqlite::Result<()> {
-    if verdicts.is_empty() {
+    if actions.is_empty() {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for (seq, verdict) in verdicts {
-        let changed = match verdict {
-            // Due now rather than fresh: a worker that is running is past the fresh jobs of this age.
-            Verdict::Retry => transaction
+    for (seq, action) in actions {
+        let changed = match action {
+            // With a due time: a running worker reads fresh jobs in the order of `seq` and is past this one.
+            DeadLetterAction::Retry => transaction
                 .prepare_cached(
-                    "UPDATE jobs SET state = ?2, due_ms = ?3, attempts = 0, finished = NULL, outcome = NULL, event = NULL
+                    "UPDATE jobs SET state = ?2, due_ms = ?3, attempts = 0,
+                     finished = NULL, outcome = NULL, event = NULL
                      WHERE seq = ?1 AND state = ?4 AND finished <= (SELECT coalesce(max(finished), 0) FROM exports)",
                 )?
                 .execute(params![seq, WAITING, now.unix_ms().max(1), DEAD])?,
-            // Its outcome stays, so that the rows can still be accounted for.
+            // The outcome is kept, so that every row is accounted for.
             _ => transaction
                 .prepare_cached("UPDATE jobs SET state = ?2, body = NULL WHERE seq = ?1 AND state = ?3")?
                 .execute(params![seq, DONE, DEAD])?,
         };
-        walked.done += u64::from(changed > 0);
-        walked.not_ready += u64::from(changed == 0);
+        result.done += u64::from(changed > 0);
+        result.not_ready += u64::from(changed == 0);
     }
     transaction.commit()
 }
 
-fn page(connection: &Connection, after: i64, last: i64) -> rusqlite::Result<Vec<Place>> {
+fn page(connection: &Connection, after: i64, last: i64) -> rusqlite::Result<Vec<DeadJob>> {
     connection
         .prepare_cached(
             "SELECT seq, finished, key, lane, attempts, enqueued_ms, first_sent_ms, last_sent_ms, body, event FROM jobs
              WHERE finished > ?1 AND finished <= ?2 AND outcome = 3 AND state = ?3 ORDER BY finished LIMIT ?4",
         )?
-        .query_map(params![after, last, DEAD, i64::try_from(LETTERS_PER_PAGE).unwrap_or(i64::MAX)], place)?
+        .query_map(params![after, last, DEAD, i64::try_from(PAGE_MAX).unwrap_or(i64::MAX)], dead_job)?
         .collect()
 }
 
-fn place(row: &rusqlite::Row<'_>) -> rusqlite::Result<Place> {
+fn dead_job(row: &rusqlite::Row<'_>) -> rusqlite::Result<DeadJob> {
     let time = |ms: Option<i64>| ms.map(Timestamp::from_unix_ms);
     let lane: i64 = row.get(3)?;
     let event: Option<String> = row.get(9)?;
@@ -133,5 +134,5 @@ fn place(row: &rusqlite::Row<'_>) -> rusqlite::Result<Place> {
         problems,
         body: row.get::<_, Option<String>>(8)?.unwrap_or_default().into_bytes(),
     };
-    Ok(Place { seq: row.get(0)?, finished: row.get(1)?, letter })
+    Ok(DeadJob { seq: row.get(0)?, finished: row.get(1)?, letter })
 }

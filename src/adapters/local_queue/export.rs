@@ -1,20 +1,20 @@
-//! Events of finished jobs, appended to a file as lines of JSON, in the order of finishing.
+//! Exports the events of finished jobs to a file: one line of JSON for each event, in the order of finishing.
 //!
-//! The queue is the truth and the file a copy of it: a thread of its own reads what has finished and appends
-//! it, and notes from time to time, once the file is on the disk, how far it got. After a crash the file is cut
-//! back to what was noted and goes on from there, so that each event stands in it once.
+//! The file is a copy; the queue has the truth. A thread reads the events of finished jobs and appends them. From time
+//! to time it syncs the file and saves its progress in the queue. After a crash, the file is truncated to the saved
+//! length and continued from there, so each event is in it once.
 //!
-//! **Invariant:** what is cut off is written again. A crash leaves behind the note only what the queue exports next, to
-//! the byte. A file that goes on in any other way holds events that nobody else may have: the queue was restored from a
-//! copy, or the file is another one. It is set aside whole, and a new one is begun.
+//! **Invariant:** what is truncated is written again. Behind the saved length, a crash leaves only the bytes that the
+//! queue exports next. If the file continues in any other way, it may hold events that exist nowhere else: the queue
+//! was restored from a backup, or the file belongs to another queue. Then it is renamed, and a new file is started.
 //!
-//! The file may be rotated at any time. It is opened for appending and only whole lines are written, so that one
-//! which is cut to nothing while it is open (logrotate's `copytruncate`) begins with the next event, and what is
-//! noted of it is its real length. After a crash between such a cut and the next note, at most the events since
-//! the last note stand twice: in the file and in what was copied from it.
+//! The file may be rotated at any time. It is opened for appending and only whole lines are written. If it is truncated
+//! while it is open (logrotate's `copytruncate`), it starts with the next event, and the saved length is its real one.
+//! After a crash between a truncation and the next save, the events since the last save may be in the file and in its
+//! rotated copy.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -23,65 +23,71 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::adapters::local_queue::open::LocalQueueError;
+use crate::adapters::files::whole_lines_length;
+use crate::adapters::local_queue::error::LocalQueueError;
 use crate::adapters::local_queue::report::events_after;
-use crate::telemetry::EventsFileSetAside;
+use crate::adapters::local_queue::store::OnFinished;
+use crate::telemetry::EventsFileMoved;
 
-/// Events read from the queue at once.
+/// Most events that are read from the queue at once.
 const EVENTS_PER_READ: usize = 512;
 
-/// Lines are gathered to this many bytes before they are written.
+/// Lines are collected up to this size before they are written.
 const BYTES_PER_WRITE: usize = 64 * 1024;
 
-/// Events after which progress is noted.
-const EVENTS_PER_NOTE: usize = 8_192;
+/// Number of events after which the progress is saved.
+const EVENTS_PER_SAVE: usize = 8_192;
 
-/// Time without a new event after which progress is noted.
-const NOTE_WHEN_IDLE: Duration = Duration::from_secs(1);
+/// Time without a new event after which the progress is saved.
+const SAVE_WHEN_IDLE: Duration = Duration::from_secs(1);
 
-/// The events file can't be written, or the queue not be read.
+/// The events file can't be written, or the queue can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The queue.
     #[error(transparent)]
     Queue(#[from] LocalQueueError),
     /// The events file.
-    #[error("the events file {path} can't be written: {source}. Make room or mend its permissions and start again: no event is lost", path = .path.display())]
+    #[error(
+        "the events file {path} can't be written: {source}. Free space or correct its permissions and start again: no \
+         event is lost",
+        path = .path.display()
+    )]
     File {
         /// The file.
         path: PathBuf,
-        /// The system's words.
-        source: std::io::Error,
+        /// The system's error.
+        source: io::Error,
     },
 }
 
 /// The thread that writes the file.
 #[derive(Debug)]
-pub struct Exporter {
+pub struct EventsFileExporter {
     wake: SyncSender<()>,
     thread: JoinHandle<Result<(), ExportError>>,
 }
 
-impl Exporter {
-    /// Opens the file, catches up with the queue and starts the thread. `on_failure` is called once if the
-    /// thread can't go on.
+impl EventsFileExporter {
+    /// Opens the file, writes the missing events and starts the thread. `on_failure` is called once if the thread
+    /// fails.
     ///
     /// # Errors
-    /// [`ExportError`] where the file can't be opened, or not be brought up to date.
+    /// [`ExportError`] if the file can't be opened or written, or the queue can't be read.
     pub fn start(
         connection: Connection,
         queue: &Path,
         file: &Path,
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, ExportError> {
-        let mut export = Export::open(connection, queue, file)?;
-        export.catch_up()?;
-        // One token is enough: a round exports everything that has finished.
+        let mut events_file = EventsFile::open(connection, queue, file)?;
+        events_file.catch_up()?;
+        // A capacity of one is enough, because one pass exports every finished job.
         let (wake, woken) = sync_channel(1);
         let thread = thread::Builder::new()
             .name("events-file".to_owned())
             .spawn(move || {
-                let result = export.run(&woken);
+                let result = events_file.run(&woken);
                 if result.is_err() {
                     on_failure();
                 }
@@ -91,72 +97,74 @@ impl Exporter {
         Ok(Self { wake, thread })
     }
 
-    /// To be called after jobs have finished. Never blocks.
-    pub fn waker(&self) -> crate::adapters::local_queue::store::OnFinished {
+    /// Returns a function that is to be called after jobs have finished. It never blocks.
+    pub fn waker(&self) -> OnFinished {
         let wake = self.wake.clone();
         Box::new(move || {
-            // Full: it is awake already. Closed: it has failed, and said so.
+            // Full: the thread will run anyway. Disconnected: it has failed and reported that.
             let _ = wake.try_send(());
         })
     }
 
-    /// Writes what is left and ends the thread. Every waker must have been dropped, or this waits for them.
+    /// Writes the rest and ends the thread. Waits until every waker is dropped.
     ///
     /// # Errors
-    /// What stopped the thread.
+    /// The error that ended the thread.
     pub fn finish(self) -> Result<(), ExportError> {
         drop(self.wake);
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
-/// Has a file that is gone begin with the first event again.
+/// Deletes the progress of a file that was deleted, so that it starts with the first event again.
 ///
 /// # Errors
-/// Where the queue can't be written.
+/// [`LocalQueueError`] if the queue can't be written.
 pub fn forget(connection: &Connection, queue: &Path, file: &Path) -> Result<(), LocalQueueError> {
     connection
-        .execute("DELETE FROM exports WHERE file = ?1", [name(file)])
+        .execute("DELETE FROM exports WHERE file = ?1", [name_of(file)])
         .map(drop)
         .map_err(|error| LocalQueueError::from_sqlite(queue, &error))
 }
 
-struct Export {
+struct EventsFile {
     connection: Connection,
     queue: PathBuf,
     path: PathBuf,
     file: File,
-    /// Whole lines that are yet to be written.
+    /// Whole lines that aren't written yet.
     lines: Vec<u8>,
-    /// Length of the file when it was last looked at.
+    /// Length of the file at the last check.
     length: u64,
+    /// Number of the last finished job that was exported.
     finished: i64,
-    unnoted: usize,
+    /// Events since the progress was saved.
+    unsaved: usize,
 }
 
-impl Export {
+impl EventsFile {
     fn open(connection: Connection, queue: &Path, path: &Path) -> Result<Self, ExportError> {
         let io = |source| ExportError::File { path: path.to_owned(), source };
-        let noted: Option<(i64, u64)> = connection
-            .query_row("SELECT finished, bytes FROM exports WHERE file = ?1", [name(path)], |row| {
+        let saved: Option<(i64, u64)> = connection
+            .query_row("SELECT finished, bytes FROM exports WHERE file = ?1", [name_of(path)], |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })
             .optional()
             .map_err(|error| LocalQueueError::from_sqlite(queue, &error))?;
         let mut file = open_file(path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
-        // Shorter than noted: somebody cut it or moved it away, to rotate or to read it.
-        let (finished, bytes) = noted.map_or((0, length), |(finished, bytes)| (finished, bytes.min(length)));
-        let mut keep = whole_lines(&mut file, bytes).map_err(io)?;
+        // The file is shorter than saved if it was truncated or moved away, to rotate or to read it.
+        let (finished, bytes) = saved.map_or((0, length), |(finished, bytes)| (finished, bytes.min(length)));
+        let mut keep = whole_lines_length(&mut file, bytes).map_err(io)?;
         file.seek(SeekFrom::Start(keep)).map_err(io)?;
-        if !goes_on_like(&connection, queue, finished, &mut BufReader::new(&file), path)? {
-            let aside = set_aside(path).map_err(io)?;
-            EventsFileSetAside { file: path, aside: &aside }.emit();
+        if !is_continuation(&connection, queue, finished, &mut BufReader::new(&file), path)? {
+            let aside = move_aside(path).map_err(io)?;
+            EventsFileMoved { file: path, aside: &aside }.emit();
             file = open_file(path).map_err(io)?;
             keep = 0;
         }
         file.set_len(keep).and_then(|()| file.seek(SeekFrom::End(0))).map_err(io)?;
-        let mut export = Self {
+        let mut events_file = Self {
             connection,
             queue: queue.to_owned(),
             path: path.to_owned(),
@@ -164,22 +172,22 @@ impl Export {
             lines: Vec::new(),
             length: keep,
             finished,
-            unnoted: 0,
+            unsaved: 0,
         };
-        // From here on everything in the file beyond this point is known to be in the queue too.
-        export.note()?;
-        Ok(export)
+        // From now on, everything that is in the file behind this length is in the queue too.
+        events_file.save()?;
+        Ok(events_file)
     }
 
     fn run(&mut self, woken: &Receiver<()>) -> Result<(), ExportError> {
         loop {
-            match woken.recv_timeout(NOTE_WHEN_IDLE) {
+            match woken.recv_timeout(SAVE_WHEN_IDLE) {
                 Ok(()) => self.catch_up()?,
-                Err(RecvTimeoutError::Timeout) if self.unnoted > 0 => self.note()?,
+                Err(RecvTimeoutError::Timeout) if self.unsaved > 0 => self.save()?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     self.catch_up()?;
-                    return self.note();
+                    return self.save();
                 }
             }
         }
@@ -198,9 +206,9 @@ impl Export {
                 self.finished = finished;
             }
             self.write()?;
-            self.unnoted += count;
-            if self.has_shrunk()? || self.unnoted >= EVENTS_PER_NOTE {
-                self.note()?;
+            self.unsaved += count;
+            if self.was_truncated()? || self.unsaved >= EVENTS_PER_SAVE {
+                self.save()?;
             }
             if count < EVENTS_PER_READ {
                 return Ok(());
@@ -209,46 +217,47 @@ impl Export {
     }
 
     fn write(&mut self) -> Result<(), ExportError> {
-        self.file.write_all(&self.lines).map_err(|source| self.failed(source))?;
+        self.file.write_all(&self.lines).map_err(|source| self.io_error(source))?;
         self.lines.clear();
         Ok(())
     }
 
-    /// Whether somebody has cut the file since this was last asked: what is noted of it isn't true any more.
-    fn has_shrunk(&mut self) -> Result<bool, ExportError> {
-        let length = self.file.metadata().map_err(|source| self.failed(source))?.len();
+    /// Whether the file was truncated since the last check, so that its saved length is wrong.
+    fn was_truncated(&mut self) -> Result<bool, ExportError> {
+        let length = self.file.metadata().map_err(|source| self.io_error(source))?.len();
         Ok(length < std::mem::replace(&mut self.length, length))
     }
 
-    /// Notes how far the file has got, once that much of it is on the disk.
-    fn note(&mut self) -> Result<(), ExportError> {
-        self.unnoted = 0;
-        // Where the last write ended: as the file is appended to, its real end then, whatever became of it before.
+    /// Syncs the file, then saves the progress.
+    fn save(&mut self) -> Result<(), ExportError> {
+        self.unsaved = 0;
+        // The position after the last write. Because the file is opened for appending, this is its real length then,
+        // even if it was truncated before.
         let end = self.file.sync_data().and_then(|()| self.file.stream_position());
-        let bytes = end.map_err(|source| self.failed(source))?;
+        let bytes = end.map_err(|source| self.io_error(source))?;
         self.connection
             .prepare_cached("INSERT OR REPLACE INTO exports (file, finished, bytes) VALUES (?1, ?2, ?3)")
-            .and_then(|mut statement| statement.execute(params![name(&self.path), self.finished, bytes]))
+            .and_then(|mut statement| statement.execute(params![name_of(&self.path), self.finished, bytes]))
             .map_err(|error| LocalQueueError::from_sqlite(&self.queue, &error))?;
         Ok(())
     }
 
-    fn failed(&self, source: std::io::Error) -> ExportError {
+    fn io_error(&self, source: io::Error) -> ExportError {
         ExportError::File { path: self.path.clone(), source }
     }
 }
 
-/// The file's absolute name: the working folder may be another one next time.
-fn name(path: &Path) -> String {
+/// The file's absolute path, because the working folder may be another one next time.
+fn name_of(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
 }
 
-fn open_file(path: &Path) -> std::io::Result<File> {
+fn open_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
 }
 
-/// Whether all that is left of the file, torn or not, is what the queue exports after its `finished`-th event.
-fn goes_on_like(
+/// Whether the rest of the file, complete or torn, is what the queue exports after its `finished`-th event.
+fn is_continuation(
     connection: &Connection,
     queue: &Path,
     mut finished: i64,
@@ -264,7 +273,7 @@ fn goes_on_like(
             let line = event + "\n";
             let mut read = Vec::with_capacity(line.len());
             rest.take(line.len() as u64).read_to_end(&mut read).map_err(io)?;
-            // A power cut can leave zeros where something was to be written; no line holds any.
+            // A power cut can leave zero bytes where data should be. No line contains a zero byte.
             let written = read.iter().position(|byte| *byte == 0).unwrap_or(read.len());
             if !line.as_bytes().starts_with(&read[..written]) {
                 return Ok(false);
@@ -276,36 +285,18 @@ fn goes_on_like(
     }
 }
 
-/// Gives the file a name that nothing has yet, beside its old one. Log rotation counts in other names, and `purge` knows
-/// these.
-fn set_aside(path: &Path) -> std::io::Result<PathBuf> {
+/// Renames the file to an unused name in the same folder. Log rotation uses other names, and `purge` knows these.
+fn move_aside(path: &Path) -> io::Result<PathBuf> {
     for number in 1_u32.. {
         let mut aside = path.as_os_str().to_owned();
         aside.push(format!(".aside-{number}"));
         let aside = PathBuf::from(aside);
-        // Renaming replaces whatever has the name, so the name is taken first.
+        // Renaming replaces an existing file, so an empty file reserves the name first.
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside) {
             Ok(_) => return std::fs::rename(path, &aside).map(|()| aside),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
     }
-    Err(std::io::ErrorKind::AlreadyExists.into())
-}
-
-/// The length of the file up to the end of its last whole line: a line that a crash tore is written again.
-fn whole_lines(file: &mut File, length: u64) -> std::io::Result<u64> {
-    const CHUNK: u64 = 4_096;
-    let mut end = length;
-    while end > 0 {
-        let start = end.saturating_sub(CHUNK);
-        let mut chunk = Vec::new();
-        file.seek(SeekFrom::Start(start))?;
-        Read::take(&mut *file, end - start).read_to_end(&mut chunk)?;
-        if let Some(newline) = chunk.iter().rposition(|byte| *byte == b'\n') {
-            return Ok(start + newline as u64 + 1);
-        }
-        end = start;
-    }
-    Ok(0)
+    Err(io::ErrorKind::AlreadyExists.into())
 }

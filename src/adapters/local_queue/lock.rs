@@ -1,32 +1,34 @@
-//! One worker a queue: an operating-system lock beside the queue's file, which ends with its holder however
-//! that dies. The locked file names the holder, and is empty when one has ended well.
+//! The worker's lock: one worker for each queue.
+//!
+//! The lock is the operating system's, on a file beside the queue's, so it ends when its process ends in any way. The
+//! locked file names its holder. It is empty after a worker has ended normally.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::adapters::local_queue::open::LocalQueueError;
+use crate::adapters::local_queue::error::LocalQueueError;
 use crate::domain::Timestamp;
 
-/// How the text in the locked file begins; the process's number follows.
+/// First word in the locked file; the process id follows.
 const HOLDER: &str = "process ";
 
-/// The right to work on a queue. Dropping it gives it back.
+/// The lock of a worker. Released when it is dropped.
 #[derive(Debug)]
 pub struct WorkerLock {
     file: File,
 }
 
 impl WorkerLock {
-    /// Takes the right, or says who has it.
+    /// Acquires the lock without waiting.
     ///
     /// # Errors
-    /// [`LocalQueueError::BulkHold`] where another process works on the queue; [`LocalQueueError::Io`].
+    /// [`LocalQueueError::Locked`] if another process holds it, [`LocalQueueError::Full`] or [`LocalQueueError::Io`].
     pub fn acquire(queue: &Path, now: Timestamp) -> Result<Self, LocalQueueError> {
         let path = lock_path(queue);
-        let io = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::StorageFull => LocalQueueError::Full { path: queue.to_owned() },
+        let io = |error: io::Error| match error.kind() {
+            io::ErrorKind::StorageFull => LocalQueueError::Full { path: queue.to_owned() },
             _ => LocalQueueError::Io { path: queue.to_owned(), why: format!("{}: {error}", path.display()) },
         };
         let mut file = OpenOptions::new()
@@ -44,7 +46,7 @@ impl WorkerLock {
                 let _ = file.read_to_string(&mut holder);
                 let holder = holder.trim();
                 let holder = if holder.is_empty() { "another process" } else { holder }.to_owned();
-                return Err(LocalQueueError::BulkHold { path: queue.to_owned(), holder });
+                return Err(LocalQueueError::Locked { path: queue.to_owned(), holder });
             }
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
@@ -53,9 +55,10 @@ impl WorkerLock {
         Ok(Self { file })
     }
 
-    /// Whether somebody seems to work on the queue: whether the process that the lock names lives. Asked without taking the
-    /// lock for as long as an instant, in which a worker would be turned away. A number that another process was given
-    /// meanwhile makes it say yes, too; a worker that sees other processes' numbers, in a container of its own, may make it say no.
+    /// Whether a worker seems to hold the lock: whether the process that the file names exists. It doesn't acquire the
+    /// lock, because a worker that starts at that moment would be refused.
+    ///
+    /// Wrongly `true` if another process got the same id. May be wrongly `false` for a worker in another container.
     pub fn seems_held(queue: &Path) -> bool {
         let holder = std::fs::read_to_string(lock_path(queue)).unwrap_or_default();
         let Some(id) = holder.strip_prefix(HOLDER).and_then(|rest| rest.split(' ').next()) else { return false };
@@ -81,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_worker_is_told_who_the_first_is() {
+    fn a_second_worker_is_refused_with_the_name_of_the_first() {
         let folder = tempfile::tempdir().unwrap();
         let queue = folder.path().join("q.db");
         let now = Timestamp::from_unix_ms(0);
@@ -96,6 +99,6 @@ mod tests {
         let mut killed = std::process::Command::new("true").spawn().unwrap();
         killed.wait().unwrap();
         std::fs::write(lock_path(&queue), format!("process {} since 1970-01-01T00:00:00.000Z", killed.id())).unwrap();
-        assert!(!WorkerLock::seems_held(&queue), "its holder is gone");
+        assert!(!WorkerLock::seems_held(&queue), "the process doesn't exist any more");
     }
 }

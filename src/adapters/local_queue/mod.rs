@@ -1,38 +1,48 @@
-//! The embedded queue (`local:PATH`): one SQLite file that holds the jobs, their outcomes and the rows they
-//! came from.
+//! The embedded queue (`local:PATH`): one SQLite file with the jobs, their outcomes and the rows they came from.
 //!
-//! Any number of processes may put jobs in ([`import`]); one may work ([`lock`]). The worker's side is a thread
-//! that owns its connection and commits in groups ([`store`]); [`source`] puts the ports on top of it, and
-//! [`report`] reads what became of the rows; [`dead`] looks after failed jobs.
+//! | module | what it does |
+//! | --- | --- |
+//! | [`open`], `schema`, [`error`] | open or create the file, check that it is a queue |
+//! | [`import`] | adds the rows of a file; any number of processes at once |
+//! | [`lock`] | one worker at a time |
+//! | [`store`] | the worker's connection, on a thread that commits in groups |
+//! | [`source`] | the ports [`crate::ports`] on top of the store |
+//! | [`export`] | appends the events of finished jobs to a file |
+//! | [`report`], [`depth`] | outcomes of jobs and rows; counts for the status page |
+//! | [`dead`], [`purge`] | dead letters; deletion of personal data |
 //!
 //! **Invariants**
-//! - A job's outcome and its leaving the queue are one transaction: the job's row turns from waiting to done.
-//! - The intent to send is committed (WAL, `synchronous = FULL`) before the request leaves.
-//! - Keys are unique over waiting and finished jobs, so a finished job isn't done again.
-//! - What is in hand is not written down: a crash puts everything in hand back by itself.
+//! - The outcome of a job and its removal from the queue are one transaction, on the job's row.
+//! - The intent to send is committed (WAL, `synchronous = FULL`) before the request is sent.
+//! - Keys are unique over waiting and finished jobs, so a finished job isn't processed again.
+//! - Which jobs are in progress is not stored, so after a crash they are waiting again.
 
 pub mod dead;
 pub mod depth;
+pub mod error;
 pub mod export;
 pub mod import;
 pub mod lock;
 pub mod open;
 pub mod purge;
 pub mod report;
+mod schema;
 pub mod source;
 pub mod store;
 
 use crate::domain::{EventType, Lane};
 
-/// `jobs.state`: waiting to be done, or in hand.
+/// `jobs.state` of a job that waits or is in progress.
 const WAITING: i64 = 0;
-/// `jobs.state`: over; `event` tells how.
+/// `jobs.state` of a finished job; `outcome` says how it ended.
 const DONE: i64 = 1;
-/// `jobs.state`: over, and kept with its message for a person to look at.
+/// `jobs.state` of a dead letter: finished, and kept with its message for an operator.
 const DEAD: i64 = 2;
 
-/// The last number that a finished job was given. Not only the jobs' own: one that was taken back from the dead has none
-/// any more, and its old one must not be given again, because the events file is past it.
+const _: () = assert!(WAITING == 0, "the partial indexes of schema.sql say state = 0");
+
+/// Selects the last number that a finished job got. A dead letter that is retried has no number any more, but its old
+/// one must not be used again, because the events file is past it. Hence the second part.
 const LAST_FINISHED: &str =
     "SELECT max((SELECT coalesce(max(finished), 0) FROM jobs), (SELECT coalesce(max(finished), 0) FROM exports))";
 

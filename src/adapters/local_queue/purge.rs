@@ -1,54 +1,54 @@
-//! Taking the personal data out of a queue whose work is done, and keeping what recognises its rows.
+//! Deletes the personal data of finished jobs, for `purge`.
 //!
-//! What stays of a finished job is its key (a hash), its lane, its outcome, its count of attempts and its times: the
-//! same row, imported again, is known. Messages and events go, and with them names, emails, links, an upstream's ids and
-//! its metadata.
+//! A finished job keeps its key (a hash), lane, outcome, number of attempts and times, so the same row is recognised if
+//! it is imported again. Its message and event are deleted, and with them names, emails, links, and the ids and
+//! metadata of the upstream.
 //!
-//! **Invariant:** afterwards no byte of what was taken out is in the file, its free pages or the log beside it. Setting
-//! columns to NULL leaves the old text in the file's free space, so the file is written anew (`VACUUM`), and the
-//! write-ahead log is folded in and cut to nothing.
+//! **Invariant:** afterwards no deleted byte is in the file, its free pages or the write-ahead log. Columns that are
+//! set to NULL leave their text in free space, so the file is rewritten (`VACUUM`) and the log is checkpointed and
+//! truncated.
 
 use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::adapters::local_queue::open::LocalQueueError;
+use crate::adapters::local_queue::error::LocalQueueError;
 use crate::adapters::local_queue::{DEAD, DONE};
 
-/// What speaks against emptying a queue, and what is in it.
+/// Contents of a queue that matter for a purge.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Contents {
-    /// Jobs that aren't over.
+pub struct LocalQueueContents {
+    /// Jobs that aren't finished.
     pub waiting: u64,
-    /// Jobs that were given up and kept with their message.
+    /// Dead letters.
     pub dead: u64,
-    /// Jobs that are over, dead ones included.
+    /// Finished jobs, dead letters included.
     pub finished: u64,
-    /// Finished jobs that no events file has got yet.
+    /// Finished jobs whose event is in no events file yet.
     pub unwritten: u64,
-    /// Files of which not every row was put in.
+    /// Names of files whose import is incomplete.
     pub incomplete: Vec<String>,
-    /// Files that were put in, without their folders.
+    /// Names of imported files, without their folders.
     pub files: Vec<String>,
-    /// Events files that were written, with their folders.
+    /// Paths of events files that were written.
     pub events_files: Vec<String>,
-    /// Whether the rows are a `run`'s, which writes result files at its end.
+    /// Whether the rows are those of a `run`, which writes result files at its end.
     pub is_run: bool,
-    /// Whether there is anything left to take out.
+    /// Whether any message, event or email is left.
     pub has_personal_data: bool,
 }
 
-/// Looks at a queue.
+/// Reads the contents of a queue.
 ///
 /// # Errors
-/// [`LocalQueueError`] where the file can't be read.
-pub fn contents(connection: &Connection, path: &Path) -> Result<Contents, LocalQueueError> {
-    let read = || -> rusqlite::Result<Contents> {
+/// [`LocalQueueError`] if the file can't be read.
+pub fn contents(connection: &Connection, path: &Path) -> Result<LocalQueueContents, LocalQueueError> {
+    let read = || -> rusqlite::Result<LocalQueueContents> {
         let count = |query: &str| connection.query_row(query, [], |row| row.get::<_, u64>(0));
         let names = |query: &str| -> rusqlite::Result<Vec<String>> {
             connection.prepare(query)?.query_map([], |row| row.get(0))?.collect()
         };
-        Ok(Contents {
+        Ok(LocalQueueContents {
             waiting: count("SELECT count(*) FROM jobs WHERE state = 0")?,
             dead: count("SELECT count(*) FROM jobs WHERE state = 2 AND body IS NOT NULL")?,
             finished: count("SELECT count(*) FROM jobs WHERE finished IS NOT NULL")?,
@@ -57,7 +57,7 @@ pub fn contents(connection: &Connection, path: &Path) -> Result<Contents, LocalQ
                  AND finished > (SELECT coalesce(max(finished), 0) FROM exports)",
             )?,
             incomplete: names(
-                // One that was put in again from the start is whole.
+                // A file that was imported again completely isn't incomplete.
                 "SELECT DISTINCT file FROM batches WHERE complete = 0
                  AND fingerprint NOT IN (SELECT fingerprint FROM batches WHERE complete = 1) ORDER BY file",
             )?,
@@ -73,15 +73,15 @@ pub fn contents(connection: &Connection, path: &Path) -> Result<Contents, LocalQ
     read().map_err(|error| LocalQueueError::from_sqlite(path, &error))
 }
 
-/// Takes the personal data out of every finished job. Done again after it was cut short, it completes.
+/// Deletes the personal data of every finished job. If it was interrupted, a second call completes it.
 ///
-/// The caller holds the worker's lock. Jobs that wait are left whole.
+/// The caller holds the worker's lock. Waiting jobs are not changed.
 ///
 /// # Errors
-/// [`LocalQueueError`] where the file can't be written; [`LocalQueueError::Io`] where another process keeps the log
-/// beside the file in use.
-pub fn empty(connection: &mut Connection, path: &Path) -> Result<(), LocalQueueError> {
-    let mut empty = || -> rusqlite::Result<bool> {
+/// [`LocalQueueError`] if the file can't be written; [`LocalQueueError::Io`] if another process uses the write-ahead
+/// log.
+pub fn delete_personal_data(connection: &mut Connection, path: &Path) -> Result<(), LocalQueueError> {
+    let mut delete = || -> rusqlite::Result<bool> {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute(
             "UPDATE jobs SET body = NULL, event = NULL, state = iif(state = ?1, ?2, state)
@@ -90,18 +90,18 @@ pub fn empty(connection: &mut Connection, path: &Path) -> Result<(), LocalQueueE
         )?;
         transaction.execute("DELETE FROM emails", [])?;
         transaction.commit()?;
-        // The copy that VACUUM makes is as long as the file: not in memory. It holds nothing personal any more.
+        // VACUUM makes a copy that is as long as the file, so not in memory. It has no personal data any more.
         connection.pragma_update(None, "temp_store", "file")?;
         connection.execute_batch("VACUUM")?;
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
     };
-    match empty() {
+    match delete() {
         Ok(false) => Ok(()),
         Ok(true) => Err(LocalQueueError::Io {
             path: path.to_owned(),
             why:
-                "another process reads it, so personal data may be left in the file beside it that ends with -wal: end \
-                  that process and purge again"
+                "another process reads it, so personal data may be left in the file that ends with -wal: stop that \
+                 process and purge again"
                     .to_owned(),
         }),
         Err(error) => Err(LocalQueueError::from_sqlite(path, &error)),

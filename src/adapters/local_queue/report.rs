@@ -1,14 +1,14 @@
-//! Reading what became of the jobs and the rows.
+//! Outcomes of jobs and rows, for summaries and result files.
 
 use std::path::Path;
 
 use rusqlite::{Connection, params};
 
-use crate::adapters::local_queue::open::LocalQueueError;
+use crate::adapters::local_queue::error::LocalQueueError;
 use crate::adapters::local_queue::outcome_of;
 use crate::domain::{Event, EventType, Timestamp};
 
-/// Jobs or rows by outcome.
+/// Number of jobs or rows by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tally {
@@ -20,17 +20,17 @@ pub struct Tally {
     pub rejected: u64,
     /// `user.failed`.
     pub failed: u64,
-    /// Not over yet.
+    /// Not finished yet.
     pub waiting: u64,
 }
 
 impl Tally {
-    /// All of them.
+    /// Sum of all.
     pub const fn total(&self) -> u64 {
         self.created + self.existing + self.rejected + self.failed + self.waiting
     }
 
-    /// The count of one outcome.
+    /// Number with one outcome.
     pub const fn of(&self, event_type: EventType) -> u64 {
         match event_type {
             EventType::Created => self.created,
@@ -40,7 +40,7 @@ impl Tally {
         }
     }
 
-    /// Adds to one outcome; `None`: waiting.
+    /// Adds to one outcome, or to `waiting` for `None`.
     pub fn add(&mut self, event_type: Option<EventType>, count: u64) {
         *match event_type {
             Some(EventType::Created) => &mut self.created,
@@ -52,12 +52,12 @@ impl Tally {
     }
 }
 
-/// Jobs by outcome, over the whole queue.
+/// Counts all jobs of the queue by outcome.
 ///
 /// # Errors
-/// [`LocalQueueError`] where the file can't be read.
+/// [`LocalQueueError`] if the file can't be read.
 pub fn jobs(connection: &Connection, path: &Path) -> Result<Tally, LocalQueueError> {
-    // Each part is answered from an index, so that this stays fast with a million finished jobs.
+    // Each part uses an index, so this is fast with a million finished jobs.
     const QUERY: &str = "SELECT sum(outcome = 0), sum(outcome = 1), sum(outcome = 2), sum(outcome = 3),
         (SELECT count(*) FROM jobs WHERE state = 0 AND due_ms = 0)
         + (SELECT count(*) FROM jobs WHERE state = 0 AND due_ms > 0)
@@ -65,13 +65,13 @@ pub fn jobs(connection: &Connection, path: &Path) -> Result<Tally, LocalQueueErr
     tally(connection, QUERY, &[]).map_err(|error| LocalQueueError::from_sqlite(path, &error))
 }
 
-/// Users that were created since then, or may have been by a request whose answer isn't known yet: by the minute of
-/// the last request, with their number.
+/// Counts the users that were created since then, or may have been by a request whose answer isn't known yet. Grouped
+/// by the minute of the last request.
 ///
-/// Reads every job: seconds for a million. Asked for once, at the start, and only where a limit needs it.
+/// Reads every job, which takes seconds for a million. Called once at the start, and only for a limit per day.
 ///
 /// # Errors
-/// [`LocalQueueError`] where the file can't be read.
+/// [`LocalQueueError`] if the file can't be read.
 pub fn created_since(
     connection: &Connection,
     path: &Path,
@@ -91,10 +91,10 @@ pub fn created_since(
     read().map_err(|error| LocalQueueError::from_sqlite(path, &error))
 }
 
-/// Rows of a batch by outcome. A row that repeats an earlier one counts as existing once that was created.
+/// Counts the rows of a batch by outcome. A row that repeats an earlier one counts as existing if that one was created.
 ///
 /// # Errors
-/// [`LocalQueueError`] where the file can't be read.
+/// [`LocalQueueError`] if the file can't be read.
 pub fn rows(connection: &Connection, path: &Path, batch: i64) -> Result<Tally, LocalQueueError> {
     const QUERY: &str = "SELECT sum(outcome = 0 AND repeat = 0), sum(outcome = 1 OR (outcome = 0 AND repeat = 1)),
         sum(outcome = 2), sum(outcome = 3), sum(outcome IS NULL)
@@ -102,7 +102,7 @@ pub fn rows(connection: &Connection, path: &Path, batch: i64) -> Result<Tally, L
     tally(connection, QUERY, &[&batch]).map_err(|error| LocalQueueError::from_sqlite(path, &error))
 }
 
-/// Sums and no groups: SQLite would sort every row in memory for those.
+/// Reads the sums of a query. Sums are used because SQLite would sort all rows in memory for `GROUP BY`.
 fn tally(connection: &Connection, query: &str, parameters: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<Tally> {
     connection.query_row(query, parameters, |row| {
         let count = |index| -> rusqlite::Result<u64> { Ok(row.get::<_, Option<u64>>(index)?.unwrap_or(0)) };
@@ -116,24 +116,23 @@ fn tally(connection: &Connection, query: &str, parameters: &[&dyn rusqlite::ToSq
     })
 }
 
-/// What became of one row.
+/// Outcome of one row.
 #[derive(Debug)]
 pub struct RowResult {
-    /// 1 is the first below the header.
+    /// Number of the record; 1 is the first below the header.
     pub record: u64,
-    /// The file it belongs into: a repeat of a created row is existing. `None`: still waiting.
+    /// Result file of the row: a repeat of a created row is in `existing`. `None`: still waiting.
     pub event_type: Option<EventType>,
-    /// Whether an earlier row of the file asks for the same.
+    /// Whether an earlier row of the file is the same request.
     pub is_repeat: bool,
-    /// The job's event.
+    /// Event of the job.
     pub event: Option<Event>,
 }
 
-/// Walks the rows of a batch in the order of the file.
+/// Calls `visit` for each row of a batch, in the order of the file.
 ///
 /// # Errors
-/// [`LocalQueueError`] where the file can't be read or holds an event that this program didn't write; whatever
-/// `visit` returns.
+/// [`LocalQueueError`] if the file can't be read or an event in it can't be parsed; any error of `visit`.
 pub fn each_row<E: From<LocalQueueError>>(
     connection: &Connection,
     path: &Path,
@@ -170,10 +169,11 @@ fn row_result(row: &rusqlite::Row<'_>, path: &Path) -> Result<RowResult, LocalQu
     Ok(RowResult { record, event_type, is_repeat, event })
 }
 
-/// Events that finished after the `finished`-th, in order, at most `max`. Each with its number. Purged ones are left out.
+/// Returns the events of jobs that finished after the `finished`-th, in order, at most `max`, each with its number.
+/// Deleted events are left out.
 ///
 /// # Errors
-/// [`LocalQueueError`] where the file can't be read.
+/// [`LocalQueueError`] if the file can't be read.
 pub fn events_after(
     connection: &Connection,
     path: &Path,

@@ -1,4 +1,4 @@
-//! The queue as its users see it: what was put in comes out, once, whatever dies in between.
+//! Tests of the queue as a whole: every job that was added is delivered and finished once, also after crashes.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -9,18 +9,19 @@ use std::time::Duration;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::adapters::local_queue::export::Exporter;
-use crate::adapters::local_queue::import::{Batch, Enqueued, Importer, Kind, Place, batches};
+use crate::adapters::local_queue::export::EventsFileExporter;
+use crate::adapters::local_queue::import::{Batch, BatchKind, Enqueued, Importer, RowPosition, batches};
 use crate::adapters::local_queue::lock::WorkerLock;
-use crate::adapters::local_queue::open::{IfMissing, Purpose, claim_target, open};
+use crate::adapters::local_queue::open::{IfMissing, OpenPurpose, open, record_target};
 use crate::adapters::local_queue::purge::contents;
 use crate::adapters::local_queue::report::{self, Tally};
-use crate::adapters::local_queue::source::{LocalHandle, LocalSource, WhenEmpty};
-use crate::adapters::local_queue::store::{Claim, Store};
+use crate::adapters::local_queue::source::{LocalQueueHandle, LocalQueueSource, WhenEmpty};
+use crate::adapters::local_queue::store::{ClaimResult, LocalQueueStore};
 use crate::clock::Clock;
 use crate::domain::decide::History;
 use crate::domain::{Event, Job, Lane, Outcome, Problem, Timestamp};
 use crate::ports::{Delivery, JobSource, Settle};
+use crate::testing;
 
 static BATCH: LazyLock<Batch> =
     LazyLock::new(|| Batch { batch_id: "spring".to_owned(), fingerprint: [7; 32], file: "customers.csv".to_owned() });
@@ -34,35 +35,35 @@ impl Queue {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("q.db");
-        open(&path, IfMissing::Create, Purpose::Work, 64).unwrap();
+        open(&path, IfMissing::Create, OpenPurpose::Work, 64).unwrap();
         Self { _folder: folder, path }
     }
 
     fn connection(&self) -> rusqlite::Connection {
-        open(&self.path, IfMissing::Fail, Purpose::Work, 64).unwrap()
+        open(&self.path, IfMissing::Fail, OpenPurpose::Work, 64).unwrap()
     }
 
     fn importer(&self) -> Importer {
         let known = batches(&self.connection(), &self.path).unwrap();
-        Importer::begin(self.connection(), &self.path, &BATCH, Kind::Run, known.first()).unwrap()
+        Importer::begin(self.connection(), &self.path, &BATCH, BatchKind::Run, known.first()).unwrap()
     }
 
-    /// Imports jobs for these people, on consecutive lines from 2 on.
+    /// Imports jobs with these emails and cities, from line 2 on.
     fn import(&self, people: &[(&str, &str)]) -> Vec<Enqueued> {
         let mut importer = self.importer();
         let enqueued = (1..).zip(people).map(|(record, (email, city))| {
             let body = message(email, city);
             let (job, _) = Job::parse(body.as_bytes()).unwrap();
-            let place = Place { record, line: record + 1 };
-            importer.enqueue(place, &job, &body, Lane::Bulk, Timestamp::from_unix_ms(5)).unwrap()
+            let position = RowPosition { record, line: record + 1 };
+            importer.enqueue(position, &job, &body, Lane::Bulk, Timestamp::from_unix_ms(5)).unwrap()
         });
         let enqueued = enqueued.collect();
         importer.finish(true).unwrap();
         enqueued
     }
 
-    fn store(&self) -> Store {
-        Store::start(self.connection(), &self.path, Box::new(|| {})).unwrap()
+    fn store(&self) -> LocalQueueStore {
+        LocalQueueStore::start(self.connection(), &self.path, Box::new(|| {})).unwrap()
     }
 
     fn jobs(&self) -> Tally {
@@ -74,22 +75,18 @@ impl Queue {
     }
 }
 
-fn source(store: &Store) -> LocalSource {
+fn source(store: &LocalQueueStore) -> LocalQueueSource {
     let clock = Clock::simulated(Timestamp::from_unix_ms(1_000_000));
-    LocalSource::new(store.clone(), Lane::Bulk, WhenEmpty::End, Duration::from_millis(10), clock)
+    LocalQueueSource::new(store.clone(), Lane::Bulk, WhenEmpty::End, Duration::from_millis(10), clock)
 }
 
 fn message(email: &str, city: &str) -> String {
-    json!({"user": {
-        "firstName": "Jane", "lastName": "Doe", "email": email, "phoneNumber": "+14155550132",
-        "accountPurpose": "personal use", "ipAddress": "203.0.113.42", "isTermsOfServiceAccepted": true,
-        "program": "custodial", "address": "123 Main Street", "city": city, "region": "CA",
-        "postalCode": "94105", "countryCode": "US",
-    }})
-    .to_string()
+    let mut message = testing::message::message("crm-1", email);
+    message["user"]["city"] = json!(city);
+    message.to_string()
 }
 
-fn event(delivery: &Delivery<LocalHandle>, outcome: Outcome) -> Event {
+fn event(delivery: &Delivery<LocalQueueHandle>, outcome: Outcome) -> Event {
     let (job, _) = Job::parse(&delivery.body).unwrap();
     Event::of(outcome, job.identity.clone(), job.key, 1, Timestamp::from_unix_ms(9))
 }
@@ -101,7 +98,7 @@ fn created() -> Outcome {
 const THREE: [(&str, &str); 3] = [("a@example.com", "Rome"), ("b@example.com", "Rome"), ("c@example.com", "Rome")];
 
 #[tokio::test(start_paused = true)]
-async fn jobs_come_out_in_order_and_the_source_ends_when_all_are_settled() {
+async fn jobs_are_delivered_in_order_and_the_source_ends_when_all_are_settled() {
     let queue = Queue::new();
     queue.import(&THREE);
     let store = queue.store();
@@ -117,7 +114,7 @@ async fn jobs_come_out_in_order_and_the_source_ends_when_all_are_settled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_does_not_end_while_a_job_is_in_hand() {
+async fn a_source_does_not_end_while_a_job_is_in_progress() {
     let queue = Queue::new();
     queue.import(&THREE[..1]);
     let store = queue.store();
@@ -129,7 +126,7 @@ async fn a_source_does_not_end_while_a_job_is_in_hand() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_in_hand_at_a_crash_comes_back_with_its_intent() {
+async fn a_job_in_progress_at_a_crash_is_delivered_again_with_its_intent() {
     let queue = Queue::new();
     queue.import(&THREE);
     let sent_at = Timestamp::from_unix_ms(77);
@@ -153,7 +150,7 @@ async fn a_job_in_hand_at_a_crash_comes_back_with_its_intent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_was_put_back_is_delivered_when_it_is_due_and_only_once() {
+async fn a_requeued_job_is_delivered_once_when_it_is_due() {
     let queue = Queue::new();
     queue.import(&THREE[..2]);
     let store = queue.store();
@@ -166,31 +163,31 @@ async fn a_job_that_was_put_back_is_delivered_when_it_is_due_and_only_once() {
     let first = source.receive().await.unwrap().unwrap();
     assert!((Duration::from_secs(30)..Duration::from_secs(31)).contains(&start.elapsed()), "{:?}", start.elapsed());
     assert_eq!(first.history, history);
-    // Both are in hand and due; neither is delivered again.
+    // Both are in progress and due; neither is delivered again.
     assert_eq!(lane(&store).await, "later");
     drop((first, second));
 }
 
-/// What the store says of the lane long after every job in it is due.
-async fn lane(store: &Store) -> &'static str {
+/// Result of a claim long after every job of the lane is due.
+async fn lane(store: &LocalQueueStore) -> &'static str {
     let late = Timestamp::from_unix_ms(1_000_000_000);
-    match store.ask_claim(Lane::Bulk, late, 10).await.unwrap().await.unwrap().unwrap() {
-        Claim::Jobs(_) => "jobs",
-        Claim::Later => "later",
-        Claim::Drained => "drained",
+    match store.request_claim(Lane::Bulk, late, 10).await.unwrap().await.unwrap().unwrap() {
+        ClaimResult::Jobs(_) => "jobs",
+        ClaimResult::Later => "later",
+        ClaimResult::Drained => "drained",
     }
 }
 
 #[tokio::test]
-async fn dropping_a_receive_half_way_loses_no_job() {
+async fn a_dropped_receive_loses_no_job() {
     let queue = Queue::new();
     queue.import(&THREE);
     let store = queue.store();
     let mut source = source(&store);
     let mut emails = Vec::new();
-    let email_of = |delivery: Delivery<LocalHandle>| Job::parse(&delivery.body).unwrap().0.email;
+    let email_of = |delivery: Delivery<LocalQueueHandle>| Job::parse(&delivery.body).unwrap().0.email;
     for _ in 0..20 {
-        // Polled once, so that the claim has been asked for, and dropped.
+        // Polled once, so that the claim is requested, then dropped.
         let mut receive = std::pin::pin!(source.receive());
         if let Some(received) = futures_poll_once(receive.as_mut()).await {
             emails.push(email_of(received.unwrap().unwrap()));
@@ -209,7 +206,7 @@ async fn futures_poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F
 }
 
 #[test]
-fn the_same_request_is_put_in_once() {
+fn the_same_request_is_added_once() {
     let queue = Queue::new();
     let people =
         [("a@example.com", "Rome"), ("b@example.com", "Rome"), ("A@Example.com", " Rome "), ("b@example.com", "Paris")];
@@ -222,30 +219,30 @@ fn the_same_request_is_put_in_once() {
 }
 
 #[test]
-fn imports_recognise_each_others_jobs_and_stay_away_from_a_run() {
+fn imports_recognise_each_others_jobs_and_refuse_the_queue_of_a_run() {
     let queue = Queue::new();
     let import = |kind| Importer::begin(queue.connection(), &queue.path, &BATCH, kind, None);
-    let mut both = [import(Kind::Import).unwrap(), import(Kind::Import).unwrap()];
+    let mut both = [import(BatchKind::Import).unwrap(), import(BatchKind::Import).unwrap()];
     let body = message("a@example.com", "Rome");
     let (job, _) = Job::parse(body.as_bytes()).unwrap();
-    let place = Place { record: 1, line: 2 };
+    let position = RowPosition { record: 1, line: 2 };
     let enqueued = both.each_mut().map(|importer| {
-        let enqueued = importer.enqueue(place, &job, &body, Lane::Bulk, Timestamp::from_unix_ms(0)).unwrap();
+        let enqueued = importer.enqueue(position, &job, &body, Lane::Bulk, Timestamp::from_unix_ms(0)).unwrap();
         importer.commit().unwrap();
         enqueued
     });
     assert_eq!(enqueued, [Enqueued::New, Enqueued::Known]);
-    let message = import(Kind::Run).unwrap_err().to_string();
-    assert!(message.contains("a run keeps one of its own"), "{message}");
+    let message = import(BatchKind::Run).unwrap_err().to_string();
+    assert!(message.contains("a run has a queue of its own"), "{message}");
     let run = Queue::new();
     run.import(&THREE);
-    assert!(Importer::begin(run.connection(), &run.path, &BATCH, Kind::Import, None).is_err());
+    assert!(Importer::begin(run.connection(), &run.path, &BATCH, BatchKind::Import, None).is_err());
 }
 
 #[test]
-fn an_import_that_was_cut_short_and_done_again_is_whole() {
+fn an_interrupted_import_that_was_repeated_is_complete() {
     let queue = Queue::new();
-    let import = || Importer::begin(queue.connection(), &queue.path, &BATCH, Kind::Import, None).unwrap();
+    let import = || Importer::begin(queue.connection(), &queue.path, &BATCH, BatchKind::Import, None).unwrap();
     let incomplete = || contents(&queue.connection(), &queue.path).unwrap().incomplete;
     import().finish(false).unwrap();
     assert_eq!(incomplete(), ["customers.csv"]);
@@ -254,11 +251,11 @@ fn an_import_that_was_cut_short_and_done_again_is_whole() {
 }
 
 #[test]
-fn an_import_commits_seldom_while_nobody_works_on_the_queue_and_often_for_a_worker() {
+fn an_import_commits_more_often_while_a_worker_runs() {
     let queue = Queue::new();
-    let mut importer = Importer::begin(queue.connection(), &queue.path, &BATCH, Kind::Import, None).unwrap();
+    let mut importer = Importer::begin(queue.connection(), &queue.path, &BATCH, BatchKind::Import, None).unwrap();
     assert!(!importer.should_commit_after(1_000).unwrap());
-    assert!(importer.should_commit_after(20_000).unwrap(), "a transaction holds others up");
+    assert!(importer.should_commit_after(20_000).unwrap(), "the transaction is too long");
     let worker = WorkerLock::acquire(&queue.path, Timestamp::from_unix_ms(0)).unwrap();
     assert!(importer.should_commit_after(1).unwrap());
     drop(worker);
@@ -266,20 +263,20 @@ fn an_import_commits_seldom_while_nobody_works_on_the_queue_and_often_for_a_work
 }
 
 #[test]
-fn who_wants_to_write_waits_for_an_imports_transaction() {
+fn another_writer_waits_for_the_end_of_an_imports_transaction() {
     let queue = Queue::new();
-    let mut importer = Importer::begin(queue.connection(), &queue.path, &BATCH, Kind::Import, None).unwrap();
+    let mut importer = Importer::begin(queue.connection(), &queue.path, &BATCH, BatchKind::Import, None).unwrap();
     let body = message("a@example.com", "Rome");
     let (job, _) = Job::parse(body.as_bytes()).unwrap();
-    importer.enqueue(Place { record: 1, line: 2 }, &job, &body, Lane::Bulk, Timestamp::from_unix_ms(0)).unwrap();
-    // Opening waits for nobody.
+    importer.enqueue(RowPosition { record: 1, line: 2 }, &job, &body, Lane::Bulk, Timestamp::from_unix_ms(0)).unwrap();
+    // Opening doesn't wait.
     let other = queue.connection();
     std::thread::scope(|scope| {
         let (begins, begun) = std::sync::mpsc::channel();
         let path = &queue.path;
         let writing = scope.spawn(move || {
             begins.send(()).unwrap();
-            claim_target(&other, path, "https://api.example/")
+            record_target(&other, path, "https://api.example/")
         });
         begun.recv().unwrap();
         assert!(!writing.is_finished());
@@ -289,7 +286,7 @@ fn who_wants_to_write_waits_for_an_imports_transaction() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_was_not_sent_after_all_comes_back_as_never_sent() {
+async fn a_job_with_a_retracted_intent_counts_as_never_sent() {
     let queue = Queue::new();
     queue.import(&THREE[..1]);
     {
@@ -303,23 +300,23 @@ async fn a_job_that_was_not_sent_after_all_comes_back_as_never_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_whose_jobs_were_sent_is_for_that_api_only() {
+async fn a_queue_whose_jobs_were_sent_refuses_another_api() {
     let queue = Queue::new();
     queue.import(&THREE);
-    let claim = |api| claim_target(&queue.connection(), &queue.path, api).map_err(|error| error.to_string());
-    claim("https://mistyped.example/").unwrap();
-    // Nothing was sent there.
-    claim("https://staging.example/").unwrap();
+    let record = |api| record_target(&queue.connection(), &queue.path, api).map_err(|error| error.to_string());
+    record("https://mistyped.example/").unwrap();
+    // No request was sent there.
+    record("https://staging.example/").unwrap();
     let store = queue.store();
     let mut first = source(&store).receive().await.unwrap().unwrap();
     first.handle.record_intent(Timestamp::from_unix_ms(1)).await.unwrap();
-    claim("https://staging.example/").unwrap();
-    let message = claim("sandbox").unwrap_err();
+    record("https://staging.example/").unwrap();
+    let message = record("sandbox").unwrap_err();
     assert!(message.contains("were sent to https://staging.example/, not to sandbox"), "{message}");
 }
 
 #[test]
-fn an_own_key_that_stands_for_another_request_is_a_conflict() {
+fn an_own_key_that_belongs_to_another_request_is_a_conflict() {
     let queue = Queue::new();
     let mut importer = queue.importer();
     let mut enqueue = |record, email, own_key: Option<&str>| {
@@ -328,14 +325,14 @@ fn an_own_key_that_stands_for_another_request_is_a_conflict() {
         let body = body.to_string();
         let (job, _) = Job::parse(body.as_bytes()).unwrap();
         importer
-            .enqueue(Place { record, line: record + 1 }, &job, &body, Lane::Bulk, Timestamp::from_unix_ms(0))
+            .enqueue(RowPosition { record, line: record + 1 }, &job, &body, Lane::Bulk, Timestamp::from_unix_ms(0))
             .unwrap()
     };
     let (one, other) = (Some("550e8400-e29b-41d4-a716-446655440000"), Some("650e8400-e29b-41d4-a716-446655440000"));
     assert_eq!(enqueue(1, "a@example.com", one), Enqueued::New);
     assert_eq!(enqueue(2, "b@example.com", one), Enqueued::KeyConflict);
     assert_eq!(enqueue(3, "a@example.com", one), Enqueued::Repeat { line: 2 });
-    // A row that isn't put in takes neither its email nor its key from a later one.
+    // A row that isn't added reserves neither its email nor its key.
     assert_eq!(enqueue(4, "a@example.com", other), Enqueued::EmailConflict { line: 2 });
     assert_eq!(enqueue(5, "b@example.com", other), Enqueued::New);
     assert_eq!(enqueue(6, "b@example.com", one), Enqueued::EmailConflict { line: 6 });
@@ -365,23 +362,23 @@ async fn every_row_is_accounted_for() {
     let mut types = Vec::new();
     report::each_row(&queue.connection(), &queue.path, 1, |row| {
         types.push(row.event_type.map(crate::domain::EventType::short));
-        Ok::<(), crate::adapters::local_queue::open::LocalQueueError>(())
+        Ok::<(), crate::adapters::local_queue::error::LocalQueueError>(())
     })
     .unwrap();
     assert_eq!(types, [Some("created"), Some("rejected"), Some("failed"), Some("existing"), None]);
 }
 
 #[test]
-fn a_row_that_cannot_be_written_whole_leaves_no_job_behind() {
+fn a_row_that_fails_in_part_leaves_no_job() {
     let queue = Queue::new();
     let mut importer = queue.importer();
     let mut enqueue = |record, email| {
         let body = message(email, "Rome");
         let (job, _) = Job::parse(body.as_bytes()).unwrap();
-        let place = Place { record, line: record + 1 };
-        importer.enqueue(place, &job, &body, Lane::Bulk, Timestamp::from_unix_ms(0))
+        let position = RowPosition { record, line: record + 1 };
+        importer.enqueue(position, &job, &body, Lane::Bulk, Timestamp::from_unix_ms(0))
     };
-    // Something goes wrong after the job itself was written.
+    // The second statement of the row fails.
     let broken = "CREATE TRIGGER broken BEFORE INSERT ON emails BEGIN SELECT RAISE(ABORT, 'broken'); END";
     queue.connection().execute_batch(broken).unwrap();
     assert!(enqueue(1, "a@example.com").is_err());
@@ -392,16 +389,16 @@ fn a_row_that_cannot_be_written_whole_leaves_no_job_behind() {
 }
 
 #[test]
-fn a_full_disk_is_an_error_that_says_so_and_what_was_committed_stays() {
+fn a_full_disk_is_an_error_and_committed_rows_are_kept() {
     let queue = Queue::new();
-    let small = open(&queue.path, IfMissing::Fail, Purpose::Import, 1).unwrap();
-    let mut importer = Importer::begin(small, &queue.path, &BATCH, Kind::Run, None).unwrap();
+    let small = open(&queue.path, IfMissing::Fail, OpenPurpose::Import, 1).unwrap();
+    let mut importer = Importer::begin(small, &queue.path, &BATCH, BatchKind::Run, None).unwrap();
     let mut failure = None;
     for record in 1..100_000 {
         let body = message(&format!("p{record}@example.com"), "Rome");
         let (job, _) = Job::parse(body.as_bytes()).unwrap();
-        let place = Place { record, line: record + 1 };
-        if let Err(error) = importer.enqueue(place, &job, &body, Lane::Bulk, Timestamp::from_unix_ms(0)) {
+        let position = RowPosition { record, line: record + 1 };
+        if let Err(error) = importer.enqueue(position, &job, &body, Lane::Bulk, Timestamp::from_unix_ms(0)) {
             failure = Some(error.to_string());
             break;
         }
@@ -411,7 +408,7 @@ fn a_full_disk_is_an_error_that_says_so_and_what_was_committed_stays() {
     }
     drop(importer);
     let failure = failure.expect("the queue grew over its limit");
-    assert!(failure.contains("the disk is full") && failure.contains("nobody is lost"), "{failure}");
+    assert!(failure.contains("the disk is full") && failure.contains("no job is lost"), "{failure}");
     let known = batches(&queue.connection(), &queue.path).unwrap().remove(0);
     assert_eq!(known.last_record, queue.jobs().waiting);
     assert!(known.last_record > 0 && known.last_record.is_multiple_of(100), "{}", known.last_record);
@@ -429,11 +426,11 @@ async fn the_events_file_holds_each_event_once_through_crashes_and_rotation() {
         let on_failure = move || {
             failures.fetch_add(1, Ordering::SeqCst);
         };
-        Exporter::start(queue.connection(), &queue.path, &file, on_failure).unwrap()
+        EventsFileExporter::start(queue.connection(), &queue.path, &file, on_failure).unwrap()
     };
     let finish_one = || async {
         let exporter = start();
-        let store = Store::start(queue.connection(), &queue.path, exporter.waker()).unwrap();
+        let store = LocalQueueStore::start(queue.connection(), &queue.path, exporter.waker()).unwrap();
         let delivery = source(&store).receive().await.unwrap().unwrap();
         let event = event(&delivery, created());
         delivery.handle.finish(&event).await.unwrap();
@@ -448,20 +445,20 @@ async fn the_events_file_holds_each_event_once_through_crashes_and_rotation() {
 
     finish_one().await;
     assert_eq!(emails(), ["a@example.com"]);
-    // A crash before the first note of a new life.
+    // A crash before the progress is saved for the first time.
     queue.connection().execute("UPDATE exports SET finished = 0, bytes = 0", []).unwrap();
     start().finish().unwrap();
     assert_eq!(emails(), ["a@example.com"]);
-    // A crash after writing and before noting: the lines beyond the note are written again, not doubled.
-    let noted = std::fs::metadata(&file).unwrap().len();
+    // A crash after the write and before the progress is saved: the lines behind it are written again, once.
+    let saved = std::fs::metadata(&file).unwrap().len();
     finish_one().await;
-    queue.connection().execute("UPDATE exports SET finished = 1, bytes = ?1", [noted]).unwrap();
+    queue.connection().execute("UPDATE exports SET finished = 1, bytes = ?1", [saved]).unwrap();
     let whole = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, &whole[..whole.len() - 9]).unwrap();
     start().finish().unwrap();
     assert_eq!(emails(), ["a@example.com", "b@example.com"]);
-    assert!(!file.with_file_name("results.ndjson.aside-1").exists(), "litter");
-    // Moved away: it goes on in a new file.
+    assert!(!file.with_file_name("results.ndjson.aside-1").exists(), "the file was moved");
+    // After the file is moved away, a new one is started.
     std::fs::remove_file(&file).unwrap();
     finish_one().await;
     assert_eq!(emails(), ["c@example.com"]);
@@ -469,46 +466,46 @@ async fn the_events_file_holds_each_event_once_through_crashes_and_rotation() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_events_file_with_what_the_queue_does_not_know_is_set_aside_and_nothing_is_written_over() {
+async fn an_events_file_with_unknown_events_is_moved_and_not_overwritten() {
     let queue = Queue::new();
     queue.import(&THREE);
     let file = queue.path.with_file_name("results.ndjson");
-    let exporter = || Exporter::start(queue.connection(), &queue.path, &file, || {}).unwrap();
+    let exporter = || EventsFileExporter::start(queue.connection(), &queue.path, &file, || {}).unwrap();
     let running = exporter();
-    let store = Store::start(queue.connection(), &queue.path, running.waker()).unwrap();
+    let store = LocalQueueStore::start(queue.connection(), &queue.path, running.waker()).unwrap();
     let delivery = source(&store).receive().await.unwrap().unwrap();
     let event = event(&delivery, created());
     delivery.handle.finish(&event).await.unwrap();
     drop(store);
     running.finish().unwrap();
     let known = std::fs::read_to_string(&file).unwrap();
-    // What the queue exports next, what it knows from before, and what it doesn't know: whole and torn.
-    let noted = "UPDATE exports SET finished = 0, bytes = 0";
+    // After the event that the queue exports next: a known event, an unknown one, and a torn unknown one.
+    let reset = "UPDATE exports SET finished = 0, bytes = 0";
     for (number, surplus) in
         [known.clone(), "{\"of\":\"another life\"}\n".to_owned(), "{\"torn".to_owned()].iter().enumerate()
     {
         let text = format!("{known}{surplus}");
         std::fs::write(&file, &text).unwrap();
-        queue.connection().execute(noted, []).unwrap();
+        queue.connection().execute(reset, []).unwrap();
         exporter().finish().unwrap();
         let aside = file.with_file_name(format!("results.ndjson.aside-{}", number + 1));
         assert_eq!(std::fs::read_to_string(&aside).unwrap(), text);
         assert_eq!(aside.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), known, "the new file goes on behind the note");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), known, "the new file has the events that follow");
     }
     exporter().finish().unwrap();
     assert_eq!(std::fs::read_dir(file.parent().unwrap()).unwrap().count(), 5, "files beside the queue");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_events_file_that_is_cut_while_it_is_open_begins_with_the_next_event() {
+async fn an_events_file_that_is_truncated_starts_with_the_next_event() {
     let queue = Queue::new();
     queue.import(&THREE);
     let file = queue.path.with_file_name("results.ndjson");
-    let exporter = Exporter::start(queue.connection(), &queue.path, &file, || {}).unwrap();
+    let exporter = EventsFileExporter::start(queue.connection(), &queue.path, &file, || {}).unwrap();
     let wake = exporter.waker();
     let (written, awaited) = std::sync::mpsc::sync_channel(1);
-    // Wakes the exporter, then waits until it has written what it was woken for.
+    // Wakes the exporter, then waits until it has written the event.
     let path = file.clone();
     let on_finished = move || {
         wake();
@@ -517,7 +514,7 @@ async fn an_events_file_that_is_cut_while_it_is_open_begins_with_the_next_event(
         }
         written.send(()).unwrap();
     };
-    let store = Store::start(queue.connection(), &queue.path, Box::new(on_finished)).unwrap();
+    let store = LocalQueueStore::start(queue.connection(), &queue.path, Box::new(on_finished)).unwrap();
     let mut source = source(&store);
     for _ in 0..2 {
         let delivery = source.receive().await.unwrap().unwrap();
@@ -536,19 +533,19 @@ async fn an_events_file_that_is_cut_while_it_is_open_begins_with_the_next_event(
     let text = std::fs::read_to_string(&file).unwrap();
     let emails: Vec<_> = text.lines().map(|line| serde_json::from_str::<Event>(line).unwrap().email.unwrap()).collect();
     assert_eq!(emails, ["c@example.com"]);
-    let noted: u64 = queue.connection().query_row("SELECT bytes FROM exports", [], |row| row.get(0)).unwrap();
-    assert_eq!(noted, text.len() as u64);
+    let saved: u64 = queue.connection().query_row("SELECT bytes FROM exports", [], |row| row.get(0)).unwrap();
+    assert_eq!(saved, text.len() as u64);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_day_has_created_is_known_after_a_restart() {
+async fn users_created_in_a_day_are_counted_after_a_restart() {
     let queue = Queue::new();
     queue.import(&[&THREE[..], &[("d@example.com", "Rome"), ("e@example.com", "Rome")]].concat());
     let store = queue.store();
     let mut source = source(&store);
     let minute = 60_000;
     let existing = Outcome::Existing { service_id: None };
-    // A day ago, created, not created, answer never came; the last was never sent.
+    // Before the period, created, not created, without an answer; the last job was never sent.
     for (sent_at, outcome) in
         [(minute, Some(created())), (3 * minute, Some(created())), (3 * minute, Some(existing)), (3 * minute + 1, None)]
     {

@@ -1,35 +1,51 @@
-//! The partner over HTTP: one client with a connection pool for creations and the user list.
+//! The partner's API over HTTP: one client with a connection pool, for creations and for the user list.
 //!
-//! What an answer means is decided in [`crate::domain::answer`]; here it is fetched, within limits of time and
-//! size, and a failure is told apart by one question: may the request have reached the partner?
+//! [`crate::domain::answer`] decides what an answer means. This module fetches answers, within limits of time and size.
+//! If there is no answer, it decides whether the request may have reached the partner.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `fetch` | sends a request and reads the answer |
+//! | `request_failure` | why there is no answer |
+//! | `user_list` | reads a page of the user list |
+//! | `partner_clock` | difference between the partner's clock and ours |
+//!
+//! **Invariants:** a request is sent once: no retry and no redirect; the API key is in no log line and no `Debug`
+//! output.
 
-pub(crate) mod clocks;
-mod lost;
+mod fetch;
+mod partner_clock;
+mod request_failure;
+mod user_list;
 
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{AGE, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Method, Request, Response, redirect};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Method, Request, redirect};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
 
-use self::clocks::Clocks;
-use self::lost::Lost;
+use self::fetch::{FetchedAnswer, fetch};
+pub(crate) use self::partner_clock::PartnerClock;
+use self::request_failure::RequestFailure;
+pub(crate) use self::user_list::read_page;
 use crate::clock::Clock;
-use crate::domain::answer::{RefusalMarks, Reply, UnknownReason, about_everybody, classify};
-use crate::domain::decide::FoundUser;
-use crate::domain::{AccountReason, Answer, IdempotencyKey, NameMark, Timestamp};
+use crate::domain::answer::{RefusalMarks, UnknownReason, classify};
+use crate::domain::{AccountReason, Answer, IdempotencyKey};
 use crate::failpoint;
-use crate::ports::{ListError, Page, PartnerApi, UserList};
-use crate::telemetry::{ApiAnswered, IntoLabel, Metrics, PageRead};
+use crate::ports::{ListError, PartnerApi, UserList, UserListPage};
+use crate::telemetry::{ApiAnswered, Metrics, UserListPageResult};
 
-/// Idle connections are closed after this, before a load balancer's usual minute does it under a request.
+/// Idle connections are closed after this time, before a load balancer closes them after its usual minute, perhaps
+/// while a request is being sent.
 const POOL_IDLE: Duration = Duration::from_secs(50);
+
+/// Longest answer that is read, in bytes; bounds memory. The longest is a page of the user list: 1 MiB is 1,000 users,
+/// the most that `api.page_size` allows, of 1 kB each.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -37,55 +53,56 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Most headers of a request, those that the client adds included.
+/// Most headers of a request, including those that the client adds.
 const HEADERS_MAX: usize = 8;
 
-/// How the partner is reached.
+/// Settings of the client.
 #[derive(Debug, Clone)]
 pub struct PluHttpConfig {
-    /// Base URL, such as `https://services.getplu.com/api`.
+    /// Base URL, for example `https://services.getplu.com/api`.
     pub base_url: Url,
     /// Sent as `Authorization: Bearer`.
     pub api_key: SecretString,
-    /// Longest time to a connection.
+    /// Time limit for a connection.
     pub connect_timeout: Duration,
-    /// Longest time from the start of a request to the end of its answer.
+    /// Time limit from the start of a request to the end of its answer.
     pub timeout: Duration,
     /// Longest answer that is read, in bytes.
     pub body_bytes_max: usize,
-    /// Users asked for per page.
+    /// Users on a page of the list.
     pub page_size: u32,
     /// How "key already used" and "user exists" are recognised.
     pub refusals: RefusalMarks,
-    /// By how much the partner's clock may differ from ours without being told of.
+    /// Allowed difference between the partner's clock and ours.
     pub clock_skew: Duration,
 }
 
-/// The partner.
+/// Client of the partner's API.
 #[derive(Debug)]
 pub struct PluHttp {
     client: Client,
-    /// `Authorization`. Marked as sensitive, so that its `Debug` output doesn't show it.
+    /// `Authorization`. Marked as sensitive, so that `Debug` output doesn't show it.
     bearer: RwLock<HeaderValue>,
     create_url: Url,
     list_url: Url,
     body_bytes_max: usize,
     page_size: u32,
     refusals: RefusalMarks,
-    clocks: Clocks,
+    partner_clock: PartnerClock,
     clock: Clock,
     metrics: Metrics,
 }
 
 impl PluHttp {
-    /// A client; nothing is sent yet. The process must have a rustls crypto provider installed.
+    /// Creates a client. Nothing is sent yet. The process must have a rustls crypto provider installed.
     ///
     /// # Errors
-    /// In words, where the base URL or the key can't be used.
+    /// A message if the base URL or the key can't be used.
     pub fn new(config: PluHttpConfig, clock: Clock, metrics: Metrics) -> Result<Self, String> {
         let bearer = bearer(&config.api_key)?;
         let builder = if config.base_url.scheme() == "http" {
-            // Plain HTTP is for this machine only: nothing to verify, and no proxy may get to see it.
+            // Plain HTTP is for this machine only: there is no certificate to verify, and no proxy may see the
+            // requests.
             Client::builder().no_proxy().tls_certs_only([])
         } else {
             Client::builder()
@@ -96,7 +113,7 @@ impl PluHttp {
             .timeout(config.timeout)
             .pool_idle_timeout(POOL_IDLE)
             .tcp_nodelay(true)
-            // A redirected POST would be sent twice, or to somebody else.
+            // A redirected POST would be sent twice, or to another host.
             .redirect(redirect::Policy::none())
             .build()
             .map_err(|error| {
@@ -114,38 +131,31 @@ impl PluHttp {
             body_bytes_max: config.body_bytes_max,
             page_size: config.page_size,
             refusals: config.refusals,
-            clocks: Clocks::new(config.clock_skew),
+            partner_clock: PartnerClock::new(config.clock_skew),
             clock,
             metrics,
         })
     }
 
-    /// Requests from now on carry this key. Whether it is another one.
+    /// Uses this key for all further requests. Returns whether it differs from the old one.
     ///
     /// # Errors
-    /// In words, where it can't be used; the old one stays.
+    /// A message if the key can't be used; the old one is kept.
     pub fn set_api_key(&self, key: &SecretString) -> Result<bool, String> {
         let new = bearer(key)?;
         let mut current = self.bearer.write().unwrap_or_else(PoisonError::into_inner);
         Ok(std::mem::replace(&mut *current, new.clone()) != new)
     }
 
-    /// The headers of every request, with room for the others: a map that grows is built anew.
+    /// Returns the headers of every request, with capacity for the others, so that the map needn't grow.
     fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(HEADERS_MAX);
         headers.insert(AUTHORIZATION, self.bearer.read().unwrap_or_else(PoisonError::into_inner).clone());
         headers
     }
 
-    async fn fetch(&self, request: Request) -> Result<Fetched, Lost> {
-        let mut response = self.client.execute(request).await.map_err(|error| Lost::from(&error))?;
-        failpoint::pass("before_answer_is_read");
-        let (status, headers) = (response.status().as_u16(), std::mem::take(response.headers_mut()));
-        let body = read_body(response, self.body_bytes_max).await.map_err(|error| Lost::from(&error))?;
-        // A cache on the way repeats the date of when it got the answer.
-        let is_cached = text(&headers, AGE).is_some_and(|age| age.trim() != "0");
-        let date = text(&headers, DATE).filter(|_| !is_cached).and_then(Timestamp::parse_http);
-        Ok(Fetched { status, headers, date, body })
+    async fn fetch(&self, request: Request) -> Result<FetchedAnswer, RequestFailure> {
+        fetch(&self.client, request, self.body_bytes_max).await
     }
 }
 
@@ -169,33 +179,33 @@ impl PartnerApi for PluHttp {
         let (answer, status) = match fetched {
             Ok(fetched) => {
                 let answer = classify(&fetched.reply(), &self.refusals, answered_at);
-                // Trouble may come from somebody else, with another clock.
-                if let (Some(date), None) = (fetched.date, answer.trouble()) {
-                    self.clocks.compare(date, started_at, answered_at, &self.metrics);
+                // An error may come from a proxy, with another clock.
+                if let (Some(date), None) = (fetched.date, answer.error_code()) {
+                    self.partner_clock.compare(date, started_at, answered_at, &self.metrics);
                 }
                 (answer, Some(fetched.status))
             }
-            Err(Lost::NotSent(why)) => (Answer::NotSent(why), None),
-            Err(Lost::Timeout) => (Answer::Unknown(UnknownReason::Timeout), None),
-            Err(Lost::Connection) => (Answer::Unknown(UnknownReason::ConnectionLost), None),
+            Err(RequestFailure::NotSent(why)) => (Answer::NotSent(why), None),
+            Err(RequestFailure::Timeout) => (Answer::Unknown(UnknownReason::Timeout), None),
+            Err(RequestFailure::ConnectionLost) => (Answer::Unknown(UnknownReason::ConnectionLost), None),
         };
-        let told = ApiAnswered {
-            answer: (answer.label(), answer.trouble()),
+        let answered = ApiAnswered {
+            answer: (answer.code(), answer.error_code()),
             status,
             duration: start.elapsed(),
             key: Some(key.uuid()),
             at: answered_at,
         };
-        told.emit(&self.metrics);
+        answered.emit(&self.metrics);
         if let Some(trace) = trace {
-            self.metrics.spans.request(trace, (started_at, answered_at), answer.label(), status);
+            self.metrics.spans.request(trace, (started_at, answered_at), answer.code(), status);
         }
         answer
     }
 }
 
 impl UserList for PluHttp {
-    async fn page(&self, skip: u64) -> Result<Page, ListError> {
+    async fn page(&self, skip: u64) -> Result<UserListPage, ListError> {
         let mut url = self.list_url.clone();
         url.query_pairs_mut().append_pair("skip", &skip.to_string()).append_pair("limit", &self.page_size.to_string());
         let (start, asked_at) = (Instant::now(), self.clock.now());
@@ -206,23 +216,23 @@ impl UserList for PluHttp {
         let answered_at = self.clock.now();
         let (page, status) = match fetched {
             Ok(fetched) => {
-                // Before the times in it are reckoned: a worker may look somebody up before it creates anybody.
+                // Compared before the times of the page are converted: the first request of a worker may be this one.
                 if let (Some(date), 200..=299) = (fetched.date, fetched.status) {
-                    self.clocks.compare(date, asked_at, answered_at, &self.metrics);
+                    self.partner_clock.compare(date, asked_at, answered_at, &self.metrics);
                 }
-                (read_page(&fetched.reply(), &self.clocks, answered_at), Some(fetched.status))
+                (read_page(&fetched.reply(), &self.partner_clock, answered_at), Some(fetched.status))
             }
-            Err(Lost::NotSent(why)) => (Err(ListError::Account(AccountReason::Unreachable(why))), None),
-            Err(Lost::Timeout) => (Err(ListError::Failed("timeout")), None),
-            Err(Lost::Connection) => (Err(ListError::Failed("connection_lost")), None),
+            Err(RequestFailure::NotSent(why)) => (Err(ListError::Account(AccountReason::Unreachable(why))), None),
+            Err(RequestFailure::Timeout) => (Err(ListError::Failed("timeout")), None),
+            Err(RequestFailure::ConnectionLost) => (Err(ListError::Failed("connection_lost")), None),
         };
         let read = match &page {
-            Ok(_) => PageRead::Read,
-            Err(ListError::Throttled(_)) => PageRead::Throttled,
-            Err(ListError::Account(reason)) => PageRead::Account(*reason),
-            Err(ListError::Failed(_)) => PageRead::Failed,
+            Ok(_) => UserListPageResult::Read,
+            Err(ListError::Throttled(_)) => UserListPageResult::Throttled,
+            Err(ListError::Account(reason)) => UserListPageResult::Account(*reason),
+            Err(ListError::Failed(_)) => UserListPageResult::Failed,
         };
-        let answer = (read.label(), read.trouble());
+        let answer = (read.code(), read.error_code());
         ApiAnswered { answer, status, duration: start.elapsed(), key: None, at: answered_at }.emit(&self.metrics);
         page
     }
@@ -235,43 +245,9 @@ fn bearer(key: &SecretString) -> Result<HeaderValue, String> {
     Ok(bearer)
 }
 
-struct Fetched {
-    status: u16,
-    headers: HeaderMap,
-    /// When it was answered, by the partner's clock.
-    date: Option<Timestamp>,
-    body: Vec<u8>,
-}
-
-impl Fetched {
-    fn reply(&self) -> Reply<'_> {
-        let Self { status, headers, date, body } = self;
-        let (retry_after, content_type) = (text(headers, RETRY_AFTER), text(headers, CONTENT_TYPE));
-        Reply { status: *status, retry_after, content_type, date: *date, body }
-    }
-}
-
-/// The text of a header.
-fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
-    headers.get(name)?.to_str().ok()
-}
-
-/// The value of a header that holds nothing but visible ASCII.
+/// Returns the header value for a text of visible ASCII characters.
 fn visible(text: String) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or_else(|_| unreachable!("visible ASCII fits into a header"))
-}
-
-/// Reads a body up to the limit. What lies beyond is not read: such an answer is unreadable anyway.
-async fn read_body(mut response: Response, bytes_max: usize) -> reqwest::Result<Vec<u8>> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        let room = bytes_max - body.len();
-        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if body.len() == bytes_max {
-            break;
-        }
-    }
-    Ok(body)
 }
 
 fn endpoint(base: &Url, path: &str) -> Result<Url, String> {
@@ -281,62 +257,6 @@ fn endpoint(base: &Url, path: &str) -> Result<Url, String> {
         .pop_if_empty()
         .extend(path.split('/'));
     Ok(url)
-}
-
-#[derive(Deserialize)]
-struct ListBody {
-    data: ListData,
-}
-
-#[derive(Deserialize)]
-struct ListData {
-    /// Each is read by itself, so that an odd one doesn't hide the others.
-    users: Vec<Value>,
-    pagination: Pagination,
-}
-
-#[derive(Deserialize)]
-struct Pagination {
-    total: Value,
-}
-
-/// A user as the list shows them; `None` without an email or an id.
-fn listed(entry: &Value, clocks: &Clocks) -> Option<(String, FoundUser)> {
-    let text = |name: &str| entry.get(name).and_then(Value::as_str);
-    let service_id = match entry.get("serviceId")? {
-        Value::String(id) => id.clone(),
-        Value::Number(id) => id.to_string(),
-        _ => return None,
-    };
-    let created_at = text("createdAt").and_then(Timestamp::parse).map(|at| clocks.ours(at));
-    let name = text("firstName").zip(text("lastName")).and_then(|(first, last)| NameMark::of(first, last));
-    Some((text("email")?.to_owned(), FoundUser { service_id, created_at, name }))
-}
-
-fn whole_number(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
-}
-
-/// What a reply to a question for a page of the user list means, in times of our clock. `now` serves a `Retry-After` that is
-/// a date.
-pub(crate) fn read_page(reply: &Reply<'_>, clocks: &Clocks, now: Timestamp) -> Result<Page, ListError> {
-    match (about_everybody(reply), reply.status) {
-        // An empty wallet says nothing about reading, which is free.
-        (Some(reason), _) if reason != AccountReason::PaymentRequired => Err(ListError::Account(reason)),
-        (_, 200..=299) => page(reply.body, clocks),
-        (_, 429) => Err(ListError::Throttled(reply.retry_after(now))),
-        (_, 408 | 500..) => Err(ListError::Failed("server_error")),
-        _ => Err(ListError::Failed("refused")),
-    }
-}
-
-fn page(body: &[u8], clocks: &Clocks) -> Result<Page, ListError> {
-    const UNREADABLE: ListError = ListError::Failed("unreadable_answer");
-    let ListBody { data } = serde_json::from_slice(body).map_err(|_| UNREADABLE)?;
-    let total = whole_number(&data.pagination.total).ok_or(UNREADABLE)?;
-    let users: Vec<_> = data.users.iter().filter_map(|entry| listed(entry, clocks)).collect();
-    let unusable = (data.users.len() - users.len()) as u64;
-    Ok(Page { users, unusable, total })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The client against real sockets: what it sends, and how it tells "not sent" from "may have arrived".
+//! Tests of the client on real sockets: what it sends, and how it distinguishes "not sent" from "may have arrived".
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,9 +6,11 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use crate::adapters::plu_http::*;
-use crate::domain::answer::NoConnection;
+use crate::domain::Timestamp;
+use crate::domain::answer::UnreachableReason;
+use crate::domain::decide::FoundUser;
 
-/// A server that reads one request per connection and does as it is told with each.
+/// A server that reads one request of each connection and calls `answer` with it.
 fn server(mut answer: impl FnMut(&mut TcpStream, &str) + Send + 'static) -> (Url, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = Url::parse(&format!("http://{}/api", listener.local_addr().unwrap())).unwrap();
@@ -91,28 +93,28 @@ async fn a_creation_is_sent_as_documented() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_known_not_to_have_been_sent() {
+async fn a_request_without_a_connection_was_not_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     drop(listener);
-    assert_eq!(create(url).await, Answer::NotSent(NoConnection::Refused));
+    assert_eq!(create(url).await, Answer::NotSent(UnreachableReason::Refused));
     let nowhere = Url::parse("https://no-such-host.invalid/api").unwrap();
-    assert_eq!(create(nowhere).await, Answer::NotSent(NoConnection::Dns));
+    assert_eq!(create(nowhere).await, Answer::NotSent(UnreachableReason::Dns));
 }
 
 #[tokio::test]
-async fn a_server_that_speaks_no_tls_was_sent_nothing() {
+async fn a_request_to_a_server_without_tls_was_not_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = Url::parse(&format!("https://{}", listener.local_addr().unwrap())).unwrap();
     thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
     });
-    assert_eq!(create(url).await, Answer::NotSent(NoConnection::Tls));
+    assert_eq!(create(url).await, Answer::NotSent(UnreachableReason::Tls));
 }
 
 #[tokio::test]
-async fn a_certificate_that_nobody_vouches_for_is_told_as_that() {
+async fn a_request_to_a_server_with_an_unknown_certificate_was_not_sent() {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
@@ -129,7 +131,7 @@ async fn a_certificate_that_nobody_vouches_for_is_told_as_that() {
         let mut connection = rustls::ServerConnection::new(config.into()).unwrap();
         let _ = connection.complete_io(&mut stream);
     });
-    assert_eq!(create(url).await, Answer::NotSent(NoConnection::CertificateUnknown));
+    assert_eq!(create(url).await, Answer::NotSent(UnreachableReason::CertificateUnknown));
 }
 
 #[tokio::test]
@@ -145,15 +147,15 @@ async fn a_request_whose_answer_is_lost_may_have_arrived() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_silent_or_drips_runs_into_the_time_limit() {
-    for dripped in [0, 30] {
+async fn a_silent_or_slow_server_reaches_the_time_limit() {
+    for sent_bytes in [0, 30] {
         let (hold, held) = channel::<()>();
         let (url, _requests) = server(move |stream, _| {
-            stream.write_all(&reply("201 Created", "", CREATED).as_bytes()[..dripped]).unwrap();
-            // Until the test ends.
+            stream.write_all(&reply("201 Created", "", CREATED).as_bytes()[..sent_bytes]).unwrap();
+            // Keeps the connection open until the test ends.
             let _ = held.recv();
         });
-        assert_eq!(create(url).await, Answer::Unknown(UnknownReason::Timeout), "after {dripped} bytes");
+        assert_eq!(create(url).await, Answer::Unknown(UnknownReason::Timeout), "after {sent_bytes} bytes");
         drop(hold);
     }
 }
@@ -164,14 +166,14 @@ async fn an_answer_is_read_up_to_the_limit_only() {
         let endless =
             format!("HTTP/1.1 201 Created\r\n{JSON}connection: close\r\n\r\n{{\"data\":\"{}", "x".repeat(50_000));
         let _ = stream.write_all(endless.as_bytes());
-        // It would go on until somebody hangs up.
+        // Continues until the client closes the connection.
         while stream.write_all(&[b'x'; 1_000]).is_ok() {}
     });
     assert_eq!(create(url).await, Answer::Unknown(UnknownReason::Unreadable));
 }
 
 #[tokio::test]
-async fn the_content_type_tells_a_proxys_page_from_an_answer_that_is_cut_off() {
+async fn the_content_type_distinguishes_a_proxys_page_from_a_truncated_answer() {
     for (content_type, expected) in [
         ("content-type: text/html\r\n", Answer::Account(AccountReason::NotTheApi)),
         (JSON, Answer::Unknown(UnknownReason::Unreadable)),
@@ -191,7 +193,7 @@ async fn a_redirect_is_not_followed() {
     let location = format!("location: {elsewhere}\r\n");
     let (url, _requests) =
         server(move |stream, _| stream.write_all(reply("307 Moved", &location, "").as_bytes()).unwrap());
-    assert_eq!(create(url).await, Answer::Account(AccountReason::WrongUrl(307)));
+    assert_eq!(create(url).await, Answer::Account(AccountReason::NotFound(307)));
     assert!(elsewhere_requests.try_recv().is_err());
 }
 
@@ -204,7 +206,7 @@ async fn retry_after_reaches_the_answer() {
 }
 
 #[tokio::test]
-async fn a_page_is_asked_for_with_skip_and_limit_and_read_as_documented() {
+async fn a_page_is_requested_with_skip_and_limit_and_read_as_documented() {
     let body = r#"{"status":"success","message":"success","data":{"users":[{"serviceId":"acme-user-1","email":"Jane@example.com","firstName":"Jane","lastName":"Doe","status":"pending_kyc","program":"custodial","createdAt":"2026-02-19T20:49:29.927Z"}],"pagination":{"skip":0,"limit":50,"total":9}}}"#;
     let (url, requests) = server(move |stream, _| stream.write_all(reply("200 OK", "", body).as_bytes()).unwrap());
     let page = client(url).page(14).await.unwrap();
@@ -216,7 +218,7 @@ async fn a_page_is_asked_for_with_skip_and_limit_and_read_as_documented() {
 }
 
 #[tokio::test]
-async fn one_odd_entry_hides_nobody_else_and_numbers_may_be_texts() {
+async fn an_unreadable_entry_hides_no_other_and_numbers_may_be_strings() {
     let body = r#"{"data":{"users":[{"serviceId":"a-user-1","email":null},{"email":"x@example.com"},7,
         {"serviceId":2,"email":"Jane@example.com","firstName":null,"createdAt":5}],"pagination":{"total":" 4"}}}"#;
     let (url, _requests) = server(move |stream, _| stream.write_all(reply("200 OK", "", body).as_bytes()).unwrap());
@@ -227,12 +229,12 @@ async fn one_odd_entry_hides_nobody_else_and_numbers_may_be_texts() {
 }
 
 #[tokio::test]
-async fn a_page_that_can_not_be_had_says_why() {
+async fn an_answer_that_is_no_page_has_a_reason() {
     for (status, body, expected) in [
         ("401 Unauthorized", "{}", ListError::Account(AccountReason::Unauthorized)),
         ("402 Payment Required", "{}", ListError::Failed("refused")),
         ("403 Forbidden", "{}", ListError::Account(AccountReason::Forbidden)),
-        ("404 Not Found", "{}", ListError::Account(AccountReason::WrongUrl(404))),
+        ("404 Not Found", "{}", ListError::Account(AccountReason::NotFound(404))),
         ("429 Too Many Requests", "{}", ListError::Throttled(None)),
         ("503 Service Unavailable", "{}", ListError::Failed("server_error")),
         ("502 Bad Gateway", "<html>", ListError::Account(AccountReason::NotTheApi)),
@@ -266,8 +268,8 @@ async fn every_request_is_counted_with_its_answer_and_status() {
     client.create(&key, &"{}".into()).await;
     client.page(0).await.unwrap_err();
     client.page(50).await.unwrap_err();
-    let nobody = Url::parse("http://127.0.0.1:1/api").unwrap();
-    counting_client(nobody, metrics.clone()).create(&key, &"{}".into()).await;
+    let unused = Url::parse("http://127.0.0.1:1/api").unwrap();
+    counting_client(unused, metrics.clone()).create(&key, &"{}".into()).await;
     let text = metrics.render();
     for (labels, count) in [
         (r#"answer="server_error",endpoint="create",status="503""#, 1),
@@ -277,12 +279,12 @@ async fn every_request_is_counted_with_its_answer_and_status() {
         let line = format!("plu_onboard_api_requests_total{{{labels}}} {count}\n");
         assert!(text.contains(&line), "{line} in {text}");
     }
-    let seen: Vec<String> = metrics.facts.errors().into_iter().map(|error| error.code).collect();
-    assert_eq!(seen, ["NO_CONNECTION_REFUSED", "THROTTLED", "SERVER_ERROR"]);
+    let seen: Vec<String> = metrics.health.errors().into_iter().map(|error| error.code).collect();
+    assert_eq!(seen, ["UNREACHABLE_REFUSED", "THROTTLED", "SERVER_ERROR"]);
 }
 
 #[tokio::test]
-async fn the_date_of_an_answer_tells_how_far_the_partners_clock_is_from_ours() {
+async fn the_date_of_an_answer_gives_the_difference_of_the_clocks() {
     let (mut shown, of_a_proxy) = (Vec::new(), "502 Bad Gateway");
     for (status, seconds) in [("201 Created", 0_i64), ("201 Created", -500), ("201 Created", 500), (of_a_proxy, 500)] {
         let now = std::time::UNIX_EPOCH + Clock::System.now().since(Timestamp::from_unix_ms(0));
@@ -298,12 +300,12 @@ async fn the_date_of_an_answer_tells_how_far_the_partners_clock_is_from_ours() {
         let sample = text.lines().find_map(|line| line.strip_prefix("plu_onboard_partner_clock_difference_seconds "));
         shown.push(sample.map(|sample| sample.parse::<i64>().unwrap() / 10));
     }
-    // To ten seconds, however slow the machine is.
+    // Rounded to ten seconds, for slow machines.
     assert_eq!(shown, [Some(0), Some(-49), Some(49), None]);
 }
 
 #[tokio::test]
-async fn the_date_of_a_page_corrects_the_times_in_it_unless_a_cache_gave_it() {
+async fn the_date_of_a_page_corrects_its_times_unless_a_cache_answered() {
     let body = r#"{"data":{"users":[{"serviceId":"acme-user-1","email":"jane@example.com","createdAt":"2026-02-19T20:49:29Z"}],"pagination":{"total":1}}}"#;
     let written = Timestamp::parse("2026-02-19T20:49:29Z").unwrap();
     for (more, corrected_s) in [("", 500), ("age: 0\r\n", 500), ("age: 500\r\n", 0)] {
@@ -312,16 +314,16 @@ async fn the_date_of_a_page_corrects_the_times_in_it_unless_a_cache_gave_it() {
         let headers = format!("date: {date}\r\n{more}");
         let (url, _requests) =
             server(move |stream, _| stream.write_all(reply("200 OK", &headers, body).as_bytes()).unwrap());
-        // No creation has told of the difference before.
+        // No creation has compared the clocks before.
         let page = client(url).page(0).await.unwrap();
         let seconds = page.users[0].1.created_at.unwrap().since(written).as_secs();
-        // To ten seconds, however slow the machine is.
+        // Rounded to ten seconds, for slow machines.
         assert_eq!((seconds + 5) / 10, corrected_s / 10, "{more}");
     }
 }
 
 #[tokio::test]
-async fn a_creation_carries_the_trace_that_its_job_came_with() {
+async fn a_creation_has_the_trace_context_of_its_job() {
     let (url, requests) = server(|stream, _| stream.write_all(reply("201 Created", "", CREATED).as_bytes()).unwrap());
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let spans = Metrics::new().unwrap().spans;

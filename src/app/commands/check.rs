@@ -1,136 +1,123 @@
-//! `check FILE`: the plan, without touching the network.
+//! `check FILE`: validates a file and prints the plan. The network isn't used and no file is written.
 //!
-//! The rows go through the same door as those of a run, into an embedded queue in a temporary folder that is
-//! gone afterwards; so what is said here about repeats and conflicts is what a run will do.
+//! The rows take the same path as those of a run, onto a queue in a temporary file that is deleted at once. So repeats
+//! and conflicts are reported exactly as a run would treat them.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
+use std::path::Path;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::adapters::csv::{self, Row, Scan};
-use crate::adapters::local_queue::import::{Batch, Importer, Kind};
-use crate::adapters::local_queue::open::{IfMissing, Purpose, open};
+use crate::adapters::csv::{self, CsvRow, CsvScan, ReadOptions};
+use crate::adapters::local_queue::import::{BatchKind, Importer};
+use crate::app::commands::CommandOutcome;
 use crate::app::console::error::AppError;
-use crate::app::console::progress::{Progress, READ_STYLE};
+use crate::app::console::grouped;
+use crate::app::console::progress::{ConsoleProgress, READ_STYLE};
 use crate::app::console::stdout::{print, print_file};
-use crate::app::input::row_parser::{self, RowParser};
-use crate::app::input::rows::{self, Counts, RowsJob, Visitor};
-use crate::app::results::summary::grouped;
-use crate::app::results::tables;
+use crate::app::input::row_parser::{self, RowParser, batch_of};
+use crate::app::input::rows::{self, ImportCounts, RowVisitor, RowsJob};
+use crate::app::input::{read_options, scratch_queue};
+use crate::app::results::ProblemCounts;
+use crate::app::service::logging::start_logging;
 use crate::app::service::signals;
-use crate::app::{Finished, read_options, start_logging};
 use crate::cli::CheckArgs;
 use crate::config::Settings;
 use crate::domain::job::InvalidJob;
 use crate::domain::{Lane, Problem, Warning};
 
-/// Lines that are printed about single rows unless all are asked for. Each kind of them gets its share.
+/// Most lines about single rows without `--all`. Each kind of line gets an equal share of them.
 const LINES_MAX: usize = 50;
 
-/// Checks.
+/// Runs the command.
 ///
 /// # Errors
 /// [`AppError`] where the file can't be read.
-pub(crate) async fn check(arguments: &CheckArgs, settings: Settings) -> Result<Finished, AppError> {
-    let progress = Progress::new(settings.log.format);
+pub(crate) async fn check(arguments: &CheckArgs, settings: Settings) -> Result<CommandOutcome, AppError> {
+    let progress = ConsoleProgress::new(settings.log.format);
     start_logging(&settings, "warn", std::io::stderr)?;
-    let options = read_options(&arguments.csv, &settings);
+    let options = read_options(&arguments.csv);
     let file = arguments.file.clone();
     let all = arguments.all;
     let stop = signals::stop_on_signal(|| {})?;
     let thread = tokio::task::spawn_blocking(move || {
         let scan = csv::scan(&file, &options)?;
-        let plan = read(&file, &scan, &options, settings.queue.message_bytes_max, all, &progress, &stop)?;
-        Ok::<_, AppError>(plan.map(|plan| plan.text(&row_parser::file_name(&file), &scan, &settings)))
+        let report = read(&file, &scan, &options, settings.queue.message_bytes_max, all, &progress, &stop)?;
+        Ok::<_, AppError>(report.map(|report| report.text(&row_parser::file_name(&file), &scan, &settings)))
     });
-    let text =
-        thread.await.map_err(|error| AppError::CannotContinue(format!("reading ended abnormally: {error}")))??;
-    match text {
+    let report = thread.await.map_err(|error| AppError::panicked("reading", &error))??;
+    match report {
         None => Err(AppError::CannotContinue("stopped before the end of the file".to_owned())),
-        Some((text, finished)) => {
+        Some((text, outcome)) => {
             text.print();
-            Ok(finished)
+            Ok(outcome)
         }
     }
 }
 
+/// `None`: stopped before the end of the file.
 fn read(
-    file: &std::path::Path,
-    scan: &Scan,
-    options: &csv::ReadOptions,
+    file: &Path,
+    scan: &CsvScan,
+    options: &ReadOptions,
     message_bytes_max: usize,
     all: bool,
-    progress: &Progress,
+    progress: &ConsoleProgress,
     stop: &CancellationToken,
-) -> Result<Option<Plan>, AppError> {
-    let folder = tempfile::Builder::new()
-        .prefix("plu-onboard-check-")
-        .tempdir()
-        .map_err(|error| AppError::CannotContinue(format!("no temporary folder could be made: {error}")))?;
-    let path = folder.path().join("queue.db");
-    let batch = Batch {
-        batch_id: row_parser::batch_id(file, &scan.fingerprint),
-        fingerprint: scan.fingerprint,
-        file: row_parser::file_name(file),
-    };
-    let connection = open(&path, IfMissing::Create, Purpose::Scratch, u64::from(u32::MAX))?;
-    // Already now, so that not even kill -9 leaves anything of the customers behind; the open file goes on.
-    folder
-        .close()
-        .map_err(|error| AppError::CannotContinue(format!("the temporary folder can't be removed: {error}")))?;
-    let mut importer = Importer::begin(connection, &path, &batch, Kind::Run, None)?;
-    let row_parser = RowParser {
-        file: batch.file.clone(),
-        batch_id: batch.batch_id.clone(),
-        header: &scan.header,
-        message_bytes_max,
-    };
+) -> Result<Option<CheckReport>, AppError> {
+    let batch = batch_of(file, scan);
+    let mut importer = scratch_queue::importer("check", &batch, BatchKind::Run)?;
     let job = RowsJob {
         file,
         read_from: file,
         scan,
         options,
-        row_parser: &row_parser,
+        row_parser: &RowParser::new(&batch, &scan.header, message_bytes_max),
         lane: Lane::Bulk,
         after_record: 0,
         progress,
         stop,
     };
-    let listing = if all { Listing::all()? } else { Listing::Sample(BTreeMap::new(), 0) };
-    let mut plan = Plan { counts: Counts::default(), problems: BTreeMap::new(), warnings: BTreeMap::new(), listing };
+    let notes = if all { RowNotes::all()? } else { RowNotes::Sample { kinds: BTreeMap::new(), total: 0 } };
+    let mut report = CheckReport {
+        counts: ImportCounts::default(),
+        problems: ProblemCounts::default(),
+        warnings: BTreeMap::new(),
+        notes,
+    };
     progress.start(scan.rows_about(), READ_STYLE);
-    let counts = rows::enqueue(&job, &mut importer, &mut plan);
+    let counts = rows::enqueue(&job, &mut importer, &mut report);
     progress.clear();
-    Ok(counts?.map(|counts| Plan { counts, ..plan }))
+    Ok(counts?.map(|counts| CheckReport { counts, ..report }))
 }
 
-/// What is said about single rows.
-enum Listing {
-    /// The first lines of each kind, each with its number among all lines, and how many lines there were.
-    Sample(BTreeMap<String, Vec<(u64, String)>>, u64),
-    /// Every line, on the disk: there may be more than rows.
+/// Lines about single rows.
+enum RowNotes {
+    /// The first lines of each kind, each with its number among all lines.
+    Sample { kinds: BTreeMap<String, Vec<(u64, String)>>, total: u64 },
+    /// Every line, in a temporary file: there may be more lines than rows.
     All(BufWriter<File>),
 }
 
-impl Listing {
+impl RowNotes {
     fn all() -> Result<Self, AppError> {
         tempfile::tempfile().map(|file| Self::All(BufWriter::new(file))).map_err(|error| no_temporary_file(&error))
     }
 
-    fn add(&mut self, kind: &str, row: &Row, what: &str) -> Result<(), AppError> {
+    fn add(&mut self, kind: &str, row: &CsvRow, text: &str) -> Result<(), AppError> {
         match self {
             Self::All(file) => {
-                writeln!(file, "  line {}: {what}", row.line).map_err(|error| no_temporary_file(&error))?;
+                writeln!(file, "  line {}: {text}", row.line).map_err(|error| no_temporary_file(&error))?;
             }
-            Self::Sample(kinds, said) => {
-                *said += 1;
+            Self::Sample { kinds, total } => {
+                *total += 1;
                 if !kinds.contains_key(kind) {
                     kinds.insert(kind.to_owned(), Vec::new());
                 }
                 if let Some(lines) = kinds.get_mut(kind).filter(|lines| lines.len() < LINES_MAX) {
-                    lines.push((*said, format!("  line {}: {what}\n", row.line)));
+                    lines.push((*total, format!("  line {}: {text}\n", row.line)));
                 }
             }
         }
@@ -139,64 +126,66 @@ impl Listing {
 }
 
 fn no_temporary_file(error: &std::io::Error) -> AppError {
-    AppError::CannotContinue(format!("what there is to say about rows can't be kept in a temporary file: {error}"))
+    AppError::CannotContinue(format!("the list of rows with problems can't be written to a temporary file: {error}"))
 }
 
-/// The lines that are shown, in the order of the rows: one of each kind in turn, until there are enough.
+/// Chooses the lines to print: one of each kind in turn, up to [`LINES_MAX`]. Returns them in the order of the rows.
 fn fair_share(kinds: BTreeMap<String, Vec<(u64, String)>>) -> Vec<String> {
     let mut kinds: Vec<_> = kinds.into_values().map(Vec::into_iter).collect();
-    // No kind is left out, even if there are more of them.
-    let most = LINES_MAX.max(kinds.len());
+    // At least one line of each kind.
+    let lines_max = LINES_MAX.max(kinds.len());
     let mut lines = Vec::new();
     while !kinds.is_empty() {
         kinds.retain_mut(|kind| {
-            let next = kind.next().filter(|_| lines.len() < most);
-            let goes_on = next.is_some();
-            lines.extend(next);
-            goes_on
+            let line = kind.next().filter(|_| lines.len() < lines_max);
+            let has_more = line.is_some();
+            lines.extend(line);
+            has_more
         });
     }
     lines.sort_unstable();
     lines.into_iter().map(|(_, line)| line).collect()
 }
 
-/// What the file holds.
-struct Plan {
-    counts: Counts,
-    problems: BTreeMap<String, u64>,
+/// What was found in the file.
+struct CheckReport {
+    counts: ImportCounts,
+    problems: ProblemCounts,
+    /// Warnings by field and code.
     warnings: BTreeMap<String, u64>,
-    listing: Listing,
+    notes: RowNotes,
 }
 
-/// What is printed.
-struct PlanText {
+/// The printed report.
+struct CheckReportText {
     summary: String,
-    listing: Listing,
+    notes: RowNotes,
     forecast: String,
 }
 
-impl PlanText {
+impl CheckReportText {
     fn print(self) {
         print(&self.summary);
-        match self.listing {
-            Listing::Sample(kinds, said) if said > 0 => {
+        match self.notes {
+            RowNotes::Sample { kinds, total } if total > 0 => {
                 let lines = fair_share(kinds);
-                let more = said - lines.len() as u64;
+                let more = total - lines.len() as u64;
                 print(&format!("Rows:\n{}", lines.concat()));
                 if more > 0 {
                     print(&format!("  ... and {} more lines; --all shows every one\n", grouped(more)));
                 }
             }
-            Listing::Sample(..) => {}
-            Listing::All(file) => print_file("Rows:\n", file),
+            RowNotes::Sample { .. } => {}
+            RowNotes::All(file) => print_file("Rows:\n", file),
         }
         print(&self.forecast);
     }
 }
 
-impl Plan {
-    fn text(self, file: &str, scan: &Scan, settings: &Settings) -> (PlanText, Finished) {
-        let Counts { rows, new, repeated, rejected, warned, .. } = self.counts;
+impl CheckReport {
+    fn text(self, file: &str, scan: &CsvScan, settings: &Settings) -> (CheckReportText, CommandOutcome) {
+        let ImportCounts { rows, new, repeated, rejected, warned, .. } = self.counts;
+        let count_line = |label: &str, count, note: &str| format!("  {label:<16}{:>11}{note}", grouped(count));
         let mut lines = vec![
             format!(
                 "{file}: {} rows, {}, separated by {}s",
@@ -204,56 +193,59 @@ impl Plan {
                 scan.encoding.name(),
                 scan.delimiter.name()
             ),
-            format!("  to be created   {:>11}", grouped(new)),
-            format!("  repeated        {:>11}   (the same as an earlier row: sent once)", grouped(repeated)),
-            format!("  rejected        {:>11}   (not sent: see below)", grouped(rejected)),
+            count_line("to be created", new, ""),
+            count_line("repeated", repeated, "   (repeat an earlier row: sent once)"),
+            count_line("rejected", rejected, "   (not sent: see below)"),
         ];
         if warned > 0 {
-            lines.push(format!("  worth a look    {:>11}   (sent as they are)", grouped(warned)));
+            lines.push(count_line("with warnings", warned, "   (sent as they are)"));
         }
         lines.extend(row_parser::encoding_note(scan).map(|note| format!("  {note}")));
         if rows == 0 {
             lines.push("  there are no rows below the header: is this the right file?".to_owned());
         }
         for (column, title) in scan.header.ignored() {
-            lines.push(format!("  column {column} {title:?} is not sent; it comes back in the result files"));
+            lines.push(format!("  column {column} {title:?} is not sent; the result files contain it"));
         }
-        for (title, kinds) in [("Problems by field:", &self.problems), ("Worth a look, by field:", &self.warnings)] {
-            if !kinds.is_empty() {
-                lines.push(title.to_owned());
-                lines.extend(kinds.iter().map(|(kind, count)| format!("  {:>7} x {kind}", grouped(*count))));
-            }
+        let kind_line = |kind: &str, count| format!("  {:>7} x {kind}", grouped(count));
+        if !self.problems.is_empty() {
+            lines.push("Problems by field:".to_owned());
+            lines.extend(self.problems.iter().map(|(kind, count)| kind_line(kind, count)));
         }
-        let text = PlanText {
+        if !self.warnings.is_empty() {
+            lines.push("Warnings by field:".to_owned());
+            lines.extend(self.warnings.iter().map(|(kind, count)| kind_line(kind, *count)));
+        }
+        let text = CheckReportText {
             summary: lines.join("\n") + "\n",
-            listing: self.listing,
+            notes: self.notes,
             forecast: forecast(new, settings) + "\n",
         };
-        (text, if rejected > 0 { Finished::WithRejects } else { Finished::Well })
+        (text, if rejected > 0 { CommandOutcome::WithRejectedRows } else { CommandOutcome::Success })
     }
 }
 
-impl Visitor for Plan {
-    fn rejected(&mut self, _importer: &mut Importer, row: &Row, invalid: &InvalidJob) -> Result<(), AppError> {
+impl RowVisitor for CheckReport {
+    fn rejected(&mut self, _importer: &mut Importer, row: &CsvRow, invalid: &InvalidJob) -> Result<(), AppError> {
         for problem in &invalid.problems {
-            let kind = tables::count(&mut self.problems, problem);
+            let kind = self.problems.count(problem);
             let Problem { field, message, .. } = problem;
             match field {
-                Some(field) => self.listing.add(&kind, row, &format!("{field}: {message}"))?,
-                None => self.listing.add(&kind, row, message)?,
+                Some(field) => self.notes.add(&kind, row, &format!("{field}: {message}"))?,
+                None => self.notes.add(&kind, row, message)?,
             }
         }
         Ok(())
     }
 
-    fn repeated(&mut self, row: &Row, line: u64) -> Result<(), AppError> {
-        self.listing.add("repeated", row, &format!("the same as line {line}: sent once"))
+    fn repeated(&mut self, row: &CsvRow, line: u64) -> Result<(), AppError> {
+        self.notes.add("repeated", row, &format!("repeats line {line}: sent once"))
     }
 
-    fn warned(&mut self, row: &Row, warning: &Warning) -> Result<(), AppError> {
+    fn warned(&mut self, row: &CsvRow, warning: &Warning) -> Result<(), AppError> {
         let Warning { field, code, message } = warning;
         let kind = format!("{} {code}", field.name());
-        self.listing.add(&kind, row, &format!("{}: {message} (sent as it is)", field.name()))?;
+        self.notes.add(&kind, row, &format!("{}: {message} (sent as it is)", field.name()))?;
         *self.warnings.entry(kind).or_default() += 1;
         Ok(())
     }
@@ -270,7 +262,7 @@ fn forecast(jobs: u64, settings: &Settings) -> String {
     format!("Time: {time}\nCost: {cost}")
 }
 
-/// How long it takes by the pace that is set, in words.
+/// How long creating `jobs` users takes at the rate limit, and which limits apply.
 fn duration(jobs: u64, settings: &Settings) -> String {
     let rate_limit = settings.rate_limit();
     let limits = [(rate_limit.rate, 1, "second"), (rate_limit.rate_per_minute, 60, "minute")];
@@ -283,7 +275,7 @@ fn duration(jobs: u64, settings: &Settings) -> String {
     });
     if let Some(hours) = &rate_limit.hours {
         words.push(format!("in the hours {} of {}", settings.rate_limit.active_hours, settings.rate_limit.time_zone));
-        // In whole days beside the last: what is left of that fits into its hours.
+        // Whole days, and the remainder within the hours of the last one.
         let active = ((hours.share_of_day() * 86_400.0) as u64).max(1);
         seconds = seconds / active * 86_400 + seconds % active;
     }
@@ -304,7 +296,7 @@ mod tests {
     use crate::config::Overrides;
 
     #[test]
-    fn each_kind_of_line_gets_its_share_in_the_order_of_the_rows() {
+    fn each_kind_of_line_gets_an_equal_share() {
         let lines =
             |numbers: std::ops::Range<u64>| numbers.map(|number| (number, number.to_string())).collect::<Vec<_>>();
         let kinds = [("a", lines(0..50)), ("b", lines(60..62)), ("c", lines(100..150))];
@@ -317,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_goes_by_everything_that_slows_the_work_down() {
+    fn the_forecast_respects_every_rate_limit() {
         for (rate_limit, expected) in [
             (&[("rate", "10")][..], "3 hours at 10 requests a second"),
             (&[("rate", "10"), ("rate_per_minute", "300")], "6 hours at 300 requests a minute"),

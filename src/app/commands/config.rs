@@ -1,25 +1,26 @@
 //! `config check` and `config show`.
 
+use crate::app::commands::CommandOutcome;
 use crate::app::console::error::AppError;
 use crate::app::console::stdout::print;
+use crate::app::service::logging::start_logging;
 use crate::app::service::partner;
-use crate::app::{Finished, start_logging};
 use crate::cli::ConfigArgs;
 use crate::config::Settings;
 
-/// Checks that the settings hold together and that the API key fits the URL.
+/// Checks that the settings are consistent and that the API key fits the URL.
 ///
 /// # Errors
 /// [`AppError::Usage`] with what is wrong.
-pub(crate) fn check(_arguments: &ConfigArgs, settings: &Settings) -> Result<Finished, AppError> {
+pub(crate) fn check(_arguments: &ConfigArgs, settings: &Settings) -> Result<CommandOutcome, AppError> {
     start_logging(settings, "warn", std::io::stderr)?;
     partner::api_key(settings)?;
-    print("the settings are right, and there is an API key that is not for another api.url; it was not tried\n");
-    Ok(Finished::Well)
+    print("the settings are valid, and the API key is not one for another api.url; no request was sent with it\n");
+    Ok(CommandOutcome::Success)
 }
 
 /// Prints the settings and where each comes from.
-pub(crate) fn show(settings: &Settings) -> Finished {
+pub(crate) fn show(settings: &Settings) -> CommandOutcome {
     print(&settings.render_redacted());
-    Finished::Well
+    CommandOutcome::Success
 }

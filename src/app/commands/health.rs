@@ -1,5 +1,5 @@
-//! `health`: asks a running worker how it is, for health checks in images that hold no other program that could, and for
-//! the person who looks at what they said.
+//! `health`: asks a running worker for its health. For health checks in containers that hold no HTTP client, and for
+//! the operator who looks at their output.
 
 use std::time::Duration;
 
@@ -7,20 +7,20 @@ use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
-use crate::app::Finished;
+use crate::app::commands::CommandOutcome;
 use crate::app::console::error::AppError;
 use crate::app::console::stdout::print;
 use crate::cli::HealthArgs;
 
-/// Longer than a worker that lives takes, shorter than the time limit of the usual health check (5 s).
+/// Longer than a working worker needs, shorter than the usual time limit of a health check (5 s).
 const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Far more than a worker has to say.
+/// Far more than the body of `/readyz`.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// What `/readyz` says.
+/// The body of `/readyz`.
 #[derive(Deserialize)]
-struct Said {
+struct ReadyzBody {
     state: String,
     reason: Option<String>,
     since: String,
@@ -28,14 +28,14 @@ struct Said {
     advice: Option<String>,
 }
 
-/// Asks once, and `/readyz` of the same worker too, for its words: only what was asked counts.
-/// [`Finished::NotAtAll`]: it answered, with a status other than 2xx.
+/// Runs the command. Requests the given URL, whose status decides the outcome, and `/readyz` of the same worker, whose
+/// text is printed. [`CommandOutcome::Stopped`]: it answered with a status other than 2xx.
 ///
 /// # Errors
 /// [`AppError::CannotContinue`] where nothing answers in time.
-pub(crate) async fn health(arguments: &HealthArgs) -> Result<Finished, AppError> {
+pub(crate) async fn health(arguments: &HealthArgs) -> Result<CommandOutcome, AppError> {
     let url = &arguments.url;
-    let fail = |error: reqwest::Error| {
+    let no_answer = |error: reqwest::Error| {
         let why = if error.is_timeout() { "no answer in 4 s" } else { "nothing answers" };
         AppError::CannotContinue(format!("{url}: {why}; is a worker running with --listen?"))
     };
@@ -44,38 +44,38 @@ pub(crate) async fn health(arguments: &HealthArgs) -> Result<Finished, AppError>
         .redirect(reqwest::redirect::Policy::none())
         .timeout(TIMEOUT)
         .build()
-        .map_err(fail)?;
-    let ready = url.join("/readyz").ok().filter(|ready| ready.path() != url.path());
-    let (asked, beside) = tokio::join!(ask(&client, url), async {
-        match &ready {
-            Some(ready) => ask(&client, ready).await.ok(),
+        .map_err(no_answer)?;
+    let readyz_url = url.join("/readyz").ok().filter(|readyz| readyz.path() != url.path());
+    let (answer, readyz) = tokio::join!(request(&client, url), async {
+        match &readyz_url {
+            Some(readyz_url) => request(&client, readyz_url).await.ok(),
             None => None,
         }
     });
-    let (status, said) = asked.map_err(fail)?;
+    let (status, body) = answer.map_err(no_answer)?;
     print(&format!("{url}: {status}\n"));
-    if let (Some(ready), Some((status, Some(_)))) = (&ready, &beside) {
-        print(&format!("{ready}: {status}\n"));
+    if let (Some(readyz_url), Some((status, Some(_)))) = (&readyz_url, &readyz) {
+        print(&format!("{readyz_url}: {status}\n"));
     }
-    if let Some(said) = said.or(beside.and_then(|(_, said)| said)) {
-        print(&said.text());
+    if let Some(body) = body.or(readyz.and_then(|(_, body)| body)) {
+        print(&body.text());
     }
-    Ok(if status.is_success() { Finished::Well } else { Finished::NotAtAll })
+    Ok(if status.is_success() { CommandOutcome::Success } else { CommandOutcome::Stopped })
 }
 
-/// The status, and what was said if it was the words of a worker.
-async fn ask(client: &Client, url: &Url) -> reqwest::Result<(StatusCode, Option<Said>)> {
-    let mut answer = client.get(url.clone()).send().await?;
+/// The status, and the body if it is that of `/readyz`.
+async fn request(client: &Client, url: &Url) -> reqwest::Result<(StatusCode, Option<ReadyzBody>)> {
+    let mut response = client.get(url.clone()).send().await?;
     let mut body = Vec::new();
     while body.len() < BODY_BYTES_MAX
-        && let Some(chunk) = answer.chunk().await?
+        && let Some(chunk) = response.chunk().await?
     {
         body.extend_from_slice(&chunk);
     }
-    Ok((answer.status(), serde_json::from_slice(&body).ok()))
+    Ok((response.status(), serde_json::from_slice(&body).ok()))
 }
 
-impl Said {
+impl ReadyzBody {
     fn text(&self) -> String {
         let Self { state, reason, since, message, advice } = self;
         let reason = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();

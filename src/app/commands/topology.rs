@@ -1,8 +1,8 @@
-//! `topology`: prints what has to be there on the broker.
+//! `topology`: prints the exchanges, queues and bindings that the broker must have.
 
 use crate::adapters::amqp::topology::definitions::definitions;
 use crate::adapters::amqp::topology::{Names, Topology};
-use crate::app::Finished;
+use crate::app::commands::CommandOutcome;
 use crate::app::console::error::AppError;
 use crate::app::console::stdout::print;
 use crate::app::service::broker;
@@ -11,16 +11,16 @@ use crate::config::{QueueUrl, Settings};
 /// RabbitMQ's virtual host where the queue's URL names none.
 const DEFAULT_VHOST: &str = "/";
 
-/// Prints RabbitMQ definitions (JSON) for `amqp.prefix` and the virtual host of `queue.url`. Connects to nothing.
+/// Prints RabbitMQ definitions (JSON) for `amqp.prefix` and the virtual host of `queue.url`. Doesn't connect.
 ///
 /// # Errors
 /// [`AppError::Usage`] where the URL can't be used.
-pub(crate) fn topology(settings: &Settings) -> Result<Finished, AppError> {
+pub(crate) fn topology(settings: &Settings) -> Result<CommandOutcome, AppError> {
     let vhost = match &settings.queue.url {
         QueueUrl::Local(_) => DEFAULT_VHOST.to_owned(),
         QueueUrl::Amqp(url) => broker::vhost(url)?,
     };
     let topology = Topology::new(&Names::new(&settings.amqp.prefix));
     print(&format!("{:#}\n", definitions(&topology, &vhost)));
-    Ok(Finished::Well)
+    Ok(CommandOutcome::Success)
 }

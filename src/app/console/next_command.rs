@@ -1,93 +1,97 @@
-//! The command that a person goes on with, as it can be pasted into a shell.
+//! Commands that are printed for the user to run next, quoted for a POSIX shell.
+//!
+//! **Invariant:** a password that was typed in `--queue` is never printed.
 
 use std::path::Path;
 
-use crate::app::commands::worker::REHEARSAL;
+use crate::app::service::broker::is_sandbox_prefix;
 use crate::config::{Origin, QueueUrl, Settings};
 
-/// Asks for the queue's URL without showing it.
-const ASK: &str = "read -rs PLU_ONBOARD__QUEUE__URL && export PLU_ONBOARD__QUEUE__URL && ";
+/// Reads the queue's URL from the terminal without showing it.
+const READ_QUEUE_URL: &str = "read -rs PLU_ONBOARD__QUEUE__URL && export PLU_ONBOARD__QUEUE__URL && ";
 
-/// This command, as it can be typed again. Of a command that may hold a password, see [`resume_on_the_same_broker`].
+/// The command line of this process. For a command that may hold a password, see [`resume_on_broker`].
 pub(crate) fn resume_command() -> String {
-    typed(words())
+    quoted(own_arguments())
 }
 
-/// The same with results in another folder.
+/// The command line of this process with results in another folder.
 pub(crate) fn command_with_out(folder: &str) -> String {
     let out = ["--out", folder].map(str::to_owned);
-    typed(without("--out", words()).chain(out))
+    quoted(without_flag("--out", own_arguments()).chain(out))
 }
 
-/// The command that lists everything about the rows of this file.
+/// The `check` command that lists every problem of this file.
 pub(crate) fn check_command(file: &Path) -> String {
-    let program = words().next().unwrap_or_else(|| "plu-onboard".to_owned());
-    typed([program, "check".to_owned(), file.display().to_string(), "--all".to_owned()].into_iter())
+    let program = own_arguments().next().unwrap_or_else(|| "plu-onboard".to_owned());
+    quoted([program, "check".to_owned(), file.display().to_string(), "--all".to_owned()].into_iter())
 }
 
-/// The command that puts every failed job of a run on its queue again.
+/// The command that retries every dead letter of a run's queue.
 pub(crate) fn retry_command(queue: &Path) -> String {
     let queue = format!("local:{}", queue.display());
-    typed(["plu-onboard", "dead", "retry", "--all", "--queue", &queue].map(str::to_owned).into_iter())
+    quoted(["plu-onboard", "dead", "retry", "--all", "--queue", &queue].map(str::to_owned).into_iter())
 }
 
-/// A worker on this embedded queue, with the settings of now.
+/// The command that starts a worker on this embedded queue with the same settings file.
 pub(crate) fn worker_command(settings: &Settings, queue: &Path) -> String {
-    let config = settings.file().map(|file| ["--config".to_owned(), file.display().to_string()]);
     let queue = ["--queue".to_owned(), format!("local:{}", queue.display())];
-    let program = ["plu-onboard", "worker"].map(str::to_owned);
-    typed(program.into_iter().chain(config.into_iter().flatten()).chain(queue))
+    quoted(worker_arguments(settings).chain(queue))
 }
 
-/// The same where the queue is on a broker, from "with" on.
-pub(crate) fn resume_on_the_same_broker(settings: &Settings) -> String {
-    on_the_same_broker(settings, words())
+/// How to resume this command on the same broker: "with:" and the command line.
+pub(crate) fn resume_on_broker(settings: &Settings) -> String {
+    on_broker(settings, own_arguments())
 }
 
-fn words() -> impl Iterator<Item = String> {
-    std::env::args_os().map(|word| word.to_string_lossy().into_owned())
-}
-
-/// A worker on the same broker, from "with" on.
-pub(crate) fn worker_on_the_same_broker(settings: &Settings) -> String {
-    let config = settings.file().map(|file| ["--config".to_owned(), file.display().to_string()]);
+/// How to start a worker on the same broker: "with:" and the command line.
+pub(crate) fn worker_on_broker(settings: &Settings) -> String {
     let queue = matches!(settings.origin("queue.url"), Origin::Flag(_))
         .then(|| ["--queue".to_owned(), settings.queue.url.to_string()]);
-    // Whoever goes on with a rehearsal goes on with a rehearsal.
-    let sandbox = settings.amqp.prefix.ends_with(REHEARSAL).then(|| "--sandbox".to_owned());
-    let options = config.into_iter().chain(queue).flatten().chain(sandbox);
-    on_the_same_broker(settings, ["plu-onboard", "worker"].map(str::to_owned).into_iter().chain(options))
+    let sandbox = is_sandbox_prefix(&settings.amqp.prefix).then(|| "--sandbox".to_owned());
+    on_broker(settings, worker_arguments(settings).chain(queue.into_iter().flatten()).chain(sandbox))
 }
 
-/// Whatever of the queue's settings isn't in the command is named; a URL that was typed with its password is asked for instead.
-fn on_the_same_broker(settings: &Settings, words: impl Iterator<Item = String>) -> String {
-    let is_typed = matches!(settings.origin("queue.url"), Origin::Flag(_));
-    let is_secret = is_typed && matches!(&settings.queue.url, QueueUrl::Amqp(url) if url.password().is_some());
+fn worker_arguments(settings: &Settings) -> impl Iterator<Item = String> {
+    let config = settings.file().map(|file| ["--config".to_owned(), file.display().to_string()]);
+    ["plu-onboard", "worker"].map(str::to_owned).into_iter().chain(config.into_iter().flatten())
+}
+
+fn own_arguments() -> impl Iterator<Item = String> {
+    std::env::args_os().map(|argument| argument.to_string_lossy().into_owned())
+}
+
+/// Names the environment variables about the queue, which the command line doesn't show. A `--queue` URL with a
+/// password is left out of the command line, which asks for the URL instead.
+fn on_broker(settings: &Settings, arguments: impl Iterator<Item = String>) -> String {
+    let is_flag = matches!(settings.origin("queue.url"), Origin::Flag(_));
+    let has_password = is_flag && matches!(&settings.queue.url, QueueUrl::Amqp(url) if url.password().is_some());
     let variables = settings.variables(&["queue", "amqp"]).collect::<Vec<_>>().join(", ");
-    let set = (!variables.is_empty()).then(|| format!("{variables} set as now"));
-    let paste = is_secret.then(|| "it waits for you to paste the URL of --queue and press Enter".to_owned());
-    let notes = set.into_iter().chain(paste).collect::<Vec<_>>().join("; ");
+    let variables = (!variables.is_empty()).then(|| format!("{variables} set as now"));
+    let paste = has_password.then(|| "it waits for you to paste the URL of --queue and press Enter".to_owned());
+    let notes = variables.into_iter().chain(paste).collect::<Vec<_>>().join("; ");
     let notes = if notes.is_empty() { notes } else { format!(" ({notes})") };
-    let command = if is_secret { format!("{ASK}{}", typed(without("--queue", words))) } else { typed(words) };
+    let command = if has_password {
+        format!("{READ_QUEUE_URL}{}", quoted(without_flag("--queue", arguments)))
+    } else {
+        quoted(arguments)
+    };
     format!("with{notes}:\n  {command}")
 }
 
-/// Without a flag and its value.
-fn without(flag: &'static str, words: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
+/// Leaves out a flag and its value, in both forms: `--flag value` and `--flag=value`.
+fn without_flag(flag: &'static str, arguments: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
     let mut is_value = false;
-    words.filter(move |word| {
-        let was_flag = std::mem::replace(&mut is_value, word == flag);
-        !was_flag && !is_value && !word.strip_prefix(flag).is_some_and(|rest| rest.starts_with('='))
+    arguments.filter(move |argument| {
+        let was_flag = std::mem::replace(&mut is_value, argument == flag);
+        !was_flag && !is_value && !argument.strip_prefix(flag).is_some_and(|rest| rest.starts_with('='))
     })
 }
 
-/// Words as they can be typed into a shell.
-fn typed(words: impl Iterator<Item = String>) -> String {
-    let quoted = |word: String| {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-        if !word.is_empty() && word.chars().all(is_plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
-    };
-    words.map(quoted).collect::<Vec<_>>().join(" ")
+fn quoted(arguments: impl Iterator<Item = String>) -> String {
+    let arguments: Vec<String> = arguments.collect();
+    // Fails on a NUL byte only, which no argument of a process can hold.
+    shlex::try_join(arguments.iter().map(String::as_str)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -103,10 +107,10 @@ mod tests {
     }
 
     #[test]
-    fn the_next_worker_is_told_with_the_settings_by_which_the_queue_was_given_and_without_a_password() {
+    fn the_worker_command_names_queue_settings_and_hides_a_password() {
         let url = ("PLU_ONBOARD__QUEUE__URL", "amqp://plu:s3cret@h/cards");
         let prefix = ("PLU_ONBOARD__AMQP__PREFIX", "eu.plu");
-        for (settings, told) in [
+        for (settings, expected) in [
             (settings(&[url], None), "with (PLU_ONBOARD__QUEUE__URL set as now):\n  plu-onboard worker".to_owned()),
             (settings(&[], Some("amqp://h/cards")), "with:\n  plu-onboard worker --queue amqp://h/cards".to_owned()),
             (
@@ -117,33 +121,30 @@ mod tests {
             (
                 settings(&[prefix], Some(url.1)),
                 format!(
-                    "with (PLU_ONBOARD__AMQP__PREFIX set as now; it waits for you to paste the URL of --queue and press \
-                     Enter):\n  {ASK}plu-onboard worker"
+                    "with (PLU_ONBOARD__AMQP__PREFIX set as now; it waits for you to paste the URL of --queue and \
+                     press Enter):\n  {READ_QUEUE_URL}plu-onboard worker"
                 ),
             ),
         ] {
-            assert_eq!(worker_on_the_same_broker(&settings), told);
+            assert_eq!(worker_on_broker(&settings), expected);
         }
     }
 
     #[test]
-    fn a_settings_file_is_part_of_the_command() {
+    fn a_settings_file_is_part_of_the_command_and_is_quoted() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("my queue.toml");
         std::fs::write(&file, "[queue]\nurl = \"amqp://plu:s3cret@h\"\n").unwrap();
         let settings = Settings::load(Some(&file), std::iter::empty(), &Overrides::default()).unwrap();
-        assert_eq!(
-            worker_on_the_same_broker(&settings),
-            format!("with:\n  plu-onboard worker --config '{}'", file.display())
-        );
+        assert_eq!(worker_on_broker(&settings), format!("with:\n  plu-onboard worker --config '{}'", file.display()));
     }
 
     #[test]
-    fn a_typed_url_with_a_password_leaves_the_command_however_it_was_typed() {
+    fn a_url_with_a_password_is_left_out_in_both_forms_of_the_flag() {
         let settings = settings(&[], Some("amqp://plu:s3cret@h"));
         for line in ["plu import --queue amqp://plu:s3cret@h a.csv", "plu import --queue=amqp://plu:s3cret@h a.csv"] {
-            let told = on_the_same_broker(&settings, line.split(' ').map(str::to_owned));
-            assert!(told.ends_with(&format!("{ASK}plu import a.csv")), "{told}");
+            let printed = on_broker(&settings, line.split(' ').map(str::to_owned));
+            assert!(printed.ends_with(&format!("{READ_QUEUE_URL}plu import a.csv")), "{printed}");
         }
     }
 }

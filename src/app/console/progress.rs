@@ -1,4 +1,4 @@
-//! What a person sees while the work goes on: a bar on a terminal, a plain line now and then elsewhere.
+//! Progress on standard error: a bar on a terminal, a line every 10 s elsewhere.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
@@ -14,37 +14,36 @@ use crate::pipeline::Context;
 use crate::pipeline::gate::GateState;
 use crate::pipeline::user_lookup::ScanProgress;
 use crate::telemetry::logging::LogFormat;
-use crate::telemetry::{Metrics, NEWS_TARGET};
+use crate::telemetry::{Metrics, NOTICE_TARGET};
 
-/// Between two plain lines.
-const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Time between two progress lines, where there is no terminal.
+pub(crate) const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Between two updates of the bar.
-const DRAW_EVERY: Duration = Duration::from_millis(250);
+/// Time between two updates of the bar.
+pub(crate) const DRAW_EVERY: Duration = Duration::from_millis(250);
 
-/// The bar of a terminal, or plain lines.
+/// A progress bar, and lines printed above it. Without a terminal the bar is hidden.
 #[derive(Debug, Clone)]
-pub(crate) struct Progress {
-    /// Hidden where there is no terminal.
+pub(crate) struct ConsoleProgress {
     pub bar: ProgressBar,
     is_terminal: bool,
-    /// Lines are log lines.
+    /// Whether lines are written as log lines.
     is_json: bool,
 }
 
-impl Progress {
-    /// Nothing is shown before the first phase. Where log lines are for machines, the others are as well, and there is no bar.
+impl ConsoleProgress {
+    /// Shows nothing until [`Self::start`]. Where log lines are JSON, the others are too, and there is no bar.
     pub(crate) fn new(format: LogFormat) -> Self {
         let is_json = format == LogFormat::Json;
         let is_terminal = !is_json && std::io::stderr().is_terminal();
         Self { bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()), is_terminal, is_json }
     }
 
-    /// Begins a phase of known length, or of about that.
+    /// Shows the bar with a length, exact or estimated, and a style.
     pub(crate) fn start(&self, length: u64, style: &str) {
         self.bar.reset();
         self.bar.set_length(length);
-        // A template that can't be parsed shows the default style; the tests parse both.
+        // A template that can't be parsed leaves the default style; a test parses all of them.
         if let Ok(style) = ProgressStyle::with_template(style) {
             self.bar.set_style(style.progress_chars("━╸─"));
         }
@@ -53,54 +52,52 @@ impl Progress {
         }
     }
 
-    /// Whether there is a terminal to draw a bar on.
+    /// Whether standard error is a terminal, so that a bar is drawn.
     pub(crate) const fn is_on_terminal(&self) -> bool {
         self.is_terminal
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
-        // Or the next line above it would bring it back.
+        // Or the next line printed above it would draw it again.
         self.bar.set_draw_target(ProgressDrawTarget::hidden());
     }
 
-    /// One line for people, above the bar.
-    pub(crate) fn say(&self, line: &str) {
+    /// Prints a line above the bar.
+    pub(crate) fn print_line(&self, line: &str) {
         if self.is_json {
-            tracing::info!(target: NEWS_TARGET, "{line}");
+            tracing::info!(target: NOTICE_TARGET, "{line}");
             return;
         }
-        // A terminal that is gone must not end the work.
+        // A closed terminal must not end the work.
         self.bar.suspend(|| {
             let _ = writeln!(std::io::stderr(), "{line}");
         });
     }
 }
 
-/// The bar of the reading.
+/// Bar while a file is read.
 pub(crate) const READ_STYLE: &str = "{bar:20.cyan/dim} {human_pos} of about {human_len} rows read";
-/// The bar of the import into a broker's queue.
+/// Bar of an import onto RabbitMQ.
 pub(crate) const PRODUCE_STYLE: &str =
     "{bar:20.cyan/dim} {human_pos} of about {human_len} rows on the queue and confirmed";
-/// The bar of the work.
+/// Bar while users are created.
 pub(crate) const WORK_STYLE: &str = "{bar:20.cyan/dim} {human_pos} of {human_len}  {msg}";
 
-/// What the work on a file looks like from outside.
+/// The progress of the work on a file.
 #[derive(Debug)]
 pub(crate) struct WorkProgress {
-    /// Where it is shown.
-    pub progress: Progress,
-    /// What was over when this process began.
+    pub display: ConsoleProgress,
+    /// Outcomes of the file at the start of this process.
     pub before: Tally,
-    /// What has been done since.
+    /// Counts the outcomes since.
     pub metrics: Metrics,
-    /// When this process began.
     pub began: Instant,
 }
 
 impl WorkProgress {
-    /// What is over now.
+    /// Outcomes of the file now.
     fn now(&self) -> Tally {
         let mut tally = self.before;
         for event_type in EventType::ALL {
@@ -111,46 +108,46 @@ impl WorkProgress {
         tally
     }
 
-    /// Shows the progress until it is dropped.
+    /// Shows the progress until the future is dropped.
     pub(crate) async fn show<A>(self, context: Arc<Context<A>>) {
-        self.progress.start(self.before.total(), WORK_STYLE);
-        let every = if self.progress.is_terminal { DRAW_EVERY } else { LINE_EVERY };
+        self.display.start(self.before.total(), WORK_STYLE);
+        let every = if self.display.is_terminal { DRAW_EVERY } else { LINE_EVERY };
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut recent = Recent::default();
+        let mut recent = RecentRate::default();
         loop {
             ticks.tick().await;
             let tally = self.now();
             let done = tally.total() - tally.waiting;
-            let held = context.rate_limiter.held(context.clock.now()).map(|held| held.to_string());
-            let key = context.metrics.facts.key_source();
-            // Why an open gate is slow.
-            let reading = || {
-                let ScanProgress { read, total } = context.look_up.reading()?;
-                Some(format!("looking users up: {read} of {total} in the list are read"))
+            let held = context.rate_limiter.bulk_hold(context.clock.now()).map(|held| held.to_string());
+            let key = context.metrics.health.key_source();
+            // Why an open gate may be slow.
+            let scan = || {
+                let ScanProgress { read, total } = context.look_up.scan_progress()?;
+                Some(format!("looking users up: {read} of {total} users of the list read"))
             };
-            let why =
-                held.or_else(|| context.retry_budget.holds_back().then(|| RETRIES_WAIT.to_owned())).or_else(reading);
-            let line = line(&tally, recent.rate(self.began.elapsed(), done), context.gate.state(), key, why);
-            self.progress.bar.set_position(done);
-            self.progress.bar.set_message(line.clone());
-            if !self.progress.is_terminal {
-                self.progress.say(&format!("{done} of {} done: {line}", tally.total()));
+            let slow_because = held.or_else(scan);
+            let rate = recent.rate(self.began.elapsed(), done);
+            let line = progress_line(&tally, rate, context.gate.state(), key, slow_because);
+            self.display.bar.set_position(done);
+            self.display.bar.set_message(line.clone());
+            if !self.display.is_terminal {
+                self.display.print_line(&format!("{done} of {} done: {line}", tally.total()));
             }
         }
     }
 }
 
-/// The rate over the last while, so that a pause shows and an old start doesn't weigh.
+/// The rate over the last [`RATE_OVER`], so that a pause shows and the time before doesn't count.
 #[derive(Debug, Default)]
-struct Recent {
+struct RecentRate {
     samples: std::collections::VecDeque<(Duration, u64)>,
 }
 
-/// How far back the rate looks.
+/// Time over which the rate is measured.
 const RATE_OVER: Duration = Duration::from_secs(30);
 
-impl Recent {
+impl RecentRate {
     fn rate(&mut self, at: Duration, done: u64) -> f64 {
         self.samples.push_back((at, done));
         while self.samples.len() > 2 && at - self.samples[1].0 >= RATE_OVER {
@@ -162,26 +159,23 @@ impl Recent {
     }
 }
 
-/// Told where the retry budget is used up.
-const RETRIES_WAIT: &str = "many answers get lost: repetitions wait, so that the API isn't given more work ([retry])";
-
-fn line(tally: &Tally, rate: f64, gate: GateState, key: KeySource, why: Option<String>) -> String {
-    let counts = counts(tally);
+fn progress_line(tally: &Tally, rate: f64, gate: GateState, key: KeySource, slow_because: Option<String>) -> String {
+    let counts = counts_text(tally);
     let state = match gate {
         GateState::Paused(reason) => {
             return format!("{counts} · PAUSED: {}", reason.advice(key));
         }
         GateState::CircuitOpen => {
             return format!(
-                "{counts} · WAITING: the API is down or slow; it is tried now and then, and no row is given up"
+                "{counts} · CIRCUIT OPEN: the API is down or slow; trial requests are sent, and no row fails meanwhile"
             );
         }
-        GateState::Halted => return format!("{counts} · HALTED: the outcomes are not what was planned"),
+        GateState::Halted => return format!("{counts} · HALTED: too many rows were rejected or existed before"),
         GateState::Throttled(until) => {
             let wait = until.saturating_duration_since(Instant::now()).as_secs_f64();
-            format!(" · the API asks to wait {wait:.0} s")
+            format!(" · throttled: the API asks to wait {wait:.0} s")
         }
-        GateState::Open => why.map_or_else(String::new, |why| format!(" · {why}")),
+        GateState::Open => slow_because.map_or_else(String::new, |why| format!(" · {why}")),
     };
     let left = if rate > 0.0 {
         let seconds = (tally.waiting as f64 / rate).round().min(1e9);
@@ -192,8 +186,8 @@ fn line(tally: &Tally, rate: f64, gate: GateState, key: KeySource, why: Option<S
     format!("{counts} · {rate:.1}/s{left}{state}")
 }
 
-/// The counts by outcome, in words.
-pub(crate) fn counts(tally: &Tally) -> String {
+/// The counts by outcome: "12 created, 3 existing".
+pub(crate) fn counts_text(tally: &Tally) -> String {
     let mut parts = vec![format!("{} created", tally.created)];
     for event_type in [EventType::Existing, EventType::Rejected, EventType::Failed] {
         if tally.of(event_type) > 0 {
@@ -208,29 +202,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_templates_of_the_bars_parse() {
+    fn the_templates_of_all_bars_can_be_parsed() {
         for style in [READ_STYLE, PRODUCE_STYLE, WORK_STYLE] {
             ProgressStyle::with_template(style).unwrap();
         }
     }
 
     #[test]
-    fn the_line_says_why_it_is_slow_and_a_closed_gate_goes_first() {
+    fn a_closed_gate_is_shown_instead_of_why_the_work_is_slow() {
         let tally = Tally { created: 3, waiting: 7, ..Tally::default() };
-        let slow = || Some(RETRIES_WAIT.to_owned());
-        assert_eq!(line(&tally, 0.0, GateState::Open, KeySource::File, None), "3 created · 0.0/s");
-        assert!(line(&tally, 0.0, GateState::Open, KeySource::File, slow()).ends_with(
-            "0.0/s · many answers get lost: repetitions wait, so that the API isn't given more work ([retry])"
-        ));
-        assert!(
-            line(&tally, 0.0, GateState::CircuitOpen, KeySource::File, slow())
-                .starts_with("3 created · WAITING: the API is down or slow")
-        );
+        let line = |gate, slow_because| progress_line(&tally, 0.0, gate, KeySource::File, slow_because);
+        let slow = || Some("bulk is held until 20:00".to_owned());
+        assert_eq!(line(GateState::Open, None), "3 created · 0.0/s");
+        assert_eq!(line(GateState::Open, slow()), "3 created · 0.0/s · bulk is held until 20:00");
+        let circuit_open = line(GateState::CircuitOpen, slow());
+        assert!(circuit_open.starts_with("3 created · CIRCUIT OPEN: the API is down or slow"), "{circuit_open}");
     }
 
     #[test]
-    fn the_rate_is_that_of_the_last_while() {
-        let mut recent = Recent::default();
+    fn the_rate_covers_the_last_30_seconds() {
+        let mut recent = RecentRate::default();
         let mut rate = 0.0;
         for second in 0..=60 {
             rate = recent.rate(Duration::from_secs(second), second * 10);

@@ -1,4 +1,4 @@
-//! The command line's answer.
+//! Standard output: what a command answers. A failed write doesn't end the command; it is reported at the end.
 
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Seek as _, Write as _};
@@ -6,20 +6,21 @@ use std::sync::OnceLock;
 
 use crate::app::console::error::AppError;
 
-/// The first part that couldn't be written.
+/// The first write that failed.
 static FAILED: OnceLock<io::Error> = OnceLock::new();
 
-/// Writes to standard output. Not `print!`, which panics where nobody reads any more, as behind `head`, and on a full disk.
+/// Writes to standard output. Not `print!`, which panics where the output is closed, as behind `head`, or the disk
+/// full.
 pub(crate) fn print(text: &str) {
     let mut out = io::stdout();
-    note_failure(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+    record_failure(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
 }
 
-/// Writes what was kept in a file, under a title; nothing where there is nothing.
-pub(crate) fn print_file(title: &str, mut kept: BufWriter<File>) {
+/// Prints a title and the content of a temporary file; nothing if the file is empty.
+pub(crate) fn print_file(title: &str, mut content: BufWriter<File>) {
     let mut copy = || -> io::Result<()> {
-        kept.flush()?;
-        let mut file = kept.get_ref();
+        content.flush()?;
+        let mut file = content.get_ref();
         if file.stream_position()? > 0 {
             file.rewind()?;
             let mut out = io::stdout();
@@ -29,11 +30,11 @@ pub(crate) fn print_file(title: &str, mut kept: BufWriter<File>) {
         }
         Ok(())
     };
-    note_failure(copy());
+    record_failure(copy());
 }
 
-/// Nobody reading any more is no failure.
-fn note_failure(written: io::Result<()>) {
+/// A closed pipe is no failure: its reader has seen enough.
+fn record_failure(written: io::Result<()>) {
     if let Err(error) = written
         && error.kind() != ErrorKind::BrokenPipe
     {
@@ -41,11 +42,11 @@ fn note_failure(written: io::Result<()>) {
     }
 }
 
-/// Whether the whole answer was written.
+/// Checks that everything printed so far was written.
 ///
 /// # Errors
-/// [`AppError::CannotContinue`]: what was asked is done, and a part of the answer is missing.
-pub(crate) fn is_whole() -> Result<(), AppError> {
+/// [`AppError::CannotContinue`]: the command did its work, but a part of its answer is missing.
+pub(crate) fn check_complete() -> Result<(), AppError> {
     match FAILED.get() {
         None => Ok(()),
         Some(error) => {

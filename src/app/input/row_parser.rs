@@ -1,43 +1,45 @@
-//! From the rows of a file to jobs, or to problems.
+//! Makes of each row of a customer file either a job with its message, or a list of problems.
 
 use std::borrow::Cow;
 use std::path::Path;
 
 use serde_json::value::RawValue as RawJson;
 
-use crate::adapters::csv::{EncodingOrigin, Header, Row, Scan};
+use crate::adapters::csv::{CsvHeader, CsvRow, CsvScan, EncodingOrigin};
+use crate::adapters::local_queue::import::Batch;
 use crate::domain::job::{Identity, InvalidJob, JobMessage};
 use crate::domain::{Field, IdempotencyKey, Job, Problem, RawUser, RawValue, Source, User, Warning, validate};
 
-/// A row that may be put on the queue.
+/// A row that passed validation.
 pub(crate) struct ValidRow {
-    /// The job.
     pub job: Job,
-    /// Its message.
+    /// The job's message: JSON.
     pub body: String,
-    /// What a person should look at.
+    /// Values that are sent as they are and may be wrong.
     pub warnings: Vec<Warning>,
 }
 
-/// What the rows of a file have in common.
+/// Parses the rows of one file.
 #[derive(Debug)]
 pub(crate) struct RowParser<'f> {
     /// File name without its folder.
     pub file: String,
-    /// What the rows belong to.
     pub batch_id: String,
-    /// Which cell is which.
-    pub header: &'f Header,
-    /// Longest message that a worker takes for a job.
-    pub message_bytes_max: usize,
+    header: &'f CsvHeader,
+    /// Longest message that a worker accepts (`queue.message_bytes_max`).
+    message_bytes_max: usize,
 }
 
-impl RowParser<'_> {
-    /// Reads a row: a job and its message, or everything that is wrong with it.
+impl<'f> RowParser<'f> {
+    pub(crate) fn new(batch: &Batch, header: &'f CsvHeader, message_bytes_max: usize) -> Self {
+        Self { file: batch.file.clone(), batch_id: batch.batch_id.clone(), header, message_bytes_max }
+    }
+
+    /// Parses and validates a row.
     ///
     /// # Errors
     /// [`InvalidJob`] with every problem of the row.
-    pub(crate) fn read(&self, row: &Row) -> Result<ValidRow, Box<InvalidJob>> {
+    pub(crate) fn parse(&self, row: &CsvRow) -> Result<ValidRow, Box<InvalidJob>> {
         let identity = Identity {
             job_id: row.job_id(self.header).map(str::to_owned),
             batch_id: Some(self.batch_id.clone()),
@@ -56,9 +58,9 @@ impl RowParser<'_> {
         Ok(ValidRow { job, body, warnings })
     }
 
-    /// The email as it stands in the row: the event of a refused row carries it too. A row with a wrong number of
-    /// cells has none, because nobody knows which cell is which.
-    fn email(&self, row: &Row, user: &RawUser<'_>) -> Option<String> {
+    /// The email as written in the row, for the event of a rejected row. `None` for a row with a wrong number of cells,
+    /// where it isn't known which cell holds the email.
+    fn email(&self, row: &CsvRow, user: &RawUser<'_>) -> Option<String> {
         if row.column_problem(self.header).is_some() {
             return None;
         }
@@ -68,11 +70,11 @@ impl RowParser<'_> {
         }
     }
 
-    fn validate<'r>(&self, row: &Row, user: &'r RawUser<'_>) -> Result<(User<'r>, Vec<Warning>), Vec<Problem>> {
+    fn validate<'r>(&self, row: &CsvRow, user: &'r RawUser<'_>) -> Result<(User<'r>, Vec<Warning>), Vec<Problem>> {
         if let Some(problem) = row.column_problem(self.header) {
             return Err(vec![problem]);
         }
-        if let Some(problem) = row.unmended_problem(self.header) {
+        if let Some(problem) = row.uncorrected_problem(self.header) {
             return Err(vec![problem]);
         }
         let unreadable = row.encoding_problems(self.header);
@@ -98,12 +100,13 @@ fn message(job: &Job, own_key: Option<&str>) -> String {
 
 fn too_large(bytes: usize, bytes_max: usize) -> Problem {
     let text = format!(
-        "as a message the row has {bytes} bytes and may have {bytes_max} (queue.message_bytes_max): shorten its metadata columns"
+        "the row's message has {bytes} bytes, and {bytes_max} are allowed (queue.message_bytes_max): shorten its \
+         metadata columns"
     );
     Problem::whole("MESSAGE_TOO_LARGE", text)
 }
 
-/// The problem of a row whose email an earlier row has, with other data.
+/// The problem of a row with the email of an earlier row and other data.
 pub(crate) fn email_conflict(line: u64) -> Problem {
     Problem {
         field: Some("email".to_owned()),
@@ -112,32 +115,39 @@ pub(crate) fn email_conflict(line: u64) -> Problem {
     }
 }
 
-/// The problem of a row whose own key stands for another request.
+/// The problem of a row with the idempotency key of another job.
 pub(crate) fn key_conflict() -> Problem {
     Problem {
         field: Some("idempotencyKey".to_owned()),
         code: "IDEMPOTENCY_KEY_IN_USE".to_owned(),
-        message: "stands for another person already: give each person a key of their own, or leave it empty".to_owned(),
+        message: "another person has this key already: give each person a key of their own, or leave the cell empty"
+            .to_owned(),
     }
 }
 
-/// The key that stands in for a row without one, and the name of a job that has none.
+/// The idempotency key of a rejected row, which has no canonical form to derive it from.
 pub(crate) fn surrogate_key(batch_id: &str, line: u64) -> IdempotencyKey {
-    IdempotencyKey::for_invalid_row(batch_id, line)
+    IdempotencyKey::surrogate(batch_id, line)
 }
 
-/// What a person should know about how the text was read.
-pub(crate) fn encoding_note(scan: &Scan) -> Option<String> {
+/// A note for the user where the file's encoding was guessed or some of its bytes can't be decoded.
+pub(crate) fn encoding_note(scan: &CsvScan) -> Option<String> {
     let encoding = scan.encoding.name();
     match scan.encoding_origin {
         EncodingOrigin::Guessed => Some(format!(
-            "the file is read as {encoding}, which is a guess: if accents come out wrong, name another with --encoding"
+            "the file is read as {encoding}, which is a guess: if accents come out wrong, set another with --encoding"
         )),
         EncodingOrigin::Damaged => {
-            Some("some characters of the file can't be read; rows with such fields are rejected".to_owned())
+            Some("some characters of the file can't be read; rows with these characters are rejected".to_owned())
         }
         EncodingOrigin::Option | EncodingOrigin::ByteOrderMark | EncodingOrigin::Valid => None,
     }
+}
+
+/// The batch of a file: its id is made of the file's name and content, so that it is the same wherever the file is
+/// read.
+pub(crate) fn batch_of(path: &Path, scan: &CsvScan) -> Batch {
+    Batch { batch_id: batch_id(path, &scan.fingerprint), fingerprint: scan.fingerprint, file: file_name(path) }
 }
 
 /// A file's name without its folder.
@@ -145,18 +155,16 @@ pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-/// Names a batch after its file and its content, so that the same file has the same batch id everywhere.
-pub(crate) fn batch_id(path: &Path, fingerprint: &[u8; 32]) -> String {
+fn batch_id(path: &Path, fingerprint: &[u8; 32]) -> String {
+    /// Leaves room for the dash and eight digits within the 255 bytes of an id.
+    const STEM_BYTES_MAX: usize = 200;
     let stem = path.file_stem().map_or_else(|| "batch".to_owned(), |stem| stem.to_string_lossy().into_owned());
-    // Room for the dash and the digits within the 255 bytes of an id.
     let mut stem: String = stem.chars().filter(|c| !c.is_control()).collect();
-    while stem.len() > 200 {
-        stem.pop();
-    }
-    format!("{stem}-{}", hex(&fingerprint[..4]))
+    stem.truncate(stem.floor_char_boundary(STEM_BYTES_MAX));
+    format!("{stem}-{}", short_fingerprint(fingerprint))
 }
 
-/// Lower-case hex digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// The first eight hex digits of a file's SHA-256.
+pub(crate) fn short_fingerprint(fingerprint: &[u8; 32]) -> String {
+    hex::encode(&fingerprint[..4])
 }

@@ -1,4 +1,4 @@
-//! How much lies on the queue, looked at from time to time. Nobody who asks waits for it, and the work neither.
+//! The depth of the queue, read at intervals, so that neither requests to the status page nor the work wait for it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,56 +9,61 @@ use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::adapters::amqp;
-use crate::adapters::amqp::connection::link::LinkConfig;
+use crate::adapters::amqp::connection::config::AmqpConnectionConfig;
 use crate::adapters::amqp::topology::Names;
 use crate::adapters::local_queue::depth::DepthReader;
-use crate::adapters::local_queue::open::{IfMissing, LocalQueueError, Purpose, open};
+use crate::adapters::local_queue::error::LocalQueueError;
+use crate::adapters::local_queue::open::{IfMissing, OpenPurpose, open};
 use crate::clock::Clock;
-use crate::telemetry::Depth;
+use crate::telemetry::QueueDepth;
 
-/// Which queue.
-pub(crate) enum QueueAt {
-    /// The embedded one, and the limit of its size.
+/// The queue whose depth is read.
+pub(crate) enum WatchedQueue {
+    /// An embedded queue: its path and `queue.size_mib_max`.
     Local(PathBuf, u64),
-    /// A broker's, and the name that its list of connections shows.
-    Broker(Box<LinkConfig>, Names, String),
+    /// RabbitMQ, and the connection's name in its list of connections.
+    Broker(Box<AmqpConnectionConfig>, Names, String),
 }
 
-/// At least this long between two looks at the embedded queue.
-const EVERY: Duration = Duration::from_secs(2);
+/// Shortest time between two reads of the jobs.
+const JOBS_EVERY: Duration = Duration::from_secs(2);
 
-/// At least this long between two counts of all rows.
+/// Shortest time between two counts of all rows.
 const ROWS_EVERY: Duration = Duration::from_secs(10);
 
-/// A look that takes longer is repeated so many times more seldom: it may take this share of one processor.
-const COST: u32 = 50;
+/// The time between two reads is at least this multiple of the time that a read takes, so that reading uses at most 2 %
+/// of one processor.
+const INTERVAL_PER_COST: u32 = 50;
 
-/// Starts looking, until the result is dropped.
-pub(crate) fn follow(queue: QueueAt) -> (AbortOnDropHandle<()>, watch::Receiver<Option<Depth>>) {
-    let (depth, seen) = watch::channel(None);
+/// Reads the depth until the first result is dropped.
+pub(crate) fn follow(queue: WatchedQueue) -> (AbortOnDropHandle<()>, watch::Receiver<Option<QueueDepth>>) {
+    let (depth, latest) = watch::channel(None);
     let task = match queue {
-        QueueAt::Local(path, size_mib_max) => tokio::spawn(async move {
+        WatchedQueue::Local(path, size_mib_max) => tokio::spawn(async move {
             loop {
                 if let Err(error) = follow_local(&path, size_mib_max, &depth).await {
                     tracing::debug!(%error, "the queue's depth can't be read");
                 }
                 depth.send_replace(None);
-                sleep(EVERY).await;
+                sleep(JOBS_EVERY).await;
             }
         }),
-        QueueAt::Broker(link, names, name) => tokio::spawn(amqp::topology::depth::follow(*link, names, name, depth)),
+        WatchedQueue::Broker(connection, names, name) => {
+            tokio::spawn(amqp::topology::depth::follow(*connection, names, name, depth))
+        }
     };
-    (AbortOnDropHandle::new(task), seen)
+    (AbortOnDropHandle::new(task), latest)
 }
 
 async fn follow_local(
     path: &Path,
     size_mib_max: u64,
-    depth: &watch::Sender<Option<Depth>>,
+    depth: &watch::Sender<Option<QueueDepth>>,
 ) -> Result<(), LocalQueueError> {
     let file = path.to_owned();
     let opened = spawn_blocking(move || {
-        open(&file, IfMissing::Fail, Purpose::Work, size_mib_max).map(|connection| DepthReader::new(connection, &file))
+        open(&file, IfMissing::Fail, OpenPurpose::Work, size_mib_max)
+            .map(|connection| DepthReader::new(connection, &file))
     });
     let Ok(reader) = opened.await else { return Ok(()) };
     let mut reader = reader?;
@@ -71,15 +76,15 @@ async fn follow_local(
             let rows = if counts_rows { Some(reader.rows()) } else { None };
             (reader, jobs, rows)
         });
-        let Ok((given_back, jobs, counted)) = read.await else { return Ok(()) };
-        reader = given_back;
+        let Ok((returned_reader, jobs, counted)) = read.await else { return Ok(()) };
+        reader = returned_reader;
         let took = start.elapsed();
         if let Some(counted) = counted {
             rows = Some(counted?);
-            rows_due = Instant::now() + ROWS_EVERY.max(took * COST);
+            rows_due = Instant::now() + ROWS_EVERY.max(took * INTERVAL_PER_COST);
         }
-        depth.send_replace(Some(Depth { rows, ..jobs? }));
-        // The look with the rows is paid for by their own interval.
-        sleep(if counts_rows { EVERY } else { EVERY.max(took * COST) }).await;
+        depth.send_replace(Some(QueueDepth { rows, ..jobs? }));
+        // The cost of counting the rows is limited by their own interval.
+        sleep(if counts_rows { JOBS_EVERY } else { JOBS_EVERY.max(took * INTERVAL_PER_COST) }).await;
     }
 }

@@ -1,7 +1,7 @@
-//! Accepts those who watch: not more at once than there are files to spare, and nobody for ever who says nothing.
+//! A listener that limits the number of connections and closes idle ones.
 //!
-//! **Invariant:** whoever opens connections and leaves them open can't use up the files that the work needs, and holds up
-//! others who want to watch for as long as `idle` at most.
+//! **Invariant:** a client that leaves connections open can't use up the file descriptors that the work needs, and
+//! keeps other clients waiting for at most [`IDLE_MAX`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,39 +16,38 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Most connections at once. Half of the files that a process may usually open.
+/// Most connections at once: half of the usual limit of open files of a process.
 const CONNECTIONS_MAX: usize = 512;
 
-/// A connection on which nothing is read or written for so long is closed. Longer than the usual time between two scrapes, so
-/// that Prometheus keeps its connection.
+/// A connection without a read or write for this long is closed. Longer than the usual scrape interval, so that
+/// Prometheus keeps its connection.
 const IDLE_MAX: Duration = Duration::from_secs(20);
 
-/// See the module.
-pub(crate) struct Bounded {
+pub(crate) struct BoundedListener {
     tcp: TcpListener,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     idle: Duration,
 }
 
-impl Bounded {
+impl BoundedListener {
     pub(crate) fn new(tcp: TcpListener) -> Self {
         Self::with(tcp, CONNECTIONS_MAX, IDLE_MAX)
     }
 
     fn with(tcp: TcpListener, connections: usize, idle: Duration) -> Self {
-        Self { tcp, places: Arc::new(Semaphore::new(connections)), idle }
+        Self { tcp, permits: Arc::new(Semaphore::new(connections)), idle }
     }
 }
 
-impl Listener for Bounded {
-    type Io = Watched;
+impl Listener for BoundedListener {
+    type Io = IdleLimitedStream;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Watched, SocketAddr) {
-        // Nobody closes it.
-        let place = Arc::clone(&self.places).acquire_owned().await.ok();
+    async fn accept(&mut self) -> (IdleLimitedStream, SocketAddr) {
+        // Never an error: the semaphore is never closed.
+        let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
         let (tcp, peer) = Listener::accept(&mut self.tcp).await;
-        (Watched { tcp, idle: self.idle, timer: Box::pin(sleep(self.idle)), _place: place }, peer)
+        (IdleLimitedStream { tcp, idle: self.idle, timer: Box::pin(sleep(self.idle)), _permit: permit }, peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -56,16 +55,16 @@ impl Listener for Bounded {
     }
 }
 
-/// A connection that ends when nothing happens on it.
-pub(crate) struct Watched {
+/// A connection that fails when it has been idle for too long.
+pub(crate) struct IdleLimitedStream {
     tcp: TcpStream,
     idle: Duration,
     timer: Pin<Box<Sleep>>,
-    _place: Option<OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Watched {
-    /// What became of an operation; one that waits for too long fails.
+impl IdleLimitedStream {
+    /// Returns the result of a read or write, or an error when the idle timer has expired.
     fn unless_idle<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.timer.as_mut().reset(Instant::now() + self.idle);
@@ -76,14 +75,14 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for IdleLimitedStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.tcp).poll_read(cx, buf);
         self.unless_idle(cx, polled)
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for IdleLimitedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.tcp).poll_write(cx, buf);
         self.unless_idle(cx, polled)
@@ -107,10 +106,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn connections_that_say_nothing_are_closed_and_make_room() {
+    async fn idle_connections_are_closed_and_make_room() {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
-        let listener = Bounded::with(tcp, 2, Duration::from_millis(100));
+        let listener = BoundedListener::with(tcp, 2, Duration::from_millis(100));
         let router = Router::new().route("/healthz", get(|| async { "ok" }));
         let server = tokio::spawn(async move { axum::serve(listener, router).await });
         let mut silent = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];

@@ -1,24 +1,24 @@
-//! `--listen ADDR`: what those who watch get to see. Read-only, and nothing about anybody.
+//! `--listen ADDR`: status page, metrics and health of a worker or run. Read-only, without personal data.
 //!
-//! | path | what |
+//! | path | content |
 //! | --- | --- |
-//! | `/` | the status page, whole in itself |
-//! | `/status.json`, `/status/events` | what it shows: once, and as server-sent events |
-//! | `/metrics` | for Prometheus |
-//! | `/healthz` | the process lives |
-//! | `/readyz` | it can work; else 503 with the reason |
+//! | `/` | the status page; it loads nothing from elsewhere |
+//! | `/status.json`, `/status/events` | its data: once, and as server-sent events |
+//! | `/metrics` | metrics for Prometheus |
+//! | `/healthz` | 200 while the process runs |
+//! | `/readyz` | 200 if it can process jobs, else 503; the body says why |
 //!
-//! `listener` accepts who asks, [`condition`] puts the state into words, `observer` looks at the worker, `depth` at its queue, `live` streams, `page`
-//! is the page.
+//! `observer` reads the state of the worker, `depth` that of its queue; `worker_state` puts the state into words;
+//! `page` is the page, `status_stream` the events, `listener` limits connections.
 //!
-//! **Invariant:** whoever asks never holds up the work: answers are made from counters and from what was looked at last.
+//! **Invariant:** a request never delays the work: answers are made from counters and from the last read of the queue.
 
-pub(crate) mod condition;
 mod depth;
 mod listener;
-mod live;
 mod observer;
 mod page;
+mod status_stream;
+mod worker_state;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,81 +36,81 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
 
-pub(crate) use self::depth::QueueAt;
-pub(crate) use self::listener::Bounded;
+pub(crate) use self::depth::WatchedQueue;
+pub(crate) use self::listener::BoundedListener;
 use self::observer::Observer;
 use crate::adapters::local_queue::report::Tally;
 use crate::app::console::error::AppError;
 use crate::pipeline::Context;
 
-/// Between two looks at the worker.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Time between two events of the status.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
 
-/// What is served. It ends when this is dropped.
+/// The running server. It stops when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Ops {
-    /// Where.
     pub address: SocketAddr,
     _tasks: [AbortOnDropHandle<()>; 3],
 }
 
-struct Shared<A> {
+struct OpsState<A> {
     observer: Observer<A>,
-    /// The last look, as JSON.
+    /// The last snapshot, as JSON.
     latest: watch::Receiver<Arc<str>>,
     streams: Arc<Semaphore>,
-    page: page::Page,
+    page: page::StatusPage,
 }
 
-/// Serves until the result is dropped. `None`: nobody asked. `before`: the rows of a file that were over before.
+/// Serves until the result is dropped. `None`: no address is given. `before`: outcomes of the file at the start of this
+/// process.
 ///
 /// # Errors
-/// Where the address can't be bound.
+/// [`AppError::Usage`] where the address can't be bound.
 pub(crate) async fn serve_if_asked<A: Send + Sync + 'static>(
     address: Option<SocketAddr>,
     context: &Arc<Context<A>>,
-    queue: QueueAt,
+    queue: WatchedQueue,
     before: Tally,
 ) -> Result<Option<Ops>, AppError> {
     let Some(address) = address else { return Ok(None) };
-    let unfit = |error| AppError::Usage(format!("--listen {address}: {error}; give a free address"));
-    let listener = TcpListener::bind(address).await.map_err(unfit)?;
-    let address = listener.local_addr().map_err(unfit)?;
-    let counts_deliveries = matches!(queue, QueueAt::Broker(..));
+    let cannot_bind = |error| AppError::Usage(format!("--listen {address}: {error}; give a free address"));
+    let listener = TcpListener::bind(address).await.map_err(cannot_bind)?;
+    let address = listener.local_addr().map_err(cannot_bind)?;
+    let counts_deliveries = matches!(queue, WatchedQueue::Broker(..));
     let (depth_task, depth) = depth::follow(queue);
     let observer = Observer::new(Arc::clone(context), depth, counts_deliveries, before);
-    let (tell, latest) = watch::channel(json(&observer.snapshot()));
-    let streams = Arc::new(Semaphore::new(live::STREAMS_MAX));
-    let shared = Arc::new(Shared { observer, latest, streams, page: page::Page::new() });
-    let looked_at = Arc::clone(&shared);
-    let look = tokio::spawn(async move {
-        let mut ticks = interval(LOOK_EVERY);
+    let (sender, latest) = watch::channel(json(&observer.snapshot()));
+    let streams = Arc::new(Semaphore::new(status_stream::STREAMS_MAX));
+    let state = Arc::new(OpsState { observer, latest, streams, page: page::StatusPage::new() });
+    let observed = Arc::clone(&state);
+    let snapshots = tokio::spawn(async move {
+        let mut ticks = interval(SNAPSHOT_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            tell.send_replace(json(&looked_at.observer.snapshot()));
+            sender.send_replace(json(&observed.observer.snapshot()));
         }
     });
     let server = tokio::spawn(async move {
-        if let Err(error) = axum::serve(Bounded::new(listener), router(shared)).await {
+        if let Err(error) = axum::serve(BoundedListener::new(listener), router(state)).await {
             tracing::warn!(%error, "status, metrics and health are no longer served");
         }
     });
     tracing::info!("status page, metrics and health: http://{address}/");
-    let tasks = [depth_task, AbortOnDropHandle::new(look), AbortOnDropHandle::new(server)];
+    let tasks = [depth_task, AbortOnDropHandle::new(snapshots), AbortOnDropHandle::new(server)];
     Ok(Some(Ops { address, _tasks: tasks }))
 }
 
-fn router<A: Send + Sync + 'static>(shared: Arc<Shared<A>>) -> Router {
+fn router<A: Send + Sync + 'static>(state: Arc<OpsState<A>>) -> Router {
     Router::new()
-        .route("/", get(page_now::<A>))
+        .route("/", get(status_page::<A>))
         .route("/status.json", get(status::<A>))
         .route("/status/events", get(events::<A>))
         .route("/metrics", get(metrics::<A>))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready::<A>))
         .layer(axum::middleware::map_response(with_headers))
-        .with_state(shared)
+        .with_state(state)
 }
 
 async fn with_headers(mut response: Response) -> Response {
@@ -123,26 +123,26 @@ async fn with_headers(mut response: Response) -> Response {
     response
 }
 
-async fn page_now<A: Send + Sync + 'static>(State(shared): State<Arc<Shared<A>>>) -> Response {
-    shared.page.show(&shared.observer.snapshot())
+async fn status_page<A: Send + Sync + 'static>(State(state): State<Arc<OpsState<A>>>) -> Response {
+    state.page.respond(&state.observer.snapshot())
 }
 
-async fn status<A: Send + Sync + 'static>(State(shared): State<Arc<Shared<A>>>) -> Response {
-    as_json(StatusCode::OK, json(&shared.observer.snapshot()))
+async fn status<A: Send + Sync + 'static>(State(state): State<Arc<OpsState<A>>>) -> Response {
+    as_json(StatusCode::OK, json(&state.observer.snapshot()))
 }
 
-async fn events<A: Send + Sync + 'static>(State(shared): State<Arc<Shared<A>>>) -> Response {
-    live::stream(&shared.streams, shared.latest.clone())
+async fn events<A: Send + Sync + 'static>(State(state): State<Arc<OpsState<A>>>) -> Response {
+    status_stream::respond(&state.streams, state.latest.clone())
 }
 
-async fn metrics<A: Send + Sync + 'static>(State(shared): State<Arc<Shared<A>>>) -> Response {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], shared.observer.metrics()).into_response()
+async fn metrics<A: Send + Sync + 'static>(State(state): State<Arc<OpsState<A>>>) -> Response {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.observer.metrics()).into_response()
 }
 
-async fn ready<A: Send + Sync + 'static>(State(shared): State<Arc<Shared<A>>>) -> Response {
-    let standing = shared.observer.standing();
-    let status = if standing.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    as_json(status, json(&standing))
+async fn ready<A: Send + Sync + 'static>(State(state): State<Arc<OpsState<A>>>) -> Response {
+    let worker = state.observer.status();
+    let status = if worker.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    as_json(status, json(&worker))
 }
 
 fn as_json(status: StatusCode, body: Arc<str>) -> Response {
@@ -150,6 +150,6 @@ fn as_json(status: StatusCode, body: Arc<str>) -> Response {
 }
 
 fn json(value: &impl Serialize) -> Arc<str> {
-    // Numbers, codes and texts always become JSON.
+    // Never fails on numbers and text.
     serde_json::to_string(value).unwrap_or_default().into()
 }

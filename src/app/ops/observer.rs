@@ -1,4 +1,4 @@
-//! Looks at the worker from outside, for those who ask: the numbers of `/metrics`, the answer of `/readyz`, the page.
+//! Reads the state of the pipeline for `/metrics`, `/readyz` and the status page.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -6,80 +6,81 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::adapters::local_queue::report::Tally;
-use crate::app::ops::condition::Condition;
+use crate::app::ops::worker_state::WorkerState;
 use crate::clock::Clock;
 use crate::domain::{EventType, Lane, Timestamp};
 use crate::pipeline::Context;
 use crate::pipeline::gate::GateState;
-use crate::pipeline::guards::halt::Notice;
-use crate::pipeline::rate::rate_limiter::{Allowed, BulkHold};
-use crate::telemetry::history::{History, Sample};
-use crate::telemetry::status::{Ended, Latency, QueueShown, RateShown, Snapshot, Standing};
-use crate::telemetry::{Depth, GateStateName, Rows};
+use crate::pipeline::guards::halt::HaltNotice;
+use crate::pipeline::rate::rate_limiter::{BulkHold, EffectiveRate};
+use crate::telemetry::history::{StatusHistory, StatusSample};
+use crate::telemetry::status::{ApiLatency, OutcomeTotals, QueueStatus, RateStatus, StatusSnapshot, WorkerStatus};
+use crate::telemetry::{GateStateName, QueueDepth, RowCounts};
 
-/// What ends sooner isn't shown as holding bulk.
-const A_MOMENT: Duration = Duration::from_secs(10);
+/// A hold of bulk that ends sooner isn't shown.
+const HOLD_SHOWN_MIN: Duration = Duration::from_secs(10);
 
-/// See the module.
-pub(crate) struct Observer<A> {
+pub(super) struct Observer<A> {
     context: Arc<Context<A>>,
-    depth: watch::Receiver<Option<Depth>>,
-    /// Whether the queue knows no rows, so that the deliveries of this worker are balanced instead.
+    depth: watch::Receiver<Option<QueueDepth>>,
+    /// Whether the balance is that of this worker's deliveries, because RabbitMQ knows no rows.
     counts_deliveries: bool,
-    /// Rows of a file that were over before this process began.
+    /// Outcomes of the file at the start of this process.
     before: Tally,
     started: Timestamp,
-    seen: Mutex<Seen>,
+    inner: Mutex<ObserverInner>,
 }
 
-struct Seen {
-    /// State and reason, and when they were first seen.
-    standing: (&'static str, Option<&'static str>, Timestamp),
-    history: History,
+struct ObserverInner {
+    /// State and reason, and since when.
+    state: (&'static str, Option<&'static str>, Timestamp),
+    history: StatusHistory,
 }
 
 impl<A: Send + Sync + 'static> Observer<A> {
     pub(crate) fn new(
         context: Arc<Context<A>>,
-        depth: watch::Receiver<Option<Depth>>,
+        depth: watch::Receiver<Option<QueueDepth>>,
         counts_deliveries: bool,
         before: Tally,
     ) -> Self {
         let started = Clock::System.now();
-        let seen = Seen { standing: ("starting", None, started), history: History::default() };
-        Self { context, depth, counts_deliveries, before, started, seen: Mutex::new(seen) }
+        let inner = ObserverInner { state: ("starting", None, started), history: StatusHistory::default() };
+        Self { context, depth, counts_deliveries, before, started, inner: Mutex::new(inner) }
     }
 
-    /// How it is, and since when.
-    pub(crate) fn standing(&self) -> Standing {
+    /// The state of the worker, and since when.
+    pub(crate) fn status(&self) -> WorkerStatus {
         let Context { stop, metrics, gate, halt, rate_limiter, .. } = &*self.context;
         let delayed = self.depth.borrow().map_or(0, |depth| depth.delayed.iter().sum());
         let waiting = (metrics.waiting_for_jobs.get() == 1).then_some(delayed);
-        let broker = metrics.facts.broker_trouble();
+        let broker = metrics.health.broker_trouble();
         let mix = || match &*halt.notices().borrow() {
-            Some(Notice::Halted(mix)) => mix.to_string(),
+            Some(HaltNotice::Halted(mix)) => mix.to_string(),
             _ => String::new(),
         };
-        let is_counted = rate_limiter.allowed() != Allowed::NotYet;
-        let condition = Condition::of(stop.is_cancelled(), broker, gate.state(), is_counted, self.held(), waiting, mix);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let (state, reason, _) = seen.standing;
-        if (state, reason) != (condition.state(), condition.reason()) {
-            seen.standing = (condition.state(), condition.reason(), Clock::System.now());
+        let is_counted = rate_limiter.effective_rate() != EffectiveRate::Unknown;
+        let worker_state =
+            WorkerState::of(stop.is_cancelled(), broker, gate.state(), is_counted, self.held(), waiting, mix);
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let (state, reason, _) = inner.state;
+        if (state, reason) != (worker_state.state(), worker_state.reason()) {
+            inner.state = (worker_state.state(), worker_state.reason(), Clock::System.now());
         }
-        condition.standing(seen.standing.2, metrics.facts.key_source())
+        worker_state.status(inner.state.2, metrics.health.key_source())
     }
 
-    /// Whether bulk is held for more than a moment: requests on their way may fill a day and create nobody.
+    /// A hold of bulk that lasts. Requests in flight count towards the daily quota until their outcome is known, so
+    /// that it may seem used up for a moment.
     fn held(&self) -> Option<BulkHold> {
         let now = self.context.clock.now();
-        self.context.rate_limiter.held(now).filter(|held| held.until().since(now) > A_MOMENT)
+        self.context.rate_limiter.bulk_hold(now).filter(|held| held.until().since(now) > HOLD_SHOWN_MIN)
     }
 
-    /// What became of the rows, or of the deliveries; `None`: it isn't known at the moment.
-    fn rows(&self) -> Option<Rows> {
+    /// The balance of rows or deliveries; `None`: not known at the moment.
+    fn rows(&self) -> Option<RowCounts> {
         if self.counts_deliveries {
-            return Some(self.context.metrics.deliveries());
+            return Some(self.context.metrics.delivery_counts());
         }
         self.depth.borrow().and_then(|depth| depth.rows)
     }
@@ -87,48 +88,48 @@ impl<A: Send + Sync + 'static> Observer<A> {
     /// The text of `/metrics`.
     pub(crate) fn metrics(&self) -> String {
         let Context { metrics, gate, rate_limiter, .. } = &*self.context;
-        rate_limiter.show_now();
-        metrics.observed.set_held(self.held().map(|held| held.code()));
-        let (word, paused) = match gate.state() {
+        rate_limiter.report_now();
+        metrics.observed.set_bulk_hold(self.held().map(|held| held.code()));
+        let (state, paused) = match gate.state() {
             GateState::Open => (GateStateName::Open, None),
             GateState::Throttled(_) => (GateStateName::Throttled, None),
             GateState::Paused(reason) => (GateStateName::Paused, Some(reason)),
             GateState::CircuitOpen => (GateStateName::CircuitOpen, None),
             GateState::Halted => (GateStateName::Halted, None),
         };
-        metrics.observed.set_gate(word, paused);
+        metrics.observed.set_gate(state, paused);
         metrics.observed.set_depth(self.depth.borrow().as_ref(), self.rows());
         metrics.render()
     }
 
-    /// Everything that the page shows. Keeps a sample for the chart.
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        let standing = self.standing();
-        self.context.rate_limiter.show_now();
+    /// Everything that the page shows. Records a sample for the chart.
+    pub(crate) fn snapshot(&self) -> StatusSnapshot {
+        let status = self.status();
+        self.context.rate_limiter.report_now();
         let metrics = &self.context.metrics;
-        let now = Sample {
+        let now = StatusSample {
             at: Clock::System.now(),
             ended: EventType::ALL.map(|event_type| metrics.completed(event_type)),
             requests: metrics.requests_sent(),
             creations: metrics.creations(),
         };
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.history.keep(&now);
-        let history = &seen.history;
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.history.record(&now);
+        let history = &inner.history;
         let (jobs_per_second, used_per_second) = history.rates(&now);
         let quantile = |share| history.answered_within(&now, share);
         let ended = |event_type: EventType| now.ended[event_type as usize] + self.before.of(event_type);
         let in_flight = metrics.in_flight();
         let workers = u64::try_from(metrics.observed.rate_workers.get()).unwrap_or(0);
-        // What ended before it came to a stand says nothing about when the rest will.
-        let is_moving = standing.ready && standing.until.is_none();
+        // While it is stopped, the rate before says nothing about the time left.
+        let is_moving = status.ready && status.until.is_none();
         let depth = *self.depth.borrow();
-        Snapshot {
+        StatusSnapshot {
             version: env!("CARGO_PKG_VERSION"),
             at: now.at,
             started: self.started,
-            standing,
-            ended: Ended {
+            status,
+            ended: OutcomeTotals {
                 created: ended(EventType::Created),
                 existing: ended(EventType::Existing),
                 rejected: ended(EventType::Rejected),
@@ -138,28 +139,28 @@ impl<A: Send + Sync + 'static> Observer<A> {
             recovered: metrics.recovered(),
             in_flight,
             jobs_per_second,
-            rate: RateShown {
-                allowed_per_second: self.context.rate_limiter.allowed().shown(),
+            rate: RateStatus {
+                allowed_per_second: self.context.rate_limiter.effective_rate().shown(),
                 used_per_second,
                 workers,
             },
-            latency: quantile(0.5).zip(quantile(0.99)).map(|(p50_s, p99_s)| Latency { p50_s, p99_s }),
+            latency: quantile(0.5).zip(quantile(0.99)).map(|(p50_s, p99_s)| ApiLatency { p50_s, p99_s }),
             queue: depth.map(|depth| {
                 let all_per_second = if is_moving { jobs_per_second * workers.max(1) as f64 } else { 0.0 };
-                queue_shown(&depth, self.rows(), in_flight, all_per_second)
+                queue_status(&depth, self.rows(), in_flight, all_per_second)
             }),
-            errors: metrics.facts.errors(),
+            errors: metrics.health.errors(),
             minutes: history.minutes(&now),
         }
     }
 }
 
-fn queue_shown(depth: &Depth, rows: Option<Rows>, in_flight: u64, jobs_per_second: f64) -> QueueShown {
+fn queue_status(depth: &QueueDepth, rows: Option<RowCounts>, in_flight: u64, jobs_per_second: f64) -> QueueStatus {
     let delayed = depth.delayed.iter().sum::<u64>();
-    let in_flight = if depth.includes_in_hand { 0 } else { in_flight };
+    let in_flight = if depth.includes_in_flight { 0 } else { in_flight };
     let waiting = depth.ready.iter().sum::<u64>() + delayed + in_flight;
     let is_moving = jobs_per_second > 0.0 && waiting > 0;
-    QueueShown {
+    QueueStatus {
         signup: depth.ready[Lane::Signup as usize],
         bulk: depth.ready[Lane::Bulk as usize],
         delayed,

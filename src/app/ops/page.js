@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const NAMES = ["created", "existing", "rejected", "failed"];
-  const MARKS = { working: "●", starting: "○", waiting: "○", held: "◷", throttled: "◐", broken: "◌", paused: "‖", halted: "!", blocked: "✕", refused: "✕", disconnected: "✕", stopping: "■" };
+  const MARKS = { working: "●", starting: "○", waiting: "○", held: "◷", throttled: "◐", circuit_open: "◌", paused: "‖", halted: "!", blocked: "✕", refused: "✕", disconnected: "✕", stopping: "■" };
   const QUIET_MS = 5000;
   const SVG = "http://www.w3.org/2000/svg";
   const id = (name) => document.getElementById(name);
@@ -12,11 +12,11 @@
   const minute = (time) => clock(time).slice(0, 5);
   const sum = (values) => values.reduce((total, value) => total + value, 0);
 
-  // Unchanged text is left alone, or screen readers would read it again and lose their place, and a selection would be gone.
-  const put = (place, text) => {
-    if (place.textContent !== text) place.textContent = text;
+  // Writes only changed text: otherwise screen readers would read it again, and a selection would be lost.
+  const put = (element, text) => {
+    if (element.textContent !== text) element.textContent = text;
   };
-  const say = (name, text) => put(id(name), text);
+  const setText = (name, text) => put(id(name), text);
   const make = (name, text, className) => {
     const element = document.createElement(name);
     if (text !== undefined) element.textContent = text;
@@ -24,7 +24,7 @@
     return element;
   };
 
-  const long = (seconds) => {
+  const duration = (seconds) => {
     if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
     if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
     if (seconds < 172800) return `${(seconds / 3600).toFixed(1)} h`;
@@ -36,23 +36,23 @@
     return isToday ? clock(time) : `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short" })}, ${minute(time)}`;
   };
 
-  // As many rows as there are texts for; what a row is made of stays.
+  // Adds or removes rows until there is one for each entry of `texts`; the elements of the other rows are kept.
   const rows = (name, texts, tag, cells) => {
-    const place = id(name);
-    while (place.children.length > texts.length) place.lastChild.remove();
-    while (place.children.length < texts.length) {
+    const parent = id(name);
+    while (parent.children.length > texts.length) parent.lastChild.remove();
+    while (parent.children.length < texts.length) {
       const row = make(tag);
       row.append(...cells.map((cell) => make(cell)));
-      place.append(row);
+      parent.append(row);
     }
-    texts.forEach((row, at) => row.forEach((text, index) => put(place.children[at].children[index], text)));
-    return [...place.children];
+    texts.forEach((row, at) => row.forEach((text, index) => put(parent.children[at].children[index], text)));
+    return [...parent.children];
   };
 
-  const facts = (name, pairs) => {
+  const values = (name, pairs) => {
     const known = pairs.filter(([, value]) => value !== null);
     const shown = rows(name, known.map(([term, value]) => [term, value]), "div", ["dt", "dd"]);
-    shown.forEach((row, index) => row.classList.toggle("watch", Boolean(known[index][2])));
+    shown.forEach((row, index) => row.classList.toggle("warning", Boolean(known[index][2])));
   };
 
   const shape = (name, attributes) => {
@@ -61,16 +61,17 @@
     return element;
   };
 
-  const niceTop = (most) => {
-    const step = 10 ** Math.floor(Math.log10(Math.max(most, 1)));
-    return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((factor) => factor * step).find((top) => top >= most);
+  // The top of the axis: a round number of at least `max`.
+  const axisTop = (max) => {
+    const step = 10 ** Math.floor(Math.log10(Math.max(max, 1)));
+    return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((factor) => factor * step).find((top) => top >= max);
   };
 
   const chart = (minutes) => {
-    const well = minutes.map(({ ended }) => ended[0] + ended[1]);
-    const badly = minutes.map(({ ended }) => ended[2] + ended[3]);
-    const most = Math.max(...minutes.map(({ ended }) => sum(ended)));
-    const top = niceTop(most);
+    const good = minutes.map(({ ended }) => ended[0] + ended[1]);
+    const bad = minutes.map(({ ended }) => ended[2] + ended[3]);
+    const max = Math.max(...minutes.map(({ ended }) => sum(ended)));
+    const top = axisTop(max);
     const height = 100;
     const hatch = shape("pattern", { id: "hatch", width: 4, height: 4, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" });
     hatch.append(shape("rect", { width: 2, height: 4, class: "hatching" }));
@@ -78,19 +79,19 @@
     parts[0].append(hatch);
     for (const share of [0, 0.5]) parts.push(shape("line", { x1: 0, x2: 600, y1: height * share, y2: height * share, class: "grid" }));
     minutes.forEach((_, index) => {
-      const up = (height * well[index]) / top;
-      const over = (height * badly[index]) / top;
+      const goodHeight = (height * good[index]) / top;
+      const badHeight = (height * bad[index]) / top;
       const x = index * 10 + 1;
-      if (up > 0) parts.push(shape("rect", { x, width: 8, y: height - up, height: up, class: "ok" }));
-      if (over > 0) parts.push(shape("rect", { x, width: 8, y: height - up - over, height: over, class: "bad", fill: "url(#hatch)" }));
+      if (goodHeight > 0) parts.push(shape("rect", { x, width: 8, y: height - goodHeight, height: goodHeight, class: "ok" }));
+      if (badHeight > 0) parts.push(shape("rect", { x, width: 8, y: height - goodHeight - badHeight, height: badHeight, class: "bad", fill: "url(#hatch)" }));
     });
     id("chart").setAttribute("viewBox", `0 0 600 ${height}`);
     id("chart").replaceChildren(...parts);
-    const [total, bad] = [sum(well) + sum(badly), sum(badly)];
-    say("chart-title", total === 0 ? "Nothing ended in the last hour."
-      : `In the last hour ${number(total)} ended, ${number(bad)} of them rejected or failed; ${number(most)} in the best minute.`);
-    say("axis-from", minute(minutes[0].at));
-    say("axis-top", total === 0 ? "\u00a0" : `${number(top)} a minute`);
+    const [total, badTotal] = [sum(good) + sum(bad), sum(bad)];
+    setText("chart-title", total === 0 ? "No job finished in the last hour."
+      : `In the last hour ${number(total)} jobs finished, ${number(badTotal)} of them rejected or failed; at most ${number(max)} a minute.`);
+    setText("axis-from", minute(minutes[0].at));
+    setText("axis-top", total === 0 ? "\u00a0" : `${number(top)} a minute`);
   };
 
   const table = (minutes) => {
@@ -102,98 +103,98 @@
     rows("minutes", texts, "tr", ["td", "td", "td", "td", "td"]);
   };
 
-  const errors = (seen) => {
-    id("no-errors").hidden = seen.length > 0;
-    id("errors-table").hidden = seen.length === 0;
-    rows("errors", seen.map(({ code, count: times, last }) => [code, number(times), when(last)]), "tr", ["td", "td", "td"]);
+  const errors = (counts) => {
+    id("no-errors").hidden = counts.length > 0;
+    id("errors-table").hidden = counts.length === 0;
+    rows("errors", counts.map(({ code, count: times, last }) => [code, number(times), when(last)]), "tr", ["td", "td", "td"]);
   };
 
-  const doing = ({ standing, jobsPerSecond, inFlight, queue, rate: pace }) => {
-    const parts = standing.ready ? [] : ["every job is kept"];
-    const whose = pace.workers > 1 ? ` by this one of ${pace.workers} workers` : "";
-    if (standing.ready && jobsPerSecond > 0) parts.push(`${rate(jobsPerSecond)} jobs a second${whose}`);
-    parts.push(`${number(inFlight)} in hand`);
-    if (queue && queue.leftS !== null) parts.push(`about ${long(queue.leftS)} left`);
+  const activity = ({ status, jobsPerSecond, inFlight, queue, rate: limit }) => {
+    const parts = status.ready ? [] : ["every job is kept"];
+    const share = limit.workers > 1 ? ` by this one of ${limit.workers} workers` : "";
+    if (status.ready && jobsPerSecond > 0) parts.push(`${rate(jobsPerSecond)} jobs a second${share}`);
+    parts.push(`${number(inFlight)} in progress`);
+    if (queue && queue.leftS !== null) parts.push(`about ${duration(queue.leftS)} left`);
     return parts.join(" · ");
   };
 
   const show = (now) => {
-    const { standing, rate: pace, latency, queue } = now;
+    const { status, rate: limit, latency, queue } = now;
     id("main").hidden = false;
-    document.querySelector(".state").classList.toggle("stands", !standing.ready);
-    document.title = `${standing.state} · plu-onboard`;
-    say("version", now.version);
-    say("at", new Date(now.at).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short" }));
-    say("mark", MARKS[standing.state] || "●");
-    say("state", standing.reason && standing.reason !== standing.state ? `${standing.state} (${standing.reason})` : standing.state);
-    say("since", `since ${when(standing.since)}${standing.until ? `, until ${when(standing.until)}` : ""}`);
-    say("message", standing.message);
-    id("advice").hidden = !standing.advice;
-    say("advice", standing.advice || "");
-    say("doing", doing(now));
-    say("started", now.endedBefore > 0 ? `${number(now.endedBefore)} of them before ${when(now.started)}` : `since ${when(now.started)}`);
-    for (const name of NAMES) say(name, number(now.ended[name]));
+    document.querySelector(".state").classList.toggle("alarm", !status.ready);
+    document.title = `${status.state} · plu-onboard`;
+    setText("version", now.version);
+    setText("at", new Date(now.at).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short" }));
+    setText("mark", MARKS[status.state] || "●");
+    setText("state", status.reason && status.reason !== status.state ? `${status.state} (${status.reason})` : status.state);
+    setText("since", `since ${when(status.since)}${status.until ? `, until ${when(status.until)}` : ""}`);
+    setText("message", status.message);
+    id("advice").hidden = !status.advice;
+    setText("advice", status.advice || "");
+    setText("doing", activity(now));
+    setText("started", now.endedBefore > 0 ? `${number(now.endedBefore)} of them before ${when(now.started)}` : `since ${when(now.started)}`);
+    for (const name of NAMES) setText(name, number(now.ended[name]));
     id("recovered").hidden = now.recovered === 0;
-    say("recovered", `${number(now.recovered)} of the created have no link: their answer was lost`);
+    setText("recovered", `${number(now.recovered)} of the created users have no link, because the answer was lost`);
     chart(now.minutes);
     table(now.minutes);
-    facts("queue", queue ? [
+    values("queue", queue ? [
       ["signup", number(queue.signup)],
       ["bulk", number(queue.bulk)],
-      ["put off for later", number(queue.delayed)],
+      ["waiting for a retry", number(queue.delayed)],
       ["dead letters", number(queue.dead), queue.dead > 0],
       ["events without a reader", queue.unrouted === null ? null : number(queue.unrouted), queue.unrouted > 0],
       ["unaccounted for", queue.unaccounted ? number(queue.unaccounted) : null, true],
-      ["time left", queue.leftS === null ? "–" : long(queue.leftS)],
-    ] : [["state", "can’t be read at the moment"]]);
-    facts("pace", [
-      [pace.workers > 1 ? `allowed, this one of ${pace.workers} workers` : "allowed", pace.allowedPerSecond === null ? "workers are being counted" : pace.allowedPerSecond > 0 ? rate(pace.allowedPerSecond) : "no limit"],
-      ["used, last minute", rate(pace.usedPerSecond)],
+      ["time left", queue.leftS === null ? "–" : duration(queue.leftS)],
+    ] : [["depth", "can’t be read at the moment"]]);
+    values("rate", [
+      [limit.workers > 1 ? `allowed, this one of ${limit.workers} workers` : "allowed", limit.allowedPerSecond === null ? "workers are being counted" : limit.allowedPerSecond > 0 ? rate(limit.allowedPerSecond) : "no limit"],
+      ["used, last minute", rate(limit.usedPerSecond)],
     ]);
-    const share = pace.allowedPerSecond > 0 ? Math.min(1, pace.usedPerSecond / pace.allowedPerSecond) : 0;
-    id("meter").hidden = !(pace.allowedPerSecond > 0);
+    const share = limit.allowedPerSecond > 0 ? Math.min(1, limit.usedPerSecond / limit.allowedPerSecond) : 0;
+    id("meter").hidden = !(limit.allowedPerSecond > 0);
     id("fill").style.width = `${Math.round(share * 100)}%`;
     const ms = (seconds) => (seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`);
-    facts("latency", latency ? [
-      ["half of them within", ms(latency.p50S)],
-      ["99 of 100 within", ms(latency.p99S)],
-    ] : [["last 5 minutes", "none asked for"]]);
+    values("latency", latency ? [
+      ["median", ms(latency.p50S)],
+      ["99th percentile", ms(latency.p99S)],
+    ] : [["last 5 minutes", "no creations"]]);
     errors(now.errors);
   };
 
-  const link = (isUp) => {
+  const connection = (isUp) => {
     id("live").classList.toggle("lost", !isUp);
-    say("link", isUp ? "live at" : "no answer since");
+    setText("link", isUp ? "live at" : "no answer since");
     if (isUp) return;
-    // What was true when it was last heard of is not to be taken for what is.
-    document.querySelector(".state").classList.add("stands");
+    // The last known state must not look like the current one.
+    document.querySelector(".state").classList.add("alarm");
     document.title = "no answer · plu-onboard";
-    say("mark", "✕");
-    say("state", "no answer");
-    say("since", `since ${clock(heard)}`);
-    say("message", "The worker doesn’t answer");
+    setText("mark", "✕");
+    setText("state", "no answer");
+    setText("since", `since ${clock(lastEvent)}`);
+    setText("message", "The worker doesn’t answer");
     id("advice").hidden = false;
-    say("advice", "see whether it still runs, and whether the way to it is open. Everything below is from before.");
-    say("doing", "");
+    setText("advice", "check whether it still runs and can be reached. Everything below is its last known state.");
+    setText("doing", "");
   };
 
-  let heard = Date.now();
+  let lastEvent = Date.now();
   const receive = (text) => {
     show(JSON.parse(text));
-    heard = Date.now();
-    link(true);
+    lastEvent = Date.now();
+    connection(true);
   };
-  receive(id("first").textContent);
+  receive(id("embedded").textContent);
 
-  // A browser opens a stream that ended again by itself, but not one that was refused: then it is asked for.
+  // A browser reconnects by itself when a stream has ended, but not when it was refused: then the status is requested.
   new EventSource("/status/events").onmessage = (event) => receive(event.data);
   setInterval(async () => {
-    if (Date.now() - heard < QUIET_MS) return;
+    if (Date.now() - lastEvent < QUIET_MS) return;
     try {
       const answer = await fetch("/status.json");
       receive(await answer.text());
     } catch {
-      link(false);
+      connection(false);
     }
   }, QUIET_MS);
 })();

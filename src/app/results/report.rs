@@ -1,11 +1,9 @@
-//! `report.html`: what a run came to, on one page for people. Whole in itself: no script, nothing that is loaded.
+//! `report.html`: the result of a run on one page. It has no script and loads nothing.
 //!
-//! **Invariant:** numbers, codes and names of files and fields only, so that the page can be shown around; every text is
-//! escaped by the template.
+//! **Invariant:** it holds numbers, codes and names of files and fields only, so that it can be passed on; the template
+//! escapes every text.
 
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,28 +11,23 @@ use indicatif::HumanDuration;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::app::console::error::AppError;
-use crate::app::results::summary::{advice, balance, grouped};
-use crate::app::results::tables::Summary;
+use crate::app::console::grouped;
+use crate::app::results::summary::{advice, balance};
+use crate::app::results::{RunSummary, folders, table_name};
 use crate::domain::{EventType, Timestamp};
 
 const STYLE: &str = include_str!("report.css");
 
-/// Puts the page in the place of the earlier one, whole.
+/// Replaces `report.html`.
 ///
 /// # Errors
-/// Where it can't be written; the earlier one is still there.
-pub(crate) fn write(folder: &Path, summary: &Summary, queue: &Path) -> Result<(), AppError> {
-    let (path, part) = (folder.join("report.html"), folder.join(".report.html.part"));
-    let write = || -> std::io::Result<()> {
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-        file.write_all(page(summary, queue).into_string().as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&part, &path)
-    };
-    write().map_err(|error| AppError::io(&path, &error))
+/// Where the file can't be written; the earlier one is left as it was.
+pub(super) fn write(folder: &Path, summary: &RunSummary, queue: &Path) -> Result<(), AppError> {
+    let html = page(summary, queue).into_string();
+    folders::replace_private_file(folder, "report.html", |file| file.write_all(html.as_bytes()))
 }
 
-fn page(summary: &Summary, queue: &Path) -> Markup {
+fn page(summary: &RunSummary, queue: &Path) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -50,25 +43,29 @@ fn page(summary: &Summary, queue: &Path) -> Markup {
                 (head(summary))
                 main {
                     (outcomes(summary))
-                    (how_to_go_on(summary, queue))
-                    @if !summary.problems.is_empty() { (problems(summary)) }
+                    (next_steps(summary, queue))
+                    @if !summary.problems.is_empty() { (problem_table(summary)) }
                     @if let Some((first, last)) = summary.first_ended_at.zip(summary.last_ended_at) {
                         (time(first, last, summary.sent))
                     }
                     (files(summary))
                 }
                 footer {
-                    p { "Numbers, codes and names of files only: nothing about a customer is on this page. The files beside it \
+                    p { "This page holds numbers, codes and file names only, no personal data. The files beside it \
                          hold personal data; " code { "plu-onboard purge" } " deletes them and this page." }
-                    p { "plu-onboard " (env!("CARGO_PKG_VERSION")) " · written " (minute(summary.written_at)) " · batch " (summary.batch_id) }
+                    p {
+                        "plu-onboard " (env!("CARGO_PKG_VERSION"))
+                        " · written " (to_minute(summary.written_at))
+                        " · batch " (summary.batch_id)
+                    }
                 }
             }
         }
     }
 }
 
-fn head(summary: &Summary) -> Markup {
-    let is_balanced = summary.tally.total() == summary.rows;
+fn head(summary: &RunSummary) -> Markup {
+    let is_balanced = summary.is_balanced();
     let verdict = if !is_balanced {
         "Rows are unaccounted for".to_owned()
     } else if summary.tally.waiting > 0 {
@@ -81,46 +78,51 @@ fn head(summary: &Summary) -> Markup {
             p.file { (summary.file) }
             h1 { (verdict) }
             p.file {
-                @if summary.target == "sandbox" { "in the sandbox: a rehearsal, nobody was created for real" }
+                @if summary.target == "sandbox" { "in the sandbox, a simulated API: no real user was created" }
                 @else { "at " (summary.target) }
             }
         }
     }
 }
 
-fn outcomes(summary: &Summary) -> Markup {
+fn outcomes(summary: &RunSummary) -> Markup {
     let tally = &summary.tally;
-    let is_balanced = tally.total() == summary.rows;
+    let is_balanced = summary.is_balanced();
     let share = |count: u64| count as f64 * 100.0 / summary.rows.max(1) as f64;
     html! {
         section aria-labelledby="outcomes" {
             h2 #outcomes { "Outcomes" }
             dl.counts {
                 @for event_type in EventType::ALL {
-                    div { dt { i class=(event_type.short()) {} (event_type.short()) } dd { (grouped(tally.of(event_type))) } }
+                    div {
+                        dt { i class=(event_type.short()) {} (event_type.short()) }
+                        dd { (grouped(tally.of(event_type))) }
+                    }
                 }
                 @if tally.waiting > 0 { div { dt { i {} "waiting" } dd { (grouped(tally.waiting)) } } }
             }
             div.bar aria-hidden="true" {
                 @for event_type in EventType::ALL {
-                    div class=(event_type.short()) style={ "width:" (format!("{:.3}", share(tally.of(event_type)))) "%" } {}
+                    @let width = format!("{:.3}", share(tally.of(event_type)));
+                    div class=(event_type.short()) style={ "width:" (width) "%" } {}
                 }
             }
-            p.balance.alarm[!is_balanced] { (balance(summary).trim()) }
+            p.balance.alarm[!is_balanced] { (balance(summary)) }
         }
     }
 }
 
-fn how_to_go_on(summary: &Summary, queue: &Path) -> Markup {
+fn next_steps(summary: &RunSummary, queue: &Path) -> Markup {
     html! {
         section aria-labelledby="next" {
-            h2 #next { "How to go on" }
+            h2 #next { "What to do next" }
             ul {
                 @if !summary.is_complete {
-                    li { "Start the same command again: it goes on where it was, and nobody is created twice." }
+                    li { "Start the same command again: it resumes where it stopped, and no user is created twice." }
                 }
                 @if summary.tally.created > summary.without_link {
-                    li { "Send the links of created.csv soon: a link lives 24 hours unless Plu agreed on something else with you." }
+                    li { "Send the links in created.csv soon: a link expires after 24 hours unless you agreed \
+                          otherwise with Plu." }
                 }
                 @for line in advice(summary, queue) { li { (line) } }
                 @if summary.is_complete { li { "When the links are sent: purge the personal data." } }
@@ -129,16 +131,16 @@ fn how_to_go_on(summary: &Summary, queue: &Path) -> Markup {
     }
 }
 
-fn problems(summary: &Summary) -> Markup {
+fn problem_table(summary: &RunSummary) -> Markup {
     html! {
         section aria-labelledby="problems" {
             h2 #problems { "Problems of rejected and failed rows" }
             table {
                 thead { tr { th scope="col" { "field" } th scope="col" { "code" } th.number scope="col" { "times" } } }
                 tbody {
-                    @for (kind, count) in &summary.problems {
+                    @for (kind, count) in summary.problems.iter() {
                         @let (field, code) = kind.rsplit_once(' ').unwrap_or(("", kind));
-                        tr { td { (field) } td { code { (code) } } td.number { (grouped(*count)) } }
+                        tr { td { (field) } td { code { (code) } } td.number { (grouped(count)) } }
                     }
                 }
             }
@@ -148,19 +150,19 @@ fn problems(summary: &Summary) -> Markup {
 
 fn time(first: Timestamp, last: Timestamp, sent: u64) -> Markup {
     let took = last.since(first);
-    // Of one outcome, or of less than a second, there is no rate to speak of.
+    // Under a second, the rate would say nothing.
     let rate = (took >= Duration::from_secs(1)).then(|| (sent.saturating_sub(1)) as f64 / took.as_secs_f64());
     html! {
         section aria-labelledby="time" {
             h2 #time { "Time" }
             table {
                 tbody {
-                    tr { th scope="row" { "first outcome" } td.number { (minute(first)) } }
-                    tr { th scope="row" { "last outcome" } td.number { (minute(last)) } }
+                    tr { th scope="row" { "first outcome" } td.number { (to_minute(first)) } }
+                    tr { th scope="row" { "last outcome" } td.number { (to_minute(last)) } }
                     tr { th scope="row" { "between them, interruptions included" } td.number { (HumanDuration(took)) } }
-                    tr { th scope="row" { "people sent to the API" } td.number { (grouped(sent)) } }
+                    tr { th scope="row" { "users sent to the API" } td.number { (grouped(sent)) } }
                     @if let Some(rate) = rate {
-                        tr { th scope="row" { "people a second, on average" } td.number { (format!("{rate:.1}")) } }
+                        tr { th scope="row" { "users a second, on average" } td.number { (format!("{rate:.1}")) } }
                     }
                 }
             }
@@ -168,20 +170,22 @@ fn time(first: Timestamp, last: Timestamp, sent: u64) -> Markup {
     }
 }
 
-fn files(summary: &Summary) -> Markup {
+fn files(summary: &RunSummary) -> Markup {
     let row = |name: &str, what: &str, rows: Option<u64>| {
-        html! { tr { td { a href=(name) { (name) } } td { (what) } td.number { (rows.map_or_else(String::new, grouped)) } } }
+        html! {
+            tr { td { a href=(name) { (name) } } td { (what) } td.number { (rows.map_or_else(String::new, grouped)) } }
+        }
     };
     html! {
         section aria-labelledby="files" {
             h2 #files { "Files" }
             table {
-                thead { tr { th scope="col" { "file" } th scope="col" { "what is in it" } th.number scope="col" { "rows" } } }
+                thead { tr { th scope="col" { "file" } th scope="col" { "content" } th.number scope="col" { "rows" } } }
                 tbody {
                     @for event_type in EventType::ALL {
-                        (row(&format!("{}.csv", event_type.short()), what(event_type), Some(summary.tally.of(event_type))))
+                        (row(&table_name(event_type), content(event_type), Some(summary.tally.of(event_type))))
                     }
-                    (row("results.ndjson", "every event, in the order of finishing, for programs", None))
+                    (row("results.ndjson", "every event in the order of the outcomes, for programs", None))
                     (row("summary.json", "the numbers of this page, for programs", None))
                 }
             }
@@ -189,17 +193,17 @@ fn files(summary: &Summary) -> Markup {
     }
 }
 
-const fn what(event_type: EventType) -> &'static str {
+const fn content(event_type: EventType) -> &'static str {
     match event_type {
-        EventType::Created => "users now, with the link to send them",
-        EventType::Existing => "users before, or repeats of an earlier row",
-        EventType::Rejected => "can't succeed as they are; each says what to change",
-        EventType::Failed => "no definite answer after every attempt",
+        EventType::Created => "new users, with the link to send to each",
+        EventType::Existing => "users that existed before, and repeats of an earlier row",
+        EventType::Rejected => "rows that can't succeed as they are; each says what to change",
+        EventType::Failed => "rows without a definite answer after every attempt",
     }
 }
 
 /// `2026-01-31 12:00 UTC`.
-fn minute(at: Timestamp) -> String {
+fn to_minute(at: Timestamp) -> String {
     let text = at.to_string();
     let (date, time) = text.split_once('T').unwrap_or((&text, ""));
     format!("{date} {} UTC", time.get(..5).unwrap_or(time))

@@ -1,25 +1,62 @@
-//! The end of a run, for a person.
+//! `summary.json`, and the text that a run prints at its end.
 
+use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
+use crate::app::console::error::AppError;
+use crate::app::console::grouped;
 use crate::app::console::next_command::retry_command;
-use crate::app::results::tables::Summary;
+use crate::app::results::{RunSummary, folders, table_name};
 use crate::domain::EventType;
 
-/// The summary and the check that no row is unaccounted for.
-pub(crate) fn text(summary: &Summary, folder: &Path, queue: &Path) -> String {
-    let Summary { tally, rows, .. } = summary;
+const FILE_NAME: &str = "summary.json";
+
+/// Reads the summary of this run if it is finished. `None`: there is none yet, or it belongs to another run.
+///
+/// # Errors
+/// Where the file exists and can't be read.
+pub(crate) fn read(folder: &Path, batch_id: &str, target: &str) -> Result<Option<RunSummary>, AppError> {
+    Ok(read_any(folder)?.filter(|summary| summary.batch_id == batch_id && summary.target == target))
+}
+
+/// Reads the summary in a folder if it is that of a finished run.
+///
+/// # Errors
+/// Where the file exists and can't be read.
+pub(crate) fn read_any(folder: &Path) -> Result<Option<RunSummary>, AppError> {
+    let path = folder.join(FILE_NAME);
+    match fs::read(&path) {
+        Ok(json) => Ok(serde_json::from_slice(&json).ok().filter(|summary: &RunSummary| summary.is_complete)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(AppError::io(&path, &error)),
+    }
+}
+
+/// Replaces `summary.json`.
+///
+/// # Errors
+/// Where the file can't be written; the earlier one is left as it was.
+pub(crate) fn write(folder: &Path, summary: &RunSummary) -> Result<(), AppError> {
+    folders::replace_private_file(folder, FILE_NAME, |file| {
+        serde_json::to_writer_pretty(&mut *file, summary)?;
+        file.write_all(b"\n")
+    })
+}
+
+/// The text at the end of a run: counts by outcome, the check that every row is accounted for, problems and advice.
+pub(crate) fn text(summary: &RunSummary, folder: &Path, queue: &Path) -> String {
+    let RunSummary { tally, rows, .. } = summary;
     let mut lines = vec![format!("{}: {} rows", summary.file, grouped(*rows))];
     for event_type in EventType::ALL {
         let count = tally.of(event_type);
-        let file = folder.join(format!("{}.csv", event_type.short()));
-        let file = if count > 0 { file.display().to_string() } else { String::new() };
+        let file = if count > 0 { folder.join(table_name(event_type)).display().to_string() } else { String::new() };
         lines.push(format!("  {:<9}{:>11}   {file}", event_type.short(), grouped(count)).trim_end().to_owned());
     }
     lines.push(format!("  {:<9}{:>11}", "waiting", grouped(tally.waiting)));
-    lines.push(balance(summary));
-    for (cluster, count) in &summary.problems {
-        lines.push(format!("  {count} x {cluster}"));
+    lines.push(format!("  {}", balance(summary)));
+    for (problem, count) in summary.problems.iter() {
+        lines.push(format!("  {count} x {problem}"));
     }
     lines.extend(advice(summary, queue).into_iter().map(|line| format!("  {line}")));
     if *rows == 0 {
@@ -29,40 +66,41 @@ pub(crate) fn text(summary: &Summary, folder: &Path, queue: &Path) -> String {
     lines.join("\n") + "\n"
 }
 
-/// What there is to know and to do about some of the rows.
-pub(crate) fn advice(summary: &Summary, queue: &Path) -> Vec<String> {
+/// What the user should know or do about repeated, recovered, rejected and failed rows.
+pub(crate) fn advice(summary: &RunSummary, queue: &Path) -> Vec<String> {
     let tally = &summary.tally;
     let mut lines = Vec::new();
     if summary.repeated > 0 {
         lines.push(format!(
-            "{} rows repeat an earlier row; they were not sent again and stand in existing.csv with its link.",
+            "{} rows repeat an earlier row; they were not sent again and are in existing.csv with its link.",
             summary.repeated
         ));
     }
     if summary.without_link > 0 {
         lines.push(format!(
-            "{} created users have no link: an earlier request created them and its answer was lost, or they were sent \
-             from another folder minutes before; they were found by looking them up.",
+            "{} created users have no link: the answer to an earlier request was lost, or they were sent from another \
+             folder minutes before. A look-up found them.",
             summary.without_link
         ));
     }
     if summary.may_have_been_created > 0 {
         lines.push(format!(
-            "{} failed rows may have been created. Trying them again finds those who were: nobody is created twice.",
+            "{} failed rows may have created a user. A retry finds these users: no user is created twice.",
             summary.may_have_been_created
         ));
     }
     if tally.rejected > 0 {
         lines.push(
-            "To mend rejected rows, correct them in a copy of rejected.csv and give that to run. Where a row's errorCode is \
-             WRONG_COLUMN_COUNT, RECORD_TOO_LONG, EMAIL_IN_FILE_TWICE or IDEMPOTENCY_KEY_IN_USE, empty that cell too."
+            "To correct rejected rows, edit them in a copy of rejected.csv and give that to run. Where a row's \
+             errorCode is WRONG_COLUMN_COUNT, RECORD_TOO_LONG, EMAIL_IN_FILE_TWICE or IDEMPOTENCY_KEY_IN_USE, empty \
+             that cell too."
                 .to_owned(),
         );
     }
     if tally.failed > 0 {
         lines.push(format!(
-            "To try failed rows again: {} and then this run once more. (A copy of failed.csv can be given to run as well; whoever \
-             was created comes out as existing there.)",
+            "To retry failed rows: {} and then this run once more. (A copy of failed.csv can be given to run as well; \
+             users that were created are in existing.csv then.)",
             retry_command(queue)
         ));
     }
@@ -70,35 +108,9 @@ pub(crate) fn advice(summary: &Summary, queue: &Path) -> Vec<String> {
 }
 
 /// The sum of all outcomes, compared with the rows of the file.
-pub(crate) fn balance(summary: &Summary) -> String {
+pub(crate) fn balance(summary: &RunSummary) -> String {
     let tally = &summary.tally;
-    let sum = tally.total();
-    let verdict = if sum == summary.rows { "every row is accounted for" } else { "ROWS ARE UNACCOUNTED FOR" };
+    let verdict = if summary.is_balanced() { "every row is accounted for" } else { "ROWS ARE UNACCOUNTED FOR" };
     let parts = [tally.created, tally.existing, tally.rejected, tally.failed, tally.waiting].map(grouped).join(" + ");
-    format!("  {parts} = {} of {}: {verdict}", grouped(sum), grouped(summary.rows))
-}
-
-/// 1234567 as 1,234,567.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(grouped(number), text);
-        }
-    }
+    format!("{parts} = {} of {}: {verdict}", grouped(tally.total()), grouped(summary.rows))
 }

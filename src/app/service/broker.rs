@@ -1,4 +1,4 @@
-//! How RabbitMQ is reached, from the settings.
+//! The connection to RabbitMQ and its names, as the settings say.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,28 +6,54 @@ use std::time::Duration;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use url::{Host, Url};
 
-use crate::adapters::amqp::connection::link::{LinkConfig, read_password};
+use crate::adapters::amqp::connection::config::{AmqpConnectionConfig, read_password};
 use crate::adapters::amqp::connection::tls::{self, TlsFiles};
 use crate::adapters::amqp::topology::{Names, Topology};
 use crate::app::console::error::AppError;
 use crate::config::{Settings, TopologyMode};
 use crate::telemetry::Metrics;
 
-/// Longest frame that is agreed on with the broker at first. lapin keeps room for 64 of them on each connection: with
-/// RabbitMQ's own 128 KiB that would be 8 MiB a connection, for jobs of half a kibibyte. Longer messages take several frames;
-/// for longer headers the consuming connection is made anew with frames of 128 KiB.
-const FRAME_BYTES_MAX: u32 = 12 * 1_024;
+/// `amqp.prefix` ends with this where `--sandbox` works on a broker.
+///
+/// An embedded queue records which API its jobs are for. On a broker only the names can keep the jobs of a sandbox run
+/// apart from real ones.
+pub(crate) const SANDBOX_PREFIX_ENDING: &str = "sandbox";
 
-/// The link to a broker. Nothing is connected yet.
+/// Whether a prefix says that the jobs behind it are those of a sandbox run.
+pub(crate) fn is_sandbox_prefix(prefix: &str) -> bool {
+    prefix.ends_with(SANDBOX_PREFIX_ENDING)
+}
+
+/// Refuses `--out` on RabbitMQ, where a worker writes no files.
 ///
 /// # Errors
-/// [`AppError::Usage`] where the URL or one of the files can't be used. Doesn't quote the URL: it may hold a password.
-pub(crate) fn link(
+/// [`AppError::Usage`] where a folder is given.
+pub(crate) fn refuse_out_folder(folder: Option<&Path>, settings: &Settings) -> Result<(), AppError> {
+    let Some(folder) = folder else { return Ok(()) };
+    Err(AppError::Usage(format!(
+        "nothing is written into {}: on RabbitMQ, every event is published to the exchange {}; leave --out out, and \
+         bind a queue to that exchange",
+        folder.display(),
+        Names::new(&settings.amqp.prefix).events_exchange(),
+    )))
+}
+
+/// Longest frame that is negotiated with the broker at first. lapin keeps a buffer of 64 frames for each connection:
+/// with RabbitMQ's default of 128 KiB that would be 8 MiB a connection, for jobs of half a kibibyte. Longer messages
+/// take several frames; for longer headers the consuming connection is opened again with frames of 128 KiB.
+const FRAME_BYTES_MAX: u32 = 12 * 1_024;
+
+/// How to connect to a broker. Doesn't connect yet.
+///
+/// # Errors
+/// [`AppError::Usage`] where the URL or one of the files can't be used. The text never holds the URL, which may hold a
+/// password.
+pub(crate) fn connection_config(
     settings: &Settings,
     broker: &Url,
     names: &Names,
     metrics: &Metrics,
-) -> Result<LinkConfig, AppError> {
+) -> Result<AmqpConnectionConfig, AppError> {
     let amqp = &settings.amqp;
     let mut uri = parse(broker)?;
     if !amqp.user.is_empty() {
@@ -35,23 +61,23 @@ pub(crate) fn link(
     }
     uri.query.heartbeat = uri.query.heartbeat.or(Some(amqp.heartbeat_s));
     uri.query.frame_max = uri.query.frame_max.or(Some(FRAME_BYTES_MAX));
-    let password_file = given(&amqp.password_file);
+    let password_file = if_set(&amqp.password_file);
     if let Some(file) = &password_file {
-        // Tried here, so that a wrong path ends the command; the link reads it for itself.
+        // Read here too, so that a wrong path ends the command; the connection reads it again each time it opens.
         read_password(file).map_err(|error| AppError::Usage(format!("amqp.password_file: {error}")))?;
     }
     let tls = match uri.scheme {
         AMQPScheme::AMQP => None,
         AMQPScheme::AMQPS => {
-            let identity = given(&amqp.client_cert_file).zip(given(&amqp.client_key_file));
-            let files = TlsFiles { ca_file: given(&amqp.ca_file), identity };
-            // Tried here as well, so that a wrong file ends the command.
+            let identity = if_set(&amqp.client_cert_file).zip(if_set(&amqp.client_key_file));
+            let files = TlsFiles { ca_file: if_set(&amqp.ca_file), identity };
+            // Built here too, so that a wrong file ends the command.
             tls::connector(&files).map_err(AppError::Usage)?;
             Some(files)
         }
     };
     metrics.expect_broker();
-    Ok(LinkConfig {
+    Ok(AmqpConnectionConfig {
         uri,
         tls,
         password_file,
@@ -62,7 +88,7 @@ pub(crate) fn link(
     })
 }
 
-/// The virtual host that a URL names.
+/// The virtual host in a broker's URL.
 ///
 /// # Errors
 /// [`AppError::Usage`] where the URL can't be used.
@@ -73,18 +99,18 @@ pub(crate) fn vhost(broker: &Url) -> Result<String, AppError> {
 fn parse(broker: &Url) -> Result<AMQPUri, AppError> {
     let mut uri: AMQPUri =
         broker.as_str().parse().map_err(|error| AppError::Usage(format!("the queue URL can't be used: {error}")))?;
-    // lapin's own parser takes an IPv6 address for no host, and then goes to localhost.
+    // lapin's parser ignores an IPv6 address and would connect to localhost.
     if let Some(Host::Ipv6(address)) = broker.host() {
         uri.authority.host = address.to_string();
     }
     Ok(uri)
 }
 
-fn given(file: &Path) -> Option<PathBuf> {
+fn if_set(file: &Path) -> Option<PathBuf> {
     (!file.as_os_str().is_empty()).then(|| file.to_owned())
 }
 
-/// What the broker's list of connections shows: the program's part, its machine and its process.
+/// The name in the broker's list of connections: the program's part, its host and its process id.
 pub(crate) fn client_name(part: &str) -> String {
     let host = std::env::var("HOSTNAME").or_else(|_| std::fs::read_to_string("/etc/hostname")).unwrap_or_default();
     format!("plu-onboard.{part}@{}.{}", host.trim(), std::process::id())
@@ -95,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_broker_is_the_one_that_the_url_names() {
+    fn the_url_names_host_port_and_virtual_host() {
         for (url, host, port, vhost) in [
             ("amqp://rabbit.example", "rabbit.example", 5672, "/"),
             ("amqps://u:p%40s%2Fs@rabbit.example/a%2Fb", "rabbit.example", 5671, "a/b"),

@@ -1,6 +1,7 @@
-//! What commands that run for long share: the partner, the broker, signals and traces.
+//! What long-running commands share: the partner, the broker, logging, signals, reloading and traces.
 
 pub(crate) mod broker;
+pub(crate) mod logging;
 pub(crate) mod partner;
 pub(crate) mod reload;
 pub(crate) mod signals;

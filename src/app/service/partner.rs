@@ -1,4 +1,4 @@
-//! Which partner is called: the real one, or the built-in simulated one.
+//! Puts together the pipeline's shared parts, for the real API or the built-in sandbox.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,8 +11,9 @@ use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use crate::adapters::local_queue::report;
-use crate::adapters::plu_http::{PluHttp, PluHttpConfig};
+use crate::adapters::plu_http::{self, PluHttp, PluHttpConfig};
 use crate::app::console::error::AppError;
+use crate::app::service::logging::new_metrics;
 use crate::app::service::reload::reload_on_hangup;
 use crate::app::service::traces::Traces;
 use crate::clock::Clock;
@@ -23,38 +24,34 @@ use crate::pipeline::rate::rate_limiter::RateLimiter;
 use crate::pipeline::{Context, Policy};
 use crate::sandbox::{ModelConfig, Sandbox, SandboxConfig};
 
-/// What stands for the simulated API where a run is remembered: its port changes from start to start.
+/// The target on record for the sandbox, whose port changes from start to start.
 pub(crate) const SANDBOX_TARGET: &str = "sandbox";
 
-/// The pipeline's shared parts, ready to work, and the sandbox that they talk to, if any.
-pub(crate) struct Partner {
-    /// For the worker.
+/// The pipeline's shared parts, ready to work, and the sandbox that they call, if any.
+pub(crate) struct ConnectedPartner {
     pub context: Arc<Context<PluHttp>>,
-    /// Stops when it is dropped.
-    #[expect(dead_code, reason = "held until it is dropped")]
+    #[expect(dead_code, reason = "stops when it is dropped")]
     pub sandbox: Option<Sandbox>,
-    /// Listens for SIGHUP until it is dropped.
-    #[expect(dead_code, reason = "held until it is dropped")]
+    #[expect(dead_code, reason = "handles SIGHUP until it is dropped")]
     pub reload: AbortOnDropHandle<()>,
-    /// Finish it after the work.
+    /// To be finished after the work.
     pub traces: Traces,
 }
 
-/// What the command line says about outcomes that aren't as planned.
+/// When a command halts, and what it does then.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Halting {
-    /// What halting does.
+pub(crate) struct HaltOptions {
     pub halt_action: HaltAction,
-    /// Whether the queue may forget that a job was given out.
+    /// Whether the queue may lose the record that a job was delivered.
     pub queue_forgets: bool,
-    /// How many rows go first and alone. 0: none.
+    /// Rows that are sent first; the others wait for their outcomes. 0: no canary.
     pub canary: usize,
-    /// They are as planned, whatever they are.
+    /// Never halts on the share of rejected or existing rows.
     pub yes: bool,
 }
 
-impl Halting {
-    /// The command that halts like this.
+impl HaltOptions {
+    /// The command that has this halt action.
     const fn command(self) -> &'static str {
         match self.halt_action {
             HaltAction::Stop => "run",
@@ -77,16 +74,16 @@ impl Halting {
     }
 }
 
-/// Puts the pipeline's shared parts together. Nothing is sent yet.
+/// Puts the shared parts together. Sends nothing yet.
 ///
 /// # Errors
 /// [`AppError::Usage`] where the API key is missing or doesn't fit the URL.
 pub(crate) async fn connect(
     settings: &Settings,
     with_sandbox: bool,
-    halting: Halting,
+    halting: HaltOptions,
     stop: CancellationToken,
-) -> Result<Partner, AppError> {
+) -> Result<ConnectedPartner, AppError> {
     let (base_url, api_key, sandbox) = if with_sandbox {
         let sandbox = Sandbox::start(sandbox_config(settings))
             .await
@@ -103,33 +100,33 @@ pub(crate) async fn connect(
         api_key,
         connect_timeout: Duration::from_secs(api.connect_timeout_s),
         timeout: Duration::from_secs(api.timeout_s),
-        body_bytes_max: api.body_bytes_max,
+        body_bytes_max: plu_http::BODY_BYTES_MAX,
         page_size: api.page_size,
         refusals: settings.refusal_marks(),
         clock_skew: Duration::from_secs(api.clock_skew_s),
     };
-    let metrics = crate::app::metrics()?;
+    let metrics = new_metrics()?;
     metrics.set_started(halting.command(), Clock::System.now());
-    metrics.facts.set_key_source(if with_sandbox { KeySource::Sandbox } else { settings.key_source() });
+    metrics.health.set_key_source(if with_sandbox { KeySource::Sandbox } else { settings.key_source() });
     let http = PluHttp::new(config, Clock::System, metrics.clone()).map_err(AppError::Usage)?;
-    // Differs from worker to worker, so that their jitters do too.
+    // Differs between workers, so that their retries don't coincide.
     let seed = Clock::System.now().unix_ms().unsigned_abs() ^ u64::from(std::process::id()) << 32;
     let traces = Traces::start(&metrics, seed)?;
     let rate_limiter = RateLimiter::with(settings.rate_limit());
-    rate_limiter.show_in(metrics.clone());
+    rate_limiter.report_to(metrics.clone());
     let policy = halting.apply(settings.policy(seed));
     let mut context = Context::new(http, policy, rate_limiter, Clock::System, metrics, stop);
     context.link_ttl = settings.link_ttl();
     let context = Arc::new(context);
     let reload = reload_on_hangup(settings, with_sandbox, &context)?;
-    Ok(Partner { context, sandbox, reload, traces })
+    Ok(ConnectedPartner { context, sandbox, reload, traces })
 }
 
-/// Counts what an embedded queue's earlier workers created in the last day, where the day is limited.
+/// Restores the number of users created in the last 24 hours from an embedded queue, if `rate_limit.per_day` is set.
 ///
 /// # Errors
 /// Where the queue can't be read.
-pub(crate) fn remember_day(
+pub(crate) fn restore_daily_count(
     settings: &Settings,
     context: &Context<PluHttp>,
     connection: &Connection,
@@ -144,39 +141,39 @@ pub(crate) fn remember_day(
     Ok(())
 }
 
-/// What a queue is worked on against, as it is remembered: a base URL, or [`SANDBOX_TARGET`].
+/// The API as a queue records it: its base URL, or [`SANDBOX_TARGET`].
 pub(crate) fn target(settings: &Settings, with_sandbox: bool) -> String {
     if with_sandbox { SANDBOX_TARGET.to_owned() } else { settings.api.url.as_str().trim_end_matches('/').to_owned() }
 }
 
-/// Refuses a missing or unfit key before anything else is done.
+/// Checks that there is an API key and that it fits the URL.
 ///
 /// # Errors
-/// [`AppError::Usage`].
+/// [`AppError::Usage`] where it is missing or is for another API.
 pub(crate) fn check_api_key(settings: &Settings) -> Result<(), AppError> {
-    fit_api_key(settings).map(drop)
+    load_api_key(settings).map(drop)
 }
 
-/// The key, once it is about to be used. Says what a person should be warned of.
+/// The API key. Logs warnings about it.
 ///
 /// # Errors
-/// As [`check_api_key`].
+/// Those of [`check_api_key`].
 pub(crate) fn api_key(settings: &Settings) -> Result<SecretString, AppError> {
-    let (key, warnings) = fit_api_key(settings)?;
+    let (key, warnings) = load_api_key(settings)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
     Ok(key.secret().clone())
 }
 
-fn fit_api_key(settings: &Settings) -> Result<(ApiKey, Vec<String>), AppError> {
+fn load_api_key(settings: &Settings) -> Result<(ApiKey, Vec<String>), AppError> {
     let usage = |error: crate::config::ApiKeyError| AppError::Usage(error.to_string());
     let (key, warnings) = settings.api_key().map_err(usage)?;
     check_key_fits(&settings.api.url, &key).map_err(usage)?;
     Ok((key, warnings))
 }
 
-/// The simulated API as the settings want it.
+/// The settings of the sandbox.
 pub(crate) fn sandbox_config(settings: &Settings) -> SandboxConfig {
     let sandbox = &settings.sandbox;
     SandboxConfig {

@@ -1,7 +1,8 @@
-//! SIGHUP: read the settings and the API key again, and go on at once.
+//! SIGHUP: reads the settings and the API key again, and resumes a paused or halted worker at once.
 //!
-//! What a running worker takes over is the API key and the pace (`[rate_limit]`, `worker.bulk_share_percent`); everything else
-//! needs a restart. What can't be used changes nothing. A SIGHUP because the terminal was closed is a wish to stop.
+//! A running worker applies the API key and the rate limit (`[rate_limit]`, `worker.bulk_share_percent`); all other
+//! settings need a restart. Invalid settings change nothing. A SIGHUP because the terminal was closed stops the
+//! command.
 
 use std::fs::File;
 use std::io::IsTerminal;
@@ -14,19 +15,19 @@ use crate::adapters::plu_http::PluHttp;
 use crate::app::console::error::AppError;
 use crate::config::{Settings, check_key_fits};
 use crate::pipeline::Context;
-use crate::telemetry::Reloaded;
+use crate::telemetry::SettingsReloaded;
 
-/// Listens for SIGHUP until the result is dropped.
+/// Handles SIGHUP until the result is dropped.
 ///
 /// # Errors
-/// Where the system refuses the handler.
+/// Where the handler can't be registered.
 pub(crate) fn reload_on_hangup(
     settings: &Settings,
     with_sandbox: bool,
     context: &Arc<Context<PluHttp>>,
 ) -> Result<AbortOnDropHandle<()>, AppError> {
     let mut hangups: Signal = signal(SignalKind::hangup())
-        .map_err(|error| AppError::CannotContinue(format!("signals can't be listened for: {error}")))?;
+        .map_err(|error| AppError::CannotContinue(format!("the signal handler can't be registered: {error}")))?;
     let has_terminal = std::io::stderr().is_terminal();
     let (settings, context) = (settings.clone(), Arc::clone(context));
     let task = tokio::spawn(async move {
@@ -37,7 +38,7 @@ pub(crate) fn reload_on_hangup(
             }
             let result = match reload(&settings, with_sandbox, &context) {
                 Ok(applied) => applied,
-                Err(reason) => Reloaded::Refused { reason },
+                Err(reason) => SettingsReloaded::Refused { reason },
             };
             result.emit(&context.metrics);
         }
@@ -45,22 +46,22 @@ pub(crate) fn reload_on_hangup(
     Ok(AbortOnDropHandle::new(task))
 }
 
-fn reload(settings: &Settings, with_sandbox: bool, context: &Context<PluHttp>) -> Result<Reloaded, String> {
+fn reload(settings: &Settings, with_sandbox: bool, context: &Context<PluHttp>) -> Result<SettingsReloaded, String> {
     let new = settings.reload().map_err(|error| one_line(&error))?;
     let mut is_key_new = false;
     if !with_sandbox {
         let (key, warnings) = new.api_key().map_err(|error| one_line(&error))?;
-        // The URL stays as it was, so it is the old one that the key must fit.
+        // The URL needs a restart, so the key must fit the URL in use.
         check_key_fits(&settings.api.url, &key).map_err(|error| one_line(&error))?;
         is_key_new = context.api.set_api_key(key.secret())?;
-        context.metrics.facts.set_key_source(new.key_source());
+        context.metrics.health.set_key_source(new.key_source());
         for warning in warnings {
             tracing::warn!("{warning}");
         }
     }
     context.rate_limiter.set(new.rate_limit());
-    let was_halted = context.go_on();
-    Ok(Reloaded::Applied { is_key_new, rate: new.rate(), was_halted })
+    let was_halted = context.resume();
+    Ok(SettingsReloaded::Applied { is_key_new, rate: new.rate(), was_halted })
 }
 
 fn one_line(error: &dyn std::error::Error) -> String {

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: the first asks for an orderly end, the second ends at once.
+//! SIGINT and SIGTERM: the first stops the command in an orderly way, the second exits at once.
 
 use std::time::Duration;
 
@@ -8,17 +8,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::console::error::AppError;
 
-/// Signals this close together are one wish: some tools signal the process and then its group.
-const ONE_WISH: Duration = Duration::from_millis(100);
+/// Signals this close together count as one: some tools signal the process and then its group.
+const SAME_SIGNAL_WITHIN: Duration = Duration::from_millis(100);
 
-/// A token that the first SIGINT or SIGTERM cancels, after `announce`. A second one ends the process with status 1: what was on
-/// its way is known to the queue as sent.
+/// A token that the first SIGINT or SIGTERM cancels, after calling `announce`. A second one exits with status 1. No
+/// user is lost then: the queue has recorded which jobs were sent.
 ///
 /// # Errors
-/// Where the system refuses the handlers.
+/// Where the handlers can't be registered.
 pub(crate) fn stop_on_signal(announce: impl Fn() + Send + 'static) -> Result<CancellationToken, AppError> {
     let register = |kind| {
-        signal(kind).map_err(|error| AppError::CannotContinue(format!("signals can't be listened for: {error}")))
+        signal(kind)
+            .map_err(|error| AppError::CannotContinue(format!("the signal handlers can't be registered: {error}")))
     };
     let mut interrupt = register(SignalKind::interrupt())?;
     let mut terminate = register(SignalKind::terminate())?;
@@ -32,7 +33,7 @@ pub(crate) fn stop_on_signal(announce: impl Fn() + Send + 'static) -> Result<Can
                 _ = terminate.recv() => {}
             }
             match first {
-                Some(at) if at.elapsed() > ONE_WISH => std::process::exit(1),
+                Some(at) if at.elapsed() > SAME_SIGNAL_WITHIN => std::process::exit(1),
                 Some(_) => {}
                 None => {
                     first = Some(Instant::now());

@@ -1,18 +1,18 @@
-//! Where spans go: to the collector that `OTEL_EXPORTER_OTLP_ENDPOINT` names, if the program was built with the feature
-//! `otlp`.
+//! Export of spans to the OpenTelemetry collector in `OTEL_EXPORTER_OTLP_ENDPOINT`, if the program was built with the
+//! feature `otlp`.
 
 use crate::app::console::error::AppError;
 use crate::telemetry::Metrics;
 
-/// OpenTelemetry's own variables, so that operators set them as for everything else.
+/// OpenTelemetry's standard variable.
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
-/// The exporter of spans, if there is one.
+/// The span exporter, if there is one.
 #[derive(Debug, Default)]
-pub(crate) struct Traces(#[cfg(feature = "otlp")] Option<crate::adapters::otlp::Exporter>);
+pub(crate) struct Traces(#[cfg(feature = "otlp")] Option<crate::adapters::otlp::TraceExporter>);
 
 impl Traces {
-    /// Starts exporting where the environment asks for it.
+    /// Starts exporting if the environment names a collector.
     ///
     /// # Errors
     /// [`AppError::Usage`] where the collector's URL can't be used.
@@ -20,12 +20,12 @@ impl Traces {
     pub(crate) fn start(metrics: &Metrics, seed: u64) -> Result<Self, AppError> {
         let Ok(collector) = std::env::var(ENDPOINT) else { return Ok(Self(None)) };
         let service = std::env::var("OTEL_SERVICE_NAME").unwrap_or_else(|_| "plu-onboard".to_owned());
-        let exporter = crate::adapters::otlp::Exporter::start(&collector, service, &metrics.spans, seed)
+        let exporter = crate::adapters::otlp::TraceExporter::start(&collector, service, &metrics.spans, seed)
             .map_err(|why| AppError::Usage(format!("{ENDPOINT} {why}")))?;
         Ok(Self(Some(exporter)))
     }
 
-    /// Says so where the environment asks for what this build doesn't have.
+    /// Warns if the environment names a collector, which this build has no exporter for.
     ///
     /// # Errors
     /// None.
@@ -37,7 +37,7 @@ impl Traces {
         Ok(Self())
     }
 
-    /// Sends what is left.
+    /// Sends the remaining spans.
     #[cfg(feature = "otlp")]
     pub(crate) async fn finish(self) {
         if let Some(exporter) = self.0 {
@@ -45,7 +45,7 @@ impl Traces {
         }
     }
 
-    /// Nothing is left.
+    /// Does nothing.
     #[cfg(not(feature = "otlp"))]
     pub(crate) async fn finish(self) {}
 }

@@ -1,10 +1,10 @@
-//! How long national numbers are, by calling code.
+//! Possible lengths of national numbers, by calling code.
 //!
-//! Taken from libphonenumber's metadata (the crate `phonenumber`), kinds without a place in E.164 left out; a test in
-//! `phone` compares the two and prints the lines that are due. Here, because most numbers come in E.164 and need nothing
-//! else of the metadata.
+//! From libphonenumber's metadata (the crate `phonenumber`), without the types of numbers that E.164 doesn't include. A
+//! test in `phone` compares both and prints the lines to replace. The table is here because most numbers are given in
+//! E.164 and need nothing else of the metadata.
 
-/// Calling code and the digits that a number may have after it; in the order of the codes.
+/// Calling code, and the possible numbers of digits after it. Sorted by code.
 pub(super) static POSSIBLE_LENGTHS: &[(u16, &[u8])] = &[
     (1, &[7, 10]),
     (7, &[10, 14]),

@@ -1,19 +1,19 @@
 //! The rules of the API's field table, and the normal form of every value.
 //!
-//! [`validate()`] reports every problem of a user at once. Normalisation is idempotent: validating a normalised
-//! user gives the same user. The rules, version 1 (a change of normal form changes keys, so it never changes):
+//! [`validate()`] reports every problem of a user at once. Normalisation is idempotent: a normalised user validates to
+//! itself. A change of a normal form would change idempotency keys, so these rules (version 1) never change:
 //!
 //! | field | normal form | rule |
 //! | --- | --- | --- |
-//! | text fields | invisible format characters removed, NFC, white space runs as one space, trimmed; empty where only joiners are left | length in characters, no control character |
+//! | text fields | invisible format characters removed, NFC, runs of white space as one space, trimmed; empty if only joiners are left | length in characters, no control character |
 //! | `email` | as text, then lower case | one address with a domain of letters, digits and hyphens, at most 254 characters |
-//! | `phoneNumber` | E.164; `countryCode` tells how to read a national number | a number that can be dialled |
-//! | `ipAddress` | canonical text; IPv4-mapped IPv6 as IPv4 | IPv4 or IPv6; a warning where no person can come from it |
+//! | `phoneNumber` | E.164; a national number is read with `countryCode` | a possible number |
+//! | `ipAddress` | canonical text; IPv4-mapped IPv6 as IPv4 | IPv4 or IPv6; a warning for an address that no person can have |
 //! | `countryCode` | upper case | ISO 3166-1 alpha-2 |
-//! | `postalCode` | as text | length; a warning where the zeros it begins with are missing |
+//! | `postalCode` | as text | length; a warning where leading zeros are missing |
 //! | `program` | lower case, `-` and space as `_` | `custodial` or `non_custodial` |
 //! | `redirectUrl` | WHATWG serialisation; left out when empty | begins with `https://`, a host without empty labels, no credentials |
-//! | `walletAddress` | EIP-55; left out when empty | 0x and 40 hex digits, checksum right where mixed-case |
+//! | `walletAddress` | EIP-55; left out when empty | 0x and 40 hex digits, with a valid checksum if mixed-case |
 //! | `isTermsOfServiceAccepted` | `true` | must be true; never defaulted |
 
 mod calling_codes;
@@ -28,11 +28,10 @@ use std::borrow::Cow;
 use crate::domain::user::Program;
 use crate::domain::{Field, Problem, RawUser, RawValue, User, Warning};
 
-/// Validates and normalises.
+/// Validates and normalises a user.
 ///
 /// # Errors
-/// Every problem of the user, in the order of the canonical form, each with field, code and a message that
-/// says how to mend it.
+/// Every problem of the user, in the order of the canonical form.
 pub fn validate<'r>(raw: &'r RawUser<'_>) -> Result<(User<'r>, Vec<Warning>), Vec<Problem>> {
     let mut check = Check { raw, problems: Vec::new(), warnings: Vec::new() };
     for name in &raw.unknown {
@@ -93,8 +92,8 @@ pub fn validate<'r>(raw: &'r RawUser<'_>) -> Result<(User<'r>, Vec<Warning>), Ve
     }
 }
 
-/// A rule's refusal: code and message.
-type Refusal = (&'static str, String);
+/// Code and message of a rule that a value breaks.
+type FieldRefusal = (&'static str, String);
 
 struct Check<'r, 'a> {
     raw: &'r RawUser<'a>,
@@ -103,13 +102,14 @@ struct Check<'r, 'a> {
 }
 
 impl<'r> Check<'r, '_> {
-    /// The cleaned text of a field; `None` with a problem where it is missing and required or of the wrong kind.
+    /// Returns the cleaned text of a field. `None` where it is empty or of the wrong type; adds a problem where it is
+    /// required or of the wrong type.
     fn cleaned(&mut self, field: Field) -> Option<Cow<'r, str>> {
         let raw: &'r RawUser<'_> = self.raw;
         let cleaned = match raw.get(field) {
             RawValue::Absent => Cow::Borrowed(""),
             RawValue::Text(given) => text::clean(given),
-            RawValue::Bool(_) => return self.refuse(field, wrong_type("text", "a truth value")),
+            RawValue::Bool(_) => return self.refuse(field, wrong_type("text", "true or false")),
             RawValue::Unfit(kind) => return self.refuse(field, wrong_type("text", kind)),
         };
         if cleaned.is_empty() {
@@ -121,7 +121,7 @@ impl<'r> Check<'r, '_> {
         Some(cleaned)
     }
 
-    fn normal<T>(&mut self, field: Field, rule: impl FnOnce(&str) -> Result<T, Refusal>) -> Option<T> {
+    fn normal<T>(&mut self, field: Field, rule: impl FnOnce(&str) -> Result<T, FieldRefusal>) -> Option<T> {
         let cleaned = self.cleaned(field)?;
         match text::without_control(&cleaned).and_then(|()| rule(&cleaned)) {
             Ok(value) => Some(value),
@@ -166,13 +166,13 @@ impl<'r> Check<'r, '_> {
         }
     }
 
-    fn refuse<T>(&mut self, field: Field, (code, message): Refusal) -> Option<T> {
+    fn refuse<T>(&mut self, field: Field, (code, message): FieldRefusal) -> Option<T> {
         self.problems.push(Problem::of(field, code, message));
         None
     }
 }
 
-fn program(text: &str) -> Result<Program, Refusal> {
+fn program(text: &str) -> Result<Program, FieldRefusal> {
     match text.to_lowercase().replace(['-', ' '], "_").as_str() {
         "custodial" => Ok(Program::Custodial),
         "non_custodial" => Ok(Program::NonCustodial),
@@ -180,7 +180,7 @@ fn program(text: &str) -> Result<Program, Refusal> {
     }
 }
 
-fn wrong_type(wanted: &str, got: &str) -> Refusal {
+fn wrong_type(wanted: &str, got: &str) -> FieldRefusal {
     ("WRONG_TYPE", format!("must be {wanted}, not {got}"))
 }
 

@@ -1,16 +1,16 @@
-//! Text: what is removed, what is counted, what is refused.
+//! Text: normal form, length and control characters.
 
 use std::borrow::Cow;
 
 use unicode_normalization::UnicodeNormalization;
 
-use crate::domain::validate::Refusal;
+use crate::domain::validate::FieldRefusal;
 
 /// The normal form of text: without invisible format characters, NFC, runs of white space as one space, trimmed.
 ///
-/// Invisible characters come with copies from mail and contacts programs; two values that look the same must
-/// have the same key. Joiners (U+200C, U+200D) stay: several scripts need them. A value of nothing but joiners and
-/// white space looks empty and is: the empty text.
+/// Copies from mail and contacts programs contain invisible characters, but values that look the same must have the
+/// same key. Joiners (U+200C, U+200D) are kept, because several scripts need them. A value of only joiners and white
+/// space looks empty and becomes empty.
 pub(super) fn clean(given: &str) -> Cow<'_, str> {
     if given.is_ascii() {
         return if is_folded(given) { Cow::Borrowed(given) } else { Cow::Owned(fold_white_space(given)) };
@@ -22,7 +22,7 @@ pub(super) fn clean(given: &str) -> Cow<'_, str> {
     Cow::Owned(fold_white_space(&visible))
 }
 
-/// Whether white space is single spaces between words, as in nearly every value that comes from a program.
+/// Returns whether the only white space is single spaces between words, as in nearly every value from a program.
 fn is_folded(ascii: &str) -> bool {
     let mut follows_space = true;
     for byte in ascii.bytes() {
@@ -66,20 +66,20 @@ fn is_joiner(c: char) -> bool {
     matches!(c, '\u{200C}' | '\u{200D}')
 }
 
-/// Lengths are in characters (Unicode scalar values), not bytes: the API's table says "characters".
-pub(super) fn at_most(text: &str, chars_max: usize) -> Result<(), Refusal> {
+/// Checks the length in characters (Unicode scalar values), not bytes: the API's table says "characters".
+pub(super) fn at_most(text: &str, chars_max: usize) -> Result<(), FieldRefusal> {
     let chars = text.chars().count();
     if chars > chars_max {
-        return Err(("TOO_LONG", format!("has {chars} characters, the API takes at most {chars_max}: shorten it")));
+        return Err(("TOO_LONG", format!("has {chars} characters, the API allows at most {chars_max}: shorten it")));
     }
     Ok(())
 }
 
-pub(super) fn without_control(text: &str) -> Result<(), Refusal> {
+pub(super) fn without_control(text: &str) -> Result<(), FieldRefusal> {
     match text.chars().find(|c| c.is_control()) {
         Some(c) => Err((
             "CONTROL_CHARACTER",
-            format!("contains the invisible control character U+{:04X}: type the value anew", u32::from(c)),
+            format!("contains the invisible control character U+{:04X}: type the value again", u32::from(c)),
         )),
         None => Ok(()),
     }

@@ -2,18 +2,18 @@
 
 use sha3::{Digest, Keccak256};
 
-use crate::domain::validate::Refusal;
+use crate::domain::validate::FieldRefusal;
 
 /// `0x` and 40 hex digits, in EIP-55 form.
 ///
-/// All lower or all upper case carries no checksum and is taken as it is. Mixed case must be right: a wrong
-/// letter means a mistyped address, and money sent there is gone.
-pub(super) fn ethereum_address(text: &str) -> Result<String, Refusal> {
+/// An address in all lower or all upper case has no checksum and is accepted. Mixed case must have a valid checksum: a
+/// wrong letter means a mistyped address, and money sent to it is lost.
+pub(super) fn ethereum_address(text: &str) -> Result<String, FieldRefusal> {
     let digits = text
         .strip_prefix("0x")
         .filter(|digits| digits.len() == 40 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let Some(digits) = digits else {
-        return Err(("INVALID_WALLET_ADDRESS", "is no Ethereum address: write 0x and 40 hex digits".to_owned()));
+        return Err(("INVALID_WALLET_ADDRESS", "is not an Ethereum address: write 0x and 40 hex digits".to_owned()));
     };
     let checksummed = eip55(&digits.to_ascii_lowercase());
     let is_mixed =

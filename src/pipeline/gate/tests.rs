@@ -1,325 +1,345 @@
-use tokio::time::timeout;
+//! The gate on paused time: who may send when, and what is logged.
 
-use crate::domain::answer::NoConnection;
+use tokio::time::{advance, timeout};
+
+use crate::domain::Lane;
+use crate::domain::answer::UnreachableReason;
+use crate::pipeline::gate::first_request::ALONE_MAX;
+use crate::pipeline::gate::pause::PROBE_AFTER_PAGE;
+use crate::pipeline::gate::throttle::QUIET_FOR;
 use crate::pipeline::gate::*;
 
-const SCHEDULE: ProbeSchedule = ProbeSchedule { initial: Duration::from_secs(2), max: Duration::from_secs(7) };
+const SCHEDULE: ProbeSchedule = ProbeSchedule { initial: seconds(2), max: seconds(7) };
 
 const BULK: Request = Request::Create(Lane::Bulk);
+const SIGNUP: Request = Request::Create(Lane::Signup);
 
-async fn waits(gate: &Gate) -> (SendPermit<'_>, Duration) {
+/// Longer than any wait in these tests.
+const HOUR: Duration = seconds(3_600);
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn open_gate() -> Gate {
+    Gate::new(SCHEDULE, BreakerPolicy::DEFAULT)
+}
+
+/// A gate that a refused bulk creation has paused.
+async fn paused_gate(reason: AccountReason) -> Gate {
+    let gate = open_gate();
+    let _ = gate.permit(BULK).await.refused(reason);
+    gate
+}
+
+/// The next permit for a bulk creation, and how long it took.
+async fn timed_permit(gate: &Gate) -> (SendPermit<'_>, Duration) {
     let start = Instant::now();
-    let pass = gate.pass(BULK).await;
-    (pass, start.elapsed())
+    let permit = gate.permit(BULK).await;
+    (permit, start.elapsed())
+}
+
+/// How long the next bulk creation waits, whose permit is dropped.
+async fn wait_time(gate: &Gate) -> Duration {
+    timed_permit(gate).await.1
+}
+
+async fn is_held(gate: &Gate, request: Request) -> bool {
+    timeout(HOUR, gate.permit(request)).await.is_err()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paused_gate_lets_one_probe_through_at_growing_intervals() {
-    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let first = gate.pass(BULK).await.refused(AccountReason::Unauthorized);
+async fn a_paused_gate_sends_one_probe_at_growing_intervals() {
+    let gate = open_gate();
+    let first = gate.permit(BULK).await.refused(AccountReason::Unauthorized);
     assert_eq!(first, Some(GateChanged::Paused(AccountReason::Unauthorized)));
-    for seconds in [2, 4, 7, 7] {
-        let (probe, waited) = waits(&gate).await;
-        assert_eq!(waited, Duration::from_secs(seconds));
-        let second = tokio::time::timeout(Duration::from_secs(3_600), gate.pass(BULK)).await;
-        assert!(second.is_err(), "two probes at once");
+    for interval in [2, 4, 7, 7] {
+        let (probe, waited) = timed_permit(&gate).await;
+        assert_eq!(waited, seconds(interval));
+        assert!(is_held(&gate, BULK).await, "two probes at once");
         assert_eq!(probe.refused(AccountReason::Unauthorized), None);
     }
-    let (probe, _) = waits(&gate).await;
+    let (probe, _) = timed_permit(&gate).await;
     assert_eq!(probe.answered(false), Some(GateChanged::Opened));
-    assert_eq!(waits(&gate).await.1, Duration::ZERO);
+    assert_eq!(wait_time(&gate).await, Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_that_were_on_their_way_neither_open_nor_prolong_a_pause() {
-    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let (early, late) = (gate.pass(BULK).await, gate.pass(BULK).await);
-    let _ = gate.pass(BULK).await.refused(AccountReason::PaymentRequired);
+async fn requests_sent_before_a_pause_neither_end_nor_prolong_it() {
+    let gate = open_gate();
+    let (early, late) = (gate.permit(BULK).await, gate.permit(BULK).await);
+    let _ = gate.permit(BULK).await.refused(AccountReason::PaymentRequired);
     assert_eq!(late.refused(AccountReason::PaymentRequired), None);
     assert_eq!(early.answered(false), None);
     assert_eq!(gate.state(), GateState::Paused(AccountReason::PaymentRequired));
-    assert_eq!(waits(&gate).await.1, Duration::from_secs(2));
+    assert_eq!(wait_time(&gate).await, seconds(2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_page_among_good_answers_holds_everybody_up_for_a_moment_and_is_not_told() {
-    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let (late, later) = (gate.pass(BULK).await, gate.pass(BULK).await);
-    assert_eq!(gate.pass(BULK).await.refused(AccountReason::NotTheApi), None);
+async fn a_single_page_pauses_for_a_moment_and_is_not_logged() {
+    let gate = open_gate();
+    let (late, later) = (gate.permit(BULK).await, gate.permit(BULK).await);
+    assert_eq!(gate.permit(BULK).await.refused(AccountReason::NotTheApi), None);
     assert_eq!(late.refused(AccountReason::NotTheApi), None);
     assert_eq!(gate.state(), GateState::Open);
-    let (probe, waited) = waits(&gate).await;
+    let (probe, waited) = timed_permit(&gate).await;
     assert_eq!(waited, PROBE_AFTER_PAGE);
     assert_eq!(probe.answered(false), None);
-    assert_eq!((waits(&gate).await.1, gate.openings()), (Duration::ZERO, 1));
-    // What is certain isn't kept back for it, and goes by the schedule.
-    assert_eq!(gate.pass(BULK).await.refused(AccountReason::NotTheApi), None);
+    assert_eq!((wait_time(&gate).await, gate.pauses_ended()), (Duration::ZERO, 1));
+    // A certain reason during this short pause is logged at once and uses the schedule.
+    assert_eq!(gate.permit(BULK).await.refused(AccountReason::NotTheApi), None);
     let revoked = later.refused(AccountReason::Unauthorized);
     assert_eq!(revoked, Some(GateChanged::Paused(AccountReason::Unauthorized)));
-    assert_eq!(waits(&gate).await.1, SCHEDULE.initial);
+    assert_eq!(wait_time(&gate).await, SCHEDULE.initial);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_and_then_another_for_the_probe_are_a_pause_with_growing_intervals() {
-    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let _ = gate.pass(BULK).await.refused(AccountReason::NotTheApi);
-    let mut told = Vec::new();
+async fn a_page_for_the_probe_too_is_a_logged_pause_with_growing_intervals() {
+    let gate = paused_gate(AccountReason::NotTheApi).await;
+    let mut logged = Vec::new();
     for ms in [250, 500, 1_000, 2_000, 4_000, 7_000, 7_000] {
-        let (probe, waited) = waits(&gate).await;
+        let (probe, waited) = timed_permit(&gate).await;
         assert_eq!(waited, Duration::from_millis(ms));
-        told.extend(probe.refused(AccountReason::NotTheApi));
+        logged.extend(probe.refused(AccountReason::NotTheApi));
         assert_eq!(gate.state(), GateState::Paused(AccountReason::NotTheApi));
     }
-    assert_eq!(told, [GateChanged::Paused(AccountReason::NotTheApi)]);
-    assert_eq!(waits(&gate).await.0.answered(false), Some(GateChanged::Opened));
+    assert_eq!(logged, [GateChanged::Paused(AccountReason::NotTheApi)]);
+    assert_eq!(gate.permit(BULK).await.answered(false), Some(GateChanged::Opened));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_workers_first_request_leaves_alone_for_as_long_as_its_answer_may_take() {
-    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT).beginning();
-    // One that never leaves is followed by the next at once.
-    drop(gate.pass(BULK).await);
-    let (first, waited) = waits(&gate).await;
+async fn the_first_request_is_sent_alone_until_it_is_answered() {
+    let gate = open_gate().with_first_request_alone();
+    // After one that isn't sent, the next one is the first at once.
+    drop(gate.permit(BULK).await);
+    let (first, waited) = timed_permit(&gate).await;
     assert_eq!(waited, Duration::ZERO);
-    // However long it waits for the pace, as beside others that are being counted.
-    assert!(timeout(FIRST_ALONE * 2, gate.pass(BULK)).await.is_err());
-    first.leaves();
-    let (others, paused) = tokio::join!(
-        async {
-            let mut waited = Vec::new();
-            for _ in 0..3 {
-                waited.push(waits(&gate).await.1);
-            }
-            waited
-        },
-        async {
+    // The first may wait for the rate limiter for long, as while workers are being counted.
+    assert!(timeout(ALONE_MAX * 2, gate.permit(BULK)).await.is_err());
+    first.sent();
+    let (waits, changed) =
+        tokio::join!(async { [wait_time(&gate).await, wait_time(&gate).await, wait_time(&gate).await] }, async {
             tokio::time::sleep(Duration::from_millis(300)).await;
             first.answered(false)
-        }
-    );
-    assert_eq!((others, paused), (vec![Duration::from_millis(300), Duration::ZERO, Duration::ZERO], None));
+        });
+    assert_eq!((waits, changed), ([Duration::from_millis(300), Duration::ZERO, Duration::ZERO], None));
+}
 
-    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT).beginning();
-    let slow = gate.pass(BULK).await;
-    slow.leaves();
-    assert_eq!(waits(&gate).await.1, FIRST_ALONE);
-    assert_eq!(waits(&gate).await.1, Duration::ZERO);
+#[tokio::test(start_paused = true)]
+async fn the_first_request_is_sent_alone_for_a_bounded_time() {
+    let gate = open_gate().with_first_request_alone();
+    let slow = gate.permit(BULK).await;
+    slow.sent();
+    assert_eq!(wait_time(&gate).await, ALONE_MAX);
+    assert_eq!(wait_time(&gate).await, Duration::ZERO);
     assert_eq!(slow.refused(AccountReason::Unauthorized), Some(GateChanged::Paused(AccountReason::Unauthorized)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_is_dropped_is_sent_by_the_next_in_line() {
-    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let _ = gate.pass(BULK).await.refused(AccountReason::Forbidden);
-    let probe = gate.pass(BULK).await;
-    drop(probe);
-    let (probe, waited) = waits(&gate).await;
+async fn after_a_dropped_probe_the_next_request_is_the_probe() {
+    let gate = paused_gate(AccountReason::Forbidden).await;
+    drop(gate.permit(BULK).await);
+    let (probe, waited) = timed_permit(&gate).await;
     assert_eq!(waited, Duration::ZERO);
     assert_eq!(probe.refused(AccountReason::Forbidden), None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_without_an_answer_waits_like_a_refused_one() {
-    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let _ = gate.pass(BULK).await.refused(AccountReason::Unauthorized);
-    assert_eq!(gate.pass(BULK).await.unanswered(), None);
+async fn unanswered_probes_keep_the_schedule_and_change_the_reason() {
+    let gate = paused_gate(AccountReason::Unauthorized).await;
+    assert_eq!(gate.permit(BULK).await.unanswered(), None);
     assert_eq!(gate.state(), GateState::Paused(AccountReason::Unauthorized));
-    let (probe, waited) = waits(&gate).await;
-    assert_eq!(waited, Duration::from_secs(4));
-    // Whoever changes the key because of what was said before would change nothing.
-    let no_answer = AccountReason::Unreachable(NoConnection::NoAnswer);
+    let (probe, waited) = timed_permit(&gate).await;
+    assert_eq!(waited, seconds(4));
+    // An operator who changes the key because of the first reason would change nothing.
+    let no_answer = AccountReason::Unreachable(UnreachableReason::NoAnswer);
     assert_eq!(probe.unanswered(), Some(GateChanged::Paused(no_answer)));
     assert_eq!(gate.state(), GateState::Paused(no_answer));
-    assert_eq!(gate.pass(BULK).await.unanswered(), None);
+    assert_eq!(gate.permit(BULK).await.unanswered(), None);
     let unauthorized = AccountReason::Unauthorized;
-    assert_eq!(gate.pass(BULK).await.refused(unauthorized), Some(GateChanged::Paused(unauthorized)));
+    assert_eq!(gate.permit(BULK).await.refused(unauthorized), Some(GateChanged::Paused(unauthorized)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_advice_each_throttled_answer_in_a_row_waits_longer() {
-    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let backoff = |n: u32| Duration::from_secs(u64::from(n));
-    for seconds in [1, 2, 3] {
-        let (pass, _) = waits(&gate).await;
-        let told = gate.throttle(None, backoff);
-        assert_eq!(told, (seconds == 1).then_some(Duration::from_secs(1)), "told once");
+    let gate = open_gate();
+    let backoff = |n: u32| seconds(u64::from(n));
+    for wait in [1, 2, 3] {
+        let permit = gate.permit(BULK).await;
+        let logged = gate.throttle(None, backoff);
+        assert_eq!(logged, (wait == 1).then_some(seconds(1)), "logged once");
         // Another request of the same moment.
         assert_eq!(gate.throttle(None, backoff), None);
-        let _ = pass.throttled();
-        let (next, waited) = waits(&gate).await;
-        drop(next);
-        assert_eq!(waited, Duration::from_secs(seconds));
+        let _ = permit.throttled();
+        assert_eq!(wait_time(&gate).await, seconds(wait));
     }
-    let (pass, _) = waits(&gate).await;
-    let _ = pass.answered(false);
-    assert_eq!(gate.throttle(None, backoff), None, "it goes on, and was told");
-    assert_eq!(waits(&gate).await.1, Duration::from_secs(1), "the first in a row again");
+    let _ = gate.permit(BULK).await.answered(false);
+    assert_eq!(gate.throttle(None, backoff), None, "the throttling continues and was logged");
+    assert_eq!(wait_time(&gate).await, seconds(1), "the first in a row again");
 }
 
 #[tokio::test(start_paused = true)]
-async fn that_it_is_throttled_is_told_when_it_begins_when_it_takes_much_longer_and_when_it_ends() {
-    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let never = |_| -> Duration { unreachable!("there is advice") };
-    let throttle = |seconds| gate.throttle(Some(Duration::from_secs(seconds)), never).map(|wait| wait.as_secs());
-    let [first, second, late] = [gate.pass(BULK).await, gate.pass(BULK).await, gate.pass(BULK).await];
+async fn throttling_is_logged_when_it_begins_gets_much_longer_and_ends() {
+    let gate = open_gate();
+    let unused = |_| -> Duration { unreachable!("there is advice") };
+    let throttle = |wait| gate.throttle(Some(seconds(wait)), unused).map(|wait| wait.as_secs());
+    let [first, second, late] = [gate.permit(BULK).await, gate.permit(BULK).await, gate.permit(BULK).await];
     assert_eq!((throttle(5), throttle(6), throttle(70)), (Some(5), None, Some(70)));
     drop((first, second));
-    assert_eq!(late.answered(false), None, "it left before");
-    assert_eq!(waits(&gate).await.1, Duration::from_secs(70));
-    assert_eq!(throttle(5), None, "it isn't over before a request was answered");
+    assert_eq!(late.answered(false), None, "it was sent before");
+    assert_eq!(wait_time(&gate).await, seconds(70));
+    assert_eq!(throttle(5), None, "it doesn't end before a request is answered");
     for _ in 0..5 {
-        // A partner who asks for patience every other second: one thing to tell, not a line a second.
-        assert_eq!(gate.pass(BULK).await.answered(false), None);
+        // A partner that answers 429 every other second: one log line, not one a second.
+        assert_eq!(gate.permit(BULK).await.answered(false), None);
         assert_eq!(throttle(1), None);
     }
-    tokio::time::advance(QUIET_FOR).await;
-    assert_eq!(gate.pass(Request::Read).await.page_came(), Some(GateChanged::Unthrottled));
-    assert_eq!(gate.pass(BULK).await.answered(false), None);
-    // A pause tells its own end.
+    advance(QUIET_FOR).await;
+    assert_eq!(gate.permit(Request::Read).await.page_read(), Some(GateChanged::ThrottleEnded));
+    assert_eq!(gate.permit(BULK).await.answered(false), None);
+    // The end of a pause is logged instead.
     assert_eq!(throttle(1), Some(1));
-    let _ = gate.pass(BULK).await.refused(AccountReason::Unauthorized);
-    assert_eq!(gate.pass(BULK).await.answered(false), Some(GateChanged::Opened));
-    assert_eq!(gate.pass(BULK).await.answered(false), None);
+    let _ = gate.permit(BULK).await.refused(AccountReason::Unauthorized);
+    assert_eq!(gate.permit(BULK).await.answered(false), Some(GateChanged::Opened));
+    assert_eq!(gate.permit(BULK).await.answered(false), None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_throttled_gate_opens_exactly_when_it_was_told() {
-    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let stale = gate.pass(BULK).await;
-    let never = |_| -> Duration { unreachable!("there is advice") };
-    gate.throttle(Some(Duration::from_secs(5)), never);
-    gate.throttle(Some(Duration::from_secs(1)), never);
+async fn a_throttled_gate_opens_at_the_end_of_the_longest_advice() {
+    let gate = open_gate();
+    let stale = gate.permit(BULK).await;
+    let unused = |_| -> Duration { unreachable!("there is advice") };
+    gate.throttle(Some(seconds(5)), unused);
+    gate.throttle(Some(seconds(1)), unused);
     assert!(!stale.is_valid());
-    assert_eq!(waits(&gate).await.1, Duration::from_secs(5));
+    assert_eq!(gate.state(), GateState::Throttled(Instant::now() + seconds(5)));
+    assert_eq!(wait_time(&gate).await, seconds(5));
     assert_eq!(gate.state(), GateState::Open);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_person_who_says_to_go_on_is_believed_enough_for_a_probe_at_once() {
-    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let _ = gate.pass(BULK).await.refused(AccountReason::Unauthorized);
-    gate.go_on();
-    let (probe, waited) = waits(&gate).await;
+async fn an_operator_who_resumes_gets_a_probe_at_once_and_its_result() {
+    let gate = paused_gate(AccountReason::Unauthorized).await;
+    gate.resume();
+    let (probe, waited) = timed_permit(&gate).await;
     assert_eq!(waited, Duration::ZERO);
-    // Said while a probe is on its way, which left with the old key.
-    gate.go_on();
+    // Resumed again while a probe is in flight, which was sent with the old key.
+    gate.resume();
     assert_eq!(probe.refused(AccountReason::Unauthorized), None);
-    let (probe, waited) = waits(&gate).await;
+    let (probe, waited) = timed_permit(&gate).await;
     assert_eq!(waited, Duration::ZERO);
     let still = Some(GateChanged::StillPaused(AccountReason::Unauthorized));
-    assert_eq!(probe.refused(AccountReason::Unauthorized), still, "whoever said so is told what came of it");
-    let (probe, waited) = waits(&gate).await;
-    assert_eq!(waited, Duration::from_secs(4), "and the intervals begin anew");
-    assert_eq!(probe.refused(AccountReason::Unauthorized), None, "once");
-    gate.go_on();
+    assert_eq!(probe.refused(AccountReason::Unauthorized), still);
+    let (probe, waited) = timed_permit(&gate).await;
+    assert_eq!(waited, seconds(4), "the intervals start again");
+    assert_eq!(probe.refused(AccountReason::Unauthorized), None, "logged once");
+    gate.resume();
     let paused = Some(GateChanged::Paused(AccountReason::PaymentRequired));
-    assert_eq!(waits(&gate).await.0.refused(AccountReason::PaymentRequired), paused, "for another reason");
-    assert_eq!(waits(&gate).await.0.refused(AccountReason::PaymentRequired), None);
+    assert_eq!(gate.permit(BULK).await.refused(AccountReason::PaymentRequired), paused, "for another reason");
+    assert_eq!(gate.permit(BULK).await.refused(AccountReason::PaymentRequired), None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn reading_the_list_opens_nothing_but_a_lost_network() {
-    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let _ = gate.pass(BULK).await.refused(AccountReason::PaymentRequired);
+async fn a_page_that_is_read_ends_only_a_pause_without_a_network() {
+    let gate = paused_gate(AccountReason::PaymentRequired).await;
     for _ in 0..3 {
-        assert_eq!(gate.pass(Request::Read).await.page_came(), None);
+        assert_eq!(gate.permit(Request::Read).await.page_read(), None);
     }
     assert_eq!(gate.state(), GateState::Paused(AccountReason::PaymentRequired));
-    assert_eq!(waits(&gate).await.1, Duration::from_secs(2), "reading is no probe");
+    assert_eq!(wait_time(&gate).await, seconds(2), "reading is no probe");
 
-    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let _ = gate.pass(BULK).await.refused(AccountReason::Forbidden);
-    assert_eq!(gate.pass(Request::Read).await.page_came(), None);
+    let gate = paused_gate(AccountReason::Forbidden).await;
+    assert_eq!(gate.permit(Request::Read).await.page_read(), None);
     assert_eq!(gate.state(), GateState::Paused(AccountReason::Forbidden));
-    assert_eq!(waits(&gate).await.1, Duration::ZERO, "the probe is left to a creation");
+    assert_eq!(wait_time(&gate).await, Duration::ZERO, "a creation is the probe");
 
-    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let _ = gate.pass(BULK).await.refused(AccountReason::Unreachable(NoConnection::Dns));
-    assert_eq!(gate.pass(Request::Read).await.page_came(), Some(GateChanged::Opened));
+    let gate = paused_gate(AccountReason::Unreachable(UnreachableReason::Dns)).await;
+    assert_eq!(gate.permit(Request::Read).await.page_read(), Some(GateChanged::Opened));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_that_only_the_list_is_at_fault_for_ends_with_a_page_that_comes() {
-    for (then_by, is_over) in [(Request::Read, true), (BULK, false)] {
-        let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-        let on_its_way = gate.pass(then_by).await;
-        let paused = gate.pass(Request::Read).await.refused(AccountReason::Unauthorized);
+async fn a_page_that_is_read_ends_a_pause_that_only_pages_caused() {
+    for (then_refused, ends) in [(Request::Read, true), (BULK, false)] {
+        let gate = open_gate();
+        let in_flight = gate.permit(then_refused).await;
+        let paused = gate.permit(Request::Read).await.refused(AccountReason::Unauthorized);
         assert_eq!(paused, Some(GateChanged::Paused(AccountReason::Unauthorized)));
-        assert_eq!(on_its_way.refused(AccountReason::Unauthorized), None);
-        if then_by == BULK {
-            assert_eq!(waits(&gate).await.0.refused(AccountReason::Unauthorized), None);
+        assert_eq!(in_flight.refused(AccountReason::Unauthorized), None);
+        if then_refused == BULK {
+            assert_eq!(gate.permit(BULK).await.refused(AccountReason::Unauthorized), None);
         }
-        let opened = gate.pass(Request::Read).await.page_came();
-        assert_eq!(opened == Some(GateChanged::Opened), is_over, "{then_by:?}");
+        let opened = gate.permit(Request::Read).await.page_read();
+        assert_eq!(opened == Some(GateChanged::Opened), ends, "{then_refused:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_api_that_answers_nothing_is_left_alone_but_for_a_few_trials() {
-    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let stale = gate.pass(BULK).await;
-    let mut told = Vec::new();
+async fn an_api_that_gives_no_answers_gets_only_a_few_trials() {
+    let gate = open_gate();
+    let stale = gate.permit(BULK).await;
+    let mut logged = Vec::new();
     for _ in 0..5 {
-        tokio::time::advance(Duration::from_secs(1)).await;
-        told.extend(gate.pass(BULK).await.unanswered());
+        advance(seconds(1)).await;
+        logged.extend(gate.permit(BULK).await.unanswered());
     }
-    assert_eq!(told, [GateChanged::CircuitOpened { failures: 5, requests: 5 }]);
+    let open_for = BreakerPolicy::DEFAULT.open_for;
+    assert_eq!(logged, [GateChanged::CircuitOpened { failures: 5, requests: 5, open_for }]);
     assert_eq!(gate.state(), GateState::CircuitOpen);
     assert!(!stale.is_valid());
-    let (trial, waited) = waits(&gate).await;
+    let (trial, waited) = timed_permit(&gate).await;
     assert_eq!((waited, trial.is_trial()), (BreakerPolicy::DEFAULT.open_for, true));
-    let trials = [trial, gate.pass(BULK).await, gate.pass(BULK).await];
-    let fourth = tokio::time::timeout(Duration::from_secs(3_600), gate.pass(BULK)).await;
-    assert!(fourth.is_err(), "more trials than were asked for");
-    let told: Vec<_> = trials.into_iter().filter_map(|trial| trial.answered(false)).collect();
-    assert_eq!(told, [GateChanged::CircuitClosed]);
+    let trials = [trial, gate.permit(BULK).await, gate.permit(BULK).await];
+    assert!(is_held(&gate, BULK).await, "a fourth trial");
+    let logged: Vec<_> = trials.into_iter().filter_map(|trial| trial.answered(false)).collect();
+    assert_eq!(logged, [GateChanged::CircuitClosed]);
     assert_eq!(gate.state(), GateState::Open);
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_that_take_too_long_are_failures() {
-    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+async fn slow_answers_open_the_circuit_breaker() {
+    let gate = open_gate();
     for _ in 0..5 {
-        tokio::time::advance(Duration::from_secs(1)).await;
-        let _ = gate.pass(BULK).await.answered(true);
+        advance(seconds(1)).await;
+        let _ = gate.permit(BULK).await.answered(true);
     }
     assert_eq!(gate.state(), GateState::CircuitOpen);
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_answer_in_five_lost_is_worked_with() {
-    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
+async fn an_api_that_loses_one_answer_in_five_is_used() {
+    let gate = open_gate();
     for n in 0..1_000 {
-        let pass = gate.pass(BULK).await;
-        let told = if n % 5 == 0 { pass.unanswered() } else { pass.answered(false) };
-        assert_eq!(told, None);
+        let permit = gate.permit(BULK).await;
+        let changed = if n % 5 == 0 { permit.unanswered() } else { permit.answered(false) };
+        assert_eq!(changed, None);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_created_while_outcomes_can_not_be_told() {
-    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let stale = gate.pass(BULK).await;
-    gate.set_event_sink(false);
+async fn no_user_is_created_while_events_can_not_be_published() {
+    let gate = open_gate();
+    let stale = gate.permit(BULK).await;
+    gate.set_event_sink_open(false);
     assert!(!stale.is_valid());
-    for request in [BULK, Request::Create(Lane::Signup)] {
-        assert!(tokio::time::timeout(Duration::from_secs(3_600), gate.pass(request)).await.is_err(), "{request:?}");
+    for request in [BULK, SIGNUP] {
+        assert!(is_held(&gate, request).await, "{request:?}");
     }
-    assert!(gate.pass(Request::Read).await.is_valid());
-    gate.set_event_sink(true);
-    assert_eq!(waits(&gate).await.1, Duration::ZERO);
+    assert!(gate.permit(Request::Read).await.is_valid());
+    gate.set_event_sink_open(true);
+    assert_eq!(wait_time(&gate).await, Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_halt_holds_bulk_and_nobody_else_until_somebody_says_to_go_on() {
-    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT);
-    let stale = gate.pass(BULK).await;
+async fn a_halt_holds_only_bulk_jobs_until_an_operator_resumes() {
+    let gate = open_gate();
+    let stale = gate.permit(BULK).await;
     gate.halt();
     assert!(!stale.is_valid() && gate.state() == GateState::Halted);
-    let signup = gate.pass(Request::Create(Lane::Signup)).await;
+    let signup = gate.permit(SIGNUP).await;
     assert!(signup.is_valid());
-    assert!(gate.pass(Request::Read).await.is_valid());
-    assert!(tokio::time::timeout(Duration::from_secs(3_600), gate.pass(BULK)).await.is_err());
-    assert!(gate.go_on() && !gate.go_on(), "once");
-    assert_eq!(waits(&gate).await.1, Duration::ZERO);
+    assert!(gate.permit(Request::Read).await.is_valid());
+    assert!(is_held(&gate, BULK).await);
+    assert!(gate.resume());
+    assert!(!gate.resume(), "it was not halted any more");
+    assert_eq!(wait_time(&gate).await, Duration::ZERO);
 }

@@ -1,8 +1,9 @@
-//! One job about a person at a time, in this worker.
+//! Per-person lock: one job about a person at a time, within this worker.
 //!
-//! Two deliveries of one job, as after a connection that broke, would race: the one whose answer brings the link, and the other,
-//! which is told "key already used", finds the user and tells it without a link. And two jobs about one email, of which
-//! each lost an answer, would both claim the user. One after the other, the second sees what the first has done.
+//! Two cases need it. Two deliveries of one job, as after a broken connection, would race: one gets the answer with the
+//! link; the other is answered "key already used", looks the user up and reports it without a link. And two jobs for one
+//! email, of which each lost an answer, would both claim the same user. One after the other, the second job sees what
+//! the first one did.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,13 +11,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Somebody, by their email: a hash of it, as long as this process lives.
+/// A person, identified by a hash of the email. Valid within this process only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Person(u64);
 
 impl Person {
-    /// Stands where nobody is.
-    pub(crate) const NOBODY: Self = Self(0);
+    /// Marks an empty entry.
+    pub(crate) const NONE: Self = Self(0);
 
     pub(crate) fn of(email: &str) -> Self {
         let mut hasher = DefaultHasher::new();
@@ -29,42 +30,42 @@ impl Person {
     }
 }
 
-/// The people whose jobs are at work. Two that collide only wait for each other. Bounded by the jobs in hand.
+/// See the module. Two persons whose hashes collide only wait for each other. Bounded by the jobs in progress.
 #[derive(Debug, Default)]
 pub(crate) struct PersonLocks {
-    at_work: Mutex<HashSet<Person>>,
-    left: Notify,
+    locked: Mutex<HashSet<Person>>,
+    released: Notify,
 }
 
-/// The right to work on a person's job, until it is dropped.
+/// Holds a person's lock until it is dropped.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Place<'p> {
-    people: &'p PersonLocks,
+pub(crate) struct PersonGuard<'l> {
+    locks: &'l PersonLocks,
     person: Person,
 }
 
 impl PersonLocks {
-    /// Waits until no other job of this person is at work. Cancel-safe.
-    pub(crate) async fn enter(&self, person: Person) -> Place<'_> {
+    /// Waits until no other job about this person is in progress. Cancel-safe.
+    pub(crate) async fn acquire(&self, person: Person) -> PersonGuard<'_> {
         loop {
-            let left = self.left.notified();
-            if self.lock().insert(person) {
-                return Place { people: self, person };
+            let released = self.released.notified();
+            if self.locked().insert(person) {
+                return PersonGuard { locks: self, person };
             }
-            left.await;
+            released.await;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashSet<Person>> {
-        self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locked(&self) -> MutexGuard<'_, HashSet<Person>> {
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for PersonGuard<'_> {
     fn drop(&mut self) {
-        self.people.lock().remove(&self.person);
-        self.people.left.notify_waiters();
+        self.locks.locked().remove(&self.person);
+        self.locks.released.notify_waiters();
     }
 }
 
@@ -77,18 +78,18 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn jobs_about_one_person_follow_each_other_and_hold_up_nobody_else() {
-        let people = PersonLocks::default();
+    async fn jobs_about_one_person_follow_each_other_and_block_no_other_job() {
+        let locks = PersonLocks::default();
         let moment = Duration::from_millis(1);
-        let enter = |email| people.enter(Person::of(email));
-        let first = enter("Jane@example.com").await;
-        let _other = timeout(moment, enter("joe@example.com")).await.unwrap();
-        let mut second = Box::pin(enter("jane@EXAMPLE.com"));
+        let acquire = |email| locks.acquire(Person::of(email));
+        let first = acquire("Jane@example.com").await;
+        let _other = timeout(moment, acquire("joe@example.com")).await.unwrap();
+        let mut second = Box::pin(acquire("jane@EXAMPLE.com"));
         assert!(timeout(moment, &mut second).await.is_err());
         drop(first);
         let second = timeout(moment, second).await.unwrap();
-        assert!(timeout(moment, enter("jane@example.com")).await.is_err());
+        assert!(timeout(moment, acquire("jane@example.com")).await.is_err());
         drop(second);
-        assert!(people.lock().len() == 1);
+        assert!(locks.locked().len() == 1);
     }
 }

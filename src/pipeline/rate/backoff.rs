@@ -1,30 +1,30 @@
-//! How long to wait before the n-th repetition: exponential, capped, with jitter.
+//! Backoff: how long to wait before retry `n`. Exponential, capped, with jitter.
 //!
-//! The schedule is the `backoff` crate's. The crate is unmaintained (RUSTSEC-2025-0012) and its retry loop and
-//! jitter are not used: the jitter here comes from a seeded generator, after the cap and within it.
+//! The schedule comes from the crate `backoff`, which is unmaintained (RUSTSEC-2025-0012). Its retry loop and its jitter
+//! aren't used: the jitter here comes from a seeded generator and is taken off after the cap.
 
 use std::time::Duration;
 
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 
-/// Share of a delay that chance takes away, so that jobs that failed together don't come back together.
+/// Largest share of a delay that the jitter takes off, so that jobs that failed together aren't retried together.
 const JITTER: f64 = 0.5;
 
-/// More repetitions don't wait longer; bounds the loop that walks the schedule.
+/// Later retries don't wait longer. Bounds the loop that walks the schedule.
 const STEPS_MAX: u32 = 64;
 
 /// An exponential schedule.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Backoff {
-    /// Delay before the first repetition.
+    /// Delay before the first retry.
     pub initial: Duration,
     /// Longest delay.
     pub max: Duration,
 }
 
 impl Backoff {
-    /// The delay before repetition `n` (1 is the first): between half of the schedule's value and all of it.
+    /// Returns the delay before retry `n` (1 is the first): between half of the schedule's value and all of it.
     pub(crate) fn delay(&self, n: u32, rng: &mut fastrand::Rng) -> Duration {
         let mut schedule = ExponentialBackoff {
             initial_interval: self.initial,
@@ -54,7 +54,7 @@ mod tests {
             let mut rng = fastrand::Rng::with_seed(seed);
             for (n, full) in [(0, 1.0), (1, 1.0), (2, 2.0), (3, 4.0), (4, 8.0), (5, 10.0), (1_000_000, 10.0)] {
                 let delay = backoff.delay(n, &mut rng).as_secs_f64();
-                assert!((full / 2.0..=full).contains(&delay), "repetition {n} waits {delay} s");
+                assert!((full / 2.0..=full).contains(&delay), "retry {n} waits {delay} s");
             }
         }
     }

@@ -1,8 +1,10 @@
-//! How many users were created in the last 24 hours.
+//! Daily quota: counts the users created in the last 24 hours, for the setting `per_day`.
 //!
-//! A day is any 24 hours, as long as a link lives: so never more links than the limit wait to be used at the same time,
-//! and no midnight lets two days' worth through at once. Counted by the minute; a minute counts until all of it is a
-//! day old. Pure: the caller says what time it is.
+//! The day is a rolling 24 hours, which is how long a verification link lives. So the number of unused links never
+//! exceeds the quota, and midnight doesn't let two days' quotas through at once. Creations are counted by the minute; a
+//! minute counts until its last second is a day old.
+//!
+//! Pure: the caller passes the current time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,27 +17,27 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct DailyQuota {
-    /// Minutes since 1970 with their creations, oldest first: a day's worth at most.
+    /// Minutes since 1970 with their creations, oldest first; a day's minutes at most.
     minutes: VecDeque<(i64, u64)>,
     total: u64,
-    /// Requests on their way that may create somebody.
+    /// Requests in flight that may create a user.
     in_flight: u64,
 }
 
 impl DailyQuota {
-    /// Created before this worker began.
+    /// Adds users who were created at that time, in this process or before it.
     pub(crate) fn remember(&mut self, at: Timestamp, users: u64) {
         let minute = at.unix_ms().div_euclid(MINUTE_MS);
-        let place = self.minutes.partition_point(|(other, _)| *other < minute);
-        match self.minutes.get_mut(place) {
+        let index = self.minutes.partition_point(|(other, _)| *other < minute);
+        match self.minutes.get_mut(index) {
             Some((other, count)) if *other == minute => *count += users,
-            _ => self.minutes.insert(place, (minute, users)),
+            _ => self.minutes.insert(index, (minute, users)),
         }
         self.total += users;
     }
 
-    /// When there is room for another; `None`: now. While only requests on their way fill the day, that is soon: not
-    /// all of them will create somebody.
+    /// Returns when another user may be created; `None`: now. If requests in flight fill the quota, that is in a second:
+    /// some of them may not create a user.
     pub(crate) fn full_until(&mut self, now: Timestamp, most: u64) -> Option<Timestamp> {
         self.forget(now);
         let soon = now.plus(Duration::from_secs(1));
@@ -48,12 +50,12 @@ impl DailyQuota {
         }
     }
 
-    /// A request that may create somebody is about to leave.
+    /// Reserves a place for a request that is about to be sent and may create a user.
     pub(crate) const fn begin(&mut self) {
         self.in_flight += 1;
     }
 
-    /// It was answered, or never left.
+    /// Ends the reservation of a request that was answered or not sent.
     pub(crate) fn end(&mut self, now: Timestamp, may_have_created: bool) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if may_have_created {
@@ -72,7 +74,7 @@ impl DailyQuota {
     }
 }
 
-/// When everything of that minute is a day old.
+/// Returns when all creations of that minute are a day old.
 fn free_at(minute: i64) -> Timestamp {
     Timestamp::from_unix_ms((minute + 1) * MINUTE_MS).plus(DAY)
 }
@@ -88,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_day_has_room_again_a_day_after_its_first_creations() {
+    fn a_full_quota_has_room_a_day_after_its_first_creations() {
         let mut day = DailyQuota::default();
         for second in 0..300 {
             assert_eq!(day.full_until(after(second), 300), None);
@@ -102,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_its_way_counts_and_what_created_nobody_does_not() {
+    fn requests_in_flight_count_until_they_end_without_a_user() {
         let mut day = DailyQuota::default();
         day.begin();
         assert!(day.full_until(T0, 1).is_some());
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_former_life_created_counts_until_it_is_a_day_old() {
+    fn creations_before_a_restart_count_until_they_are_a_day_old() {
         let mut day = DailyQuota::default();
         day.remember(T0, 5);
         day.remember(T0.minus(Duration::from_secs(3_600)), 5);

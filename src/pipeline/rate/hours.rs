@@ -1,6 +1,6 @@
-//! The hours in which a migration may create users: a link that arrives at night dies unread.
+//! Active hours: the hours in which the lane `bulk` may create users, so that no link expires unread overnight.
 //!
-//! Pure: the caller says what time it is.
+//! Pure: the caller passes the current time.
 
 use jiff::civil::Time;
 use jiff::tz::{Offset, TimeZone};
@@ -8,7 +8,7 @@ use jiff::{Timestamp as Moment, Zoned};
 
 use crate::domain::Timestamp;
 
-/// Every day from one time of day to another, where the people are.
+/// Daily hours in the time zone of the recipients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ActiveHours {
     from: Time,
@@ -17,25 +17,25 @@ pub(crate) struct ActiveHours {
 }
 
 impl ActiveHours {
-    /// From `08:00-20:00` (or `22:00-06:00`, over midnight; empty: `None`, always) and a time zone: a name of the IANA
-    /// database such as `Europe/Berlin`, or a fixed offset such as `+02:00`.
+    /// Parses hours like `08:00-20:00` or `22:00-06:00` (over midnight) and a time zone. Empty hours give `None`: every
+    /// hour is active. The zone is a name of the IANA database like `Europe/Berlin` or a fixed offset like `+02:00`.
     ///
     /// # Errors
-    /// What is wrong with the text; doesn't quote it.
+    /// Says what is wrong with the text, without quoting it.
     pub(crate) fn parse(hours: &str, zone: &str) -> Result<Option<Self>, String> {
         let zone = parse_zone(zone)?;
         if hours.is_empty() {
             return Ok(None);
         }
-        let (from, until) = hours.split_once('-').ok_or("is not two times of day with a dash between them")?;
+        let (from, until) = hours.split_once('-').ok_or("is not two times of day joined by a dash")?;
         let (from, until) = (time_of_day(from)?, time_of_day(until)?);
         if from == until {
-            return Err("begins when it ends".to_owned());
+            return Err("begins and ends at the same time".to_owned());
         }
         Ok(Some(Self { from, until, zone }))
     }
 
-    /// `None`: these are the hours. Else the next time at which they begin.
+    /// Returns when the next active hours begin; `None` if `now` is within them.
     pub(crate) fn closed_until(&self, now: Timestamp) -> Option<Timestamp> {
         let now = Moment::from_millisecond(now.unix_ms()).ok()?.to_zoned(self.zone.clone());
         let time = now.time();
@@ -49,28 +49,28 @@ impl ActiveHours {
 
     fn next_opening(&self, now: &Zoned) -> Option<Timestamp> {
         let date = if now.time() < self.from { now.date() } else { now.date().tomorrow().ok()? };
-        // A time that the clocks skip that day is the one after it.
+        // A time that the clocks skip that day becomes the first one after the gap.
         let opening = date.to_datetime(self.from).to_zoned(self.zone.clone()).ok()?;
         Some(Timestamp::from_unix_ms(opening.timestamp().as_millisecond()))
     }
 
-    /// A moment as people there read it, with their zone for those who are elsewhere: `2026-11-24 08:00 Europe/Berlin`.
+    /// Formats a time in this time zone: `2026-11-24 08:00 Europe/Berlin`.
     pub(crate) fn local(&self, at: Timestamp) -> String {
         let local = Moment::from_millisecond(at.unix_ms()).unwrap_or_default().to_zoned(self.zone.clone());
         local.strftime("%Y-%m-%d %H:%M %:Q").to_string()
     }
 
-    /// The share of a day that it is.
+    /// Returns the share of a day that is active, from 0 to 1.
     pub(crate) fn share_of_day(&self) -> f64 {
         let minutes = |time: Time| i32::from(time.hour()) * 60 + i32::from(time.minute());
         f64::from((minutes(self.until) - minutes(self.from)).rem_euclid(24 * 60)) / (24.0 * 60.0)
     }
 }
 
-/// Checks a time zone on its own.
+/// Checks a time zone.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Says what is wrong with it.
 pub(crate) fn check_zone(zone: &str) -> Result<(), String> {
     parse_zone(zone).map(|_| ())
 }
@@ -85,7 +85,7 @@ fn parse_zone(zone: &str) -> Result<TimeZone, String> {
         let offset = Offset::from_seconds(if is_east { seconds } else { -seconds });
         return offset.map(TimeZone::fixed).map_err(|_| "is not an offset such as +02:00".to_owned());
     }
-    TimeZone::get(zone).map_err(|_| "is not a time zone that is known".to_owned())
+    TimeZone::get(zone).map_err(|_| "is not a known time zone".to_owned())
 }
 
 fn time_of_day(text: &str) -> Result<Time, String> {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn hours_begin_and_end_by_the_clocks_on_the_wall() {
+    fn hours_follow_the_local_clock_also_when_it_changes() {
         for (hours, zone, now, expected) in [
             ("08:00-20:00", "UTC", "2026-01-15T08:00:00Z", None),
             ("08:00-20:00", "UTC", "2026-01-15T19:59:59Z", None),
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_is_told_with_its_date_and_zone() {
+    fn a_time_is_formatted_with_its_date_and_zone() {
         for (zone, expected) in [
             ("UTC", "2026-11-23 23:30 UTC"),
             ("Europe/Berlin", "2026-11-24 00:30 Europe/Berlin"),
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pair_of_times_or_no_zone_is_refused() {
+    fn invalid_hours_and_zones_are_refused() {
         for (hours, zone) in [
             ("8-20", "UTC"),
             ("08:00", "UTC"),

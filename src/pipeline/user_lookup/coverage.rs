@@ -1,45 +1,55 @@
-//! How much of the user list a sweep has seen. Pure.
+//! Scan coverage: decides whether a scan has read the whole user list. Pure.
 //!
-//! Nothing is assumed about the order of the list or the length of its pages. Users who are created meanwhile only move
-//! others towards later pages, so that some are seen twice; users who vanish move others towards earlier pages, where
-//! they are missed. The list was read whole if its end was reached, its total never shrank, and as many different users
-//! were seen as it held at the beginning: pages that repeat, as when `skip` is ignored, don't make up the number.
+//! Nothing is assumed about the order of the list or the length of its pages. A user created during the scan can only
+//! move others to later pages, so that some are read twice. A user deleted during the scan moves others to earlier
+//! pages, where they are missed. So the whole list was read if
+//!
+//! - the end was reached,
+//! - the total never shrank, and
+//! - as many different users were read as the list had at the start. Repeated pages, as from a server that ignores
+//!   `skip`, don't count.
 
-use crate::pipeline::user_lookup::Digest;
+use super::digest::EmailDigest;
 
-/// The same page this often in a row isn't chance: so many users are not created between two requests.
+/// Repeats of one page in a row that abort the scan: a whole page of users isn't created between two requests.
 const REPEATS_MAX: u32 = 3;
 
-/// How many users may be created while the list is read, beside as many as it had at the beginning. Where there are
-/// more, it grows as fast as it is read, and has no end.
+/// How many users may be created during a scan, beyond as many as the list had at the start. A list that grows by more
+/// grows as fast as it is read.
 const NEWCOMERS_MAX: u64 = 1_000;
 
-/// Most users whose list can be read whole; bounds memory, at 8 bytes each.
+/// Most users in a list that can be read whole. Bounds memory, at 8 bytes each.
 const USERS_MAX: usize = 4_000_000;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct ScanCoverage {
-    /// Where the next page begins.
+    /// Index of the first user of the next page.
     pub(super) skip: u64,
     total_first: Option<u64>,
     total_max: u64,
-    /// Entries that show nobody: they make up the number, and who repeats them can't be told.
+    /// Entries without an email or an id. They count, although repeats of them can't be recognised.
     unusable: u64,
+    /// Digest prefixes of the users read.
     seen: Vec<u64>,
     previous: Vec<u64>,
     repeats: u32,
 }
 
 impl ScanCoverage {
-    /// Notes a page, with the entries that show nobody. Whether it was the last.
+    /// Records a page: its users, and its number of entries without an email or an id. Returns whether it was the last.
     ///
     /// # Errors
-    /// In words: the list can't be relied on, so that nobody may be called missing.
-    pub(super) fn page(&mut self, digests: &[Digest], unusable: u64, total: u64) -> Result<bool, &'static str> {
+    /// Says why no user may be called missing after this page.
+    pub(super) fn record_page(
+        &mut self,
+        digests: &[EmailDigest],
+        unusable: u64,
+        total: u64,
+    ) -> Result<bool, &'static str> {
         let first = *self.total_first.get_or_insert(total);
         if total < self.total_max {
-            // Users moved to pages that were read already; what was not seen may still be there.
+            // Users moved to pages that were read already.
             return Err("the list shrank while it was read");
         }
         self.total_max = total;
@@ -51,8 +61,8 @@ impl ScanCoverage {
         if self.skip > first.saturating_mul(2).saturating_add(NEWCOMERS_MAX) {
             return Err("the list grows as fast as it is read");
         }
-        let page: Vec<u64> = digests.iter().map(Digest::prefix).collect();
-        // Entries that can't be told apart may well look the same again.
+        let page: Vec<u64> = digests.iter().map(EmailDigest::prefix).collect();
+        // A page without users isn't compared: its entries can't be distinguished.
         self.repeats = if page == self.previous && !page.is_empty() { self.repeats + 1 } else { 0 };
         if self.repeats == REPEATS_MAX {
             return Err("the list gives the same page again and again");
@@ -84,18 +94,18 @@ impl ScanCoverage {
 mod tests {
     use super::*;
 
-    /// Reads a list that is asked for pages as a partner is: `list(skip)` gives the users from there on.
+    /// Reads a list page by page. `list(skip, n)` returns the users of the `n`-th page, and the total.
     fn read(mut list: impl FnMut(u64, u32) -> (Vec<u32>, u64)) -> (Result<bool, &'static str>, u32) {
         let mut coverage = ScanCoverage::default();
         for pages in 1..=1_000 {
             let (users, total) = list(coverage.skip, pages);
-            let digests: Vec<Digest> = users.iter().map(|user| Digest::of(&user.to_string())).collect();
-            match coverage.page(&digests, 0, total) {
+            let digests: Vec<EmailDigest> = users.iter().map(|user| EmailDigest::of(&user.to_string())).collect();
+            match coverage.record_page(&digests, 0, total) {
                 Ok(false) => {}
                 end => return (end, pages),
             }
         }
-        unreachable!("it never ends")
+        unreachable!("the scan never ends")
     }
 
     fn page(users: &[u32], skip: u64, size: usize) -> Vec<u32> {
@@ -103,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_may_be_of_any_length_and_it_goes_on_by_what_came() {
+    fn pages_may_have_any_length() {
         let users: Vec<u32> = (0..100).collect();
         for size in [1, 7, 50, 100, 1_000] {
             assert_eq!(read(|skip, _| (page(&users, skip, size), 100)).0, Ok(true), "{size}");
@@ -112,18 +122,19 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_show_nobody_make_up_the_number_and_hide_nobody_else() {
+    fn entries_without_an_email_count_and_hide_no_user() {
         let mut coverage = ScanCoverage::default();
-        let digests =
-            |users: std::ops::Range<u32>| -> Vec<Digest> { users.map(|user| Digest::of(&user.to_string())).collect() };
-        assert_eq!(coverage.page(&digests(0..8), 2, 25), Ok(false));
-        assert_eq!(coverage.page(&[], 10, 25), Ok(false));
+        let digests = |users: std::ops::Range<u32>| -> Vec<EmailDigest> {
+            users.map(|user| EmailDigest::of(&user.to_string())).collect()
+        };
+        assert_eq!(coverage.record_page(&digests(0..8), 2, 25), Ok(false));
+        assert_eq!(coverage.record_page(&[], 10, 25), Ok(false));
         assert_eq!(coverage.skip, 20);
-        assert_eq!(coverage.page(&digests(8..12), 1, 25), Ok(true));
+        assert_eq!(coverage.record_page(&digests(8..12), 1, 25), Ok(true));
     }
 
     #[test]
-    fn users_who_are_created_meanwhile_are_no_trouble_in_any_order() {
+    fn users_created_during_the_scan_do_no_harm_in_any_order() {
         for newest_first in [true, false] {
             let mut users: Vec<u32> = (0..100).collect();
             let (end, pages) = read(|skip, number| {
@@ -137,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_grows_as_fast_as_it_is_read_is_noticed() {
+    fn a_list_that_grows_as_fast_as_it_is_read_is_refused() {
         let users: Vec<u32> = (0..10_000).collect();
         let (end, pages) = read(|skip, number| (page(&users, skip, 3), u64::from(97 + 3 * number)));
         assert_eq!((end, pages), (Err("the list grows as fast as it is read"), (2 * 100 + 1_000) / 3 + 1));
     }
 
     #[test]
-    fn a_list_that_shrinks_or_ends_early_is_noticed() {
+    fn a_list_that_shrinks_or_ends_early_is_refused() {
         let (end, _) = read(|skip, number| (page(&[1, 2, 3, 4, 5, 6], skip, 2), u64::from(7 - number)));
         assert_eq!(end, Err("the list shrank while it was read"));
         let (end, _) = read(|skip, _| (page(&[1, 2, 3], skip, 2), 9));
@@ -152,16 +163,16 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_ignores_skip_is_noticed_soon() {
+    fn a_list_that_ignores_skip_is_refused_soon() {
         let (end, pages) = read(|_, _| ((0..50).collect(), 100_000));
         assert_eq!((end, pages), (Err("the list gives the same page again and again"), 4));
-        // With few pages the number of different users tells.
+        // With few pages, the number of different users shows it.
         let (end, pages) = read(|_, _| ((0..50).collect(), 100));
         assert_eq!((end, pages), (Err("the list repeated users and left others out"), 2));
     }
 
     #[test]
-    fn a_list_that_shuffles_itself_is_noticed() {
+    fn a_list_that_changes_its_order_is_refused() {
         let (end, _) = read(|_, number| (page(&[1, 2, 3, 4, 5, 6], u64::from(number / 2) * 2, 2), 6));
         assert_eq!(end, Err("the list repeated users and left others out"));
     }

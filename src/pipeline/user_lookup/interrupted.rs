@@ -1,65 +1,75 @@
-//! Look-ups that took longer than their job may be kept in hand. The job goes back to the queue for a moment, and goes on with
-//! its look-up when it comes again, instead of being sent anew and asking anew, for ever where the list is very long.
+//! Look-ups whose job was requeued before they ended: a delivery may be held for a limited time, and a long list takes
+//! longer to read. The job is redelivered after a moment and resumes its look-up, instead of being sent again and looked
+//! up from the start each time.
 //!
-//! In memory only: whoever comes to another worker, or after a restart, begins anew.
+//! In memory only: a job that comes to another worker, or after a restart, begins anew.
 
 use std::collections::HashMap;
 
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
-use crate::domain::decide::{Found, LookUpReason};
-use crate::pipeline::user_lookup::Digest;
+use super::digest::EmailDigest;
+use crate::domain::decide::{LookUpReason, LookUpResult};
 
-/// Most jobs that are remembered. Further ones begin anew.
+/// Most jobs, and most answers, that are remembered. Further jobs begin anew.
 const JOBS_MAX: usize = 4_096;
 
-/// How long an answer waits for the job that asked.
+/// How long an answer is kept for the job that asked.
 const KEPT_FOR: Duration = Duration::from_secs(3_600);
 
-/// A look-up to go on with.
+/// A look-up to resume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InterruptedLookup {
     /// Why the user is looked up.
     pub reason: LookUpReason,
-    /// When it was asked.
+    /// When the look-up was requested first.
     pub since: Instant,
+}
+
+/// The result of a scan for a job that was requeued meanwhile.
+#[derive(Debug)]
+struct KeptAnswer {
+    scan_began: Instant,
+    result: LookUpResult,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct InterruptedLookups {
-    jobs: HashMap<Uuid, (Digest, InterruptedLookup)>,
-    /// What sweeps said that went on meanwhile, and when they began.
-    answers: HashMap<Digest, (Instant, Found)>,
+    jobs: HashMap<Uuid, (EmailDigest, InterruptedLookup)>,
+    answers: HashMap<EmailDigest, KeptAnswer>,
 }
 
 impl InterruptedLookups {
-    pub(super) fn leave(&mut self, key: Uuid, digest: Digest, interruption: InterruptedLookup) {
+    /// Remembers the look-up of a job that is requeued.
+    pub(super) fn insert(&mut self, key: Uuid, digest: EmailDigest, interrupted: InterruptedLookup) {
         if self.jobs.len() < JOBS_MAX {
-            self.jobs.insert(key, (digest, interruption));
+            self.jobs.insert(key, (digest, interrupted));
         }
     }
 
-    pub(super) fn come_back(&mut self, key: Uuid) -> Option<InterruptedLookup> {
-        self.jobs.remove(&key).map(|(_, interruption)| interruption)
+    /// Returns the look-up of a job that is redelivered, and forgets it.
+    pub(super) fn remove(&mut self, key: Uuid) -> Option<InterruptedLookup> {
+        self.jobs.remove(&key).map(|(_, interrupted)| interrupted)
     }
 
-    /// Whether a job that is gone waits for this answer.
-    pub(super) fn wants(&self, digest: &Digest) -> bool {
+    /// Whether a requeued job waits for this answer.
+    pub(super) fn wants(&self, digest: &EmailDigest) -> bool {
         self.jobs.values().any(|(wanted, _)| wanted == digest)
     }
 
-    pub(super) fn answer(&mut self, digest: Digest, began: Instant, found: Found) {
-        self.answers.retain(|_, (began, _)| began.elapsed() < KEPT_FOR);
+    /// Keeps the result of a scan, if a requeued job waits for it.
+    pub(super) fn keep_answer(&mut self, digest: EmailDigest, scan_began: Instant, result: &LookUpResult) {
+        self.answers.retain(|_, answer| answer.scan_began.elapsed() < KEPT_FOR);
         if self.wants(&digest) && self.answers.len() < JOBS_MAX {
-            self.answers.insert(digest, (began, found));
+            self.answers.insert(digest, KeptAnswer { scan_began, result: result.clone() });
         }
     }
 
-    /// The answer of a sweep that began after the question.
-    pub(super) fn take_answer(&mut self, digest: &Digest, since: Instant) -> Option<Found> {
-        let (began, _) = self.answers.get(digest)?;
-        if *began < since { None } else { self.answers.remove(digest).map(|(_, found)| found) }
+    /// Returns the result of a scan that began no earlier than `since`, and forgets it.
+    pub(super) fn take_answer(&mut self, digest: &EmailDigest, since: Instant) -> Option<LookUpResult> {
+        let answer = self.answers.get(digest)?;
+        if answer.scan_began < since { None } else { self.answers.remove(digest).map(|answer| answer.result) }
     }
 }

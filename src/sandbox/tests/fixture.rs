@@ -1,5 +1,4 @@
-//! What the sandbox's tests share: a body that follows every rule, and calls that differ from it in
-//! one respect.
+//! What the tests of the sandbox share: a valid body, and requests that differ from a valid one in one field.
 
 use std::time::Duration;
 
@@ -7,11 +6,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::domain::Timestamp;
-use crate::sandbox::{CreateRequest, ListRequest, Model, ModelConfig, Reply};
+use crate::sandbox::{CreateRequest, ListRequest, Model, ModelConfig, SandboxReply};
 
 pub(super) const AUTHORIZATION: &str = "Bearer sk_staging_sandbox";
 
-/// A body that follows every rule.
+/// A valid body.
 pub(super) fn body(email: &str) -> Value {
     json!({
         "firstName": "Jane",
@@ -42,7 +41,7 @@ pub(super) fn key(nth: u128) -> String {
     Uuid::from_u128(nth).to_string()
 }
 
-/// A request whose headers are in order, and which has no body yet.
+/// A request with valid headers and an empty body.
 pub(super) fn request(key: &str) -> CreateRequest<'_> {
     CreateRequest {
         authorization: Some(AUTHORIZATION),
@@ -53,22 +52,22 @@ pub(super) fn request(key: &str) -> CreateRequest<'_> {
 }
 
 /// The body of a reply.
-pub(super) fn parsed(reply: &Reply) -> Value {
+pub(super) fn parsed(reply: &SandboxReply) -> Value {
     serde_json::from_str(&reply.body).unwrap()
 }
 
 /// Status and message of a reply, such as `(400, "DUP_USER")`.
-pub(super) fn outcome(reply: &Reply) -> (u16, String) {
+pub(super) fn outcome(reply: &SandboxReply) -> (u16, String) {
     (reply.status, parsed(reply)["message"].as_str().unwrap().to_owned())
 }
 
-/// A model under test, whose calls are all in order unless a test says otherwise.
-pub(super) struct Partner {
+/// A model under test. Its requests are valid unless a test changes them.
+pub(super) struct TestPartner {
     pub(super) model: Model,
     pub(super) now: Duration,
 }
 
-impl Partner {
+impl TestPartner {
     pub(super) fn new(config: ModelConfig) -> Self {
         Self { model: Model::new(config, Timestamp::from_unix_ms(0)), now: Duration::ZERO }
     }
@@ -78,27 +77,27 @@ impl Partner {
         self
     }
 
-    pub(super) fn create(&mut self, nth_key: u128, body: &Value) -> Reply {
+    pub(super) fn create(&mut self, nth_key: u128, body: &Value) -> SandboxReply {
         self.send(&CreateRequest { body: body.to_string().as_bytes(), ..request(&key(nth_key)) })
     }
 
-    pub(super) fn send(&mut self, request: &CreateRequest<'_>) -> Reply {
+    pub(super) fn send(&mut self, request: &CreateRequest<'_>) -> SandboxReply {
         self.model.create(self.now, request)
     }
 
-    pub(super) fn list(&mut self, query: &str) -> Reply {
+    pub(super) fn list(&mut self, query: &str) -> SandboxReply {
         self.model.list(self.now, &ListRequest { authorization: Some(AUTHORIZATION), query })
     }
 }
 
-/// A partner with the default settings.
-pub(super) fn partner() -> Partner {
-    Partner::new(ModelConfig::default())
+/// A partner with the default configuration.
+pub(super) fn partner() -> TestPartner {
+    TestPartner::new(ModelConfig::default())
 }
 
 /// A partner with this many users, `user0@example.com` onwards, created one millisecond apart.
-pub(super) fn partner_with(users: u64, config: ModelConfig) -> Partner {
-    let mut partner = Partner::new(config);
+pub(super) fn partner_with(users: u64, config: ModelConfig) -> TestPartner {
+    let mut partner = TestPartner::new(config);
     for nth in 0..users {
         let reply = partner.at_ms(nth).create(nth.into(), &body(&format!("user{nth}@example.com")));
         assert_eq!(reply.status, 201, "{}", reply.body);
@@ -108,6 +107,6 @@ pub(super) fn partner_with(users: u64, config: ModelConfig) -> Partner {
 
 /// Checks the status and the message of a reply.
 #[track_caller]
-pub(super) fn check(reply: &Reply, status: u16, message: &str) {
+pub(super) fn check(reply: &SandboxReply, status: u16, message: &str) {
     assert_eq!(outcome(reply), (status, message.to_owned()), "{}", reply.body);
 }

@@ -1,29 +1,31 @@
-//! Everything that can go wrong with a request: what leaves on the wire, and what it did at the partner.
+//! The faults: what the client receives, and what the request changed at the partner.
 
 use std::time::Duration;
 
 use crate::domain::Timestamp;
 use crate::sandbox::tests::fixture::{AUTHORIZATION, body, key, parsed, request};
-use crate::sandbox::{Answer, Control, CreateRequest, FaultKind, FaultPlan, Hostile, ListRequest, SandboxConfig, Wire};
+use crate::sandbox::{
+    Control, CreateRequest, FaultKind, FaultPlan, HostilePartner, ListRequest, SandboxAnswer, SandboxConfig, Wire,
+};
 
-struct Rig {
-    partner: Hostile,
+struct HostileRig {
+    partner: HostilePartner,
     now: Duration,
 }
 
-fn rig(faults: &[&str]) -> Rig {
+fn rig(faults: &[&str]) -> HostileRig {
     let faults = FaultPlan::parse(faults).unwrap();
     let config = SandboxConfig { faults, ..SandboxConfig::default() };
-    Rig { partner: Hostile::new(config, Timestamp::from_unix_ms(0)), now: Duration::from_secs(1_000) }
+    HostileRig { partner: HostilePartner::new(config, Timestamp::from_unix_ms(0)), now: Duration::from_secs(1_000) }
 }
 
-impl Rig {
-    fn create(&mut self, nth_key: u128, email: &str) -> Answer {
+impl HostileRig {
+    fn create(&mut self, nth_key: u128, email: &str) -> SandboxAnswer {
         let (key, body) = (key(nth_key), body(email).to_string());
         self.partner.create(self.now, &CreateRequest { body: body.as_bytes(), ..request(&key) })
     }
 
-    fn list(&mut self, query: &str) -> Answer {
+    fn list(&mut self, query: &str) -> SandboxAnswer {
         self.partner.list(self.now, &ListRequest { authorization: Some(AUTHORIZATION), query })
     }
 
@@ -32,7 +34,7 @@ impl Rig {
     }
 }
 
-fn status(answer: &Answer) -> u16 {
+fn status(answer: &SandboxAnswer) -> u16 {
     match &answer.wire {
         Wire::Whole(reply) | Wire::Half(reply) | Wire::Drip(reply) => reply.status,
         Wire::Nothing => 0,
@@ -40,7 +42,7 @@ fn status(answer: &Answer) -> u16 {
 }
 
 #[test]
-fn each_fault_leaves_its_mark_on_the_wire_and_at_the_partner() {
+fn each_fault_has_its_answer_and_its_effect_at_the_partner() {
     for (kind, expected, users) in [
         (FaultKind::Drop, 0, 0),
         (FaultKind::Lost, 0, 1),
@@ -54,8 +56,8 @@ fn each_fault_leaves_its_mark_on_the_wire_and_at_the_partner() {
         (FaultKind::ThrottledDate, 429, 0),
         (FaultKind::ThrottledBare, 429, 0),
         (FaultKind::Unauthorized, 401, 0),
-        (FaultKind::WalletEmpty, 402, 0),
-        (FaultKind::Suspended, 403, 0),
+        (FaultKind::PaymentRequired, 402, 0),
+        (FaultKind::Forbidden, 403, 0),
         (FaultKind::NotFound, 404, 0),
         (FaultKind::Html200, 200, 0),
         (FaultKind::Odd400, 400, 0),
@@ -65,20 +67,20 @@ fn each_fault_leaves_its_mark_on_the_wire_and_at_the_partner() {
         let answer = rig.create(1, "jane@example.com");
         assert_eq!((answer.fault, status(&answer), rig.users()), (Some(kind), expected, users), "{kind:?}");
         let listed = rig.list("");
-        // An empty wallet doesn't keep anybody from reading.
-        assert_eq!(listed.fault.is_some(), kind != FaultKind::WalletEmpty, "{kind:?}");
+        // 402 is the answer to creations only.
+        assert_eq!(listed.fault.is_some(), kind != FaultKind::PaymentRequired, "{kind:?}");
     }
 }
 
 #[test]
-fn only_whole_json_can_be_read() {
+fn a_damaged_answer_has_no_service_id() {
     for (fault, readable) in [("truncated", false), ("wrong-json", true), ("html-200", false), ("html-502", false)] {
         let Wire::Whole(reply) = rig(&[&format!("{fault}=1/1")]).create(1, "jane@example.com").wire else {
             panic!("{fault} is whole");
         };
         let json: Result<serde_json::Value, _> = serde_json::from_str(&reply.body);
         assert_eq!(json.is_ok(), readable, "{fault}");
-        assert!(!json.is_ok_and(|json| json["data"]["serviceId"].is_string()), "{fault} tells the id");
+        assert!(!json.is_ok_and(|json| json["data"]["serviceId"].is_string()), "{fault} has no id");
     }
 }
 
@@ -95,7 +97,7 @@ fn retry_after_is_seconds_a_date_or_absent() {
 }
 
 #[test]
-fn faults_come_by_number_by_time_and_by_share_and_the_first_that_applies_wins() {
+fn faults_apply_by_number_time_and_share_and_the_first_one_wins() {
     let mut by_number = rig(&["401=2..4", "lost=1/1"]);
     let kinds: Vec<_> = (0..4).map(|n| by_number.create(n, &format!("u{n}@example.com")).fault.unwrap()).collect();
     assert_eq!(kinds, [FaultKind::Lost, FaultKind::Unauthorized, FaultKind::Unauthorized, FaultKind::Lost]);
@@ -118,7 +120,7 @@ fn faults_come_by_number_by_time_and_by_share_and_the_first_that_applies_wins() 
 }
 
 #[test]
-fn a_used_key_is_refused_in_either_way_or_replayed() {
+fn a_used_key_is_refused_with_400_or_409_or_replayed() {
     for (faults, expected) in [
         (&["key-reuse=400"][..], (400, "IDEMPOTENCY_KEY_ALREADY_USED")),
         (&["key-reuse=409", "key-used-code=KEY_REUSED"], (409, "KEY_REUSED")),
@@ -144,7 +146,7 @@ fn a_used_key_is_refused_in_either_way_or_replayed() {
 }
 
 #[test]
-fn the_list_can_lie_about_time_order_and_length() {
+fn the_list_has_the_configured_times_order_and_length() {
     let first_page = |faults: &[&str]| {
         let mut rig = rig(faults);
         for n in 0..30 {
@@ -168,7 +170,7 @@ fn the_list_can_lie_about_time_order_and_length() {
     let mut behind = rig(&["list-lag=60s"]);
     behind.create(1, "jane@example.com");
     behind.now += Duration::from_secs(59);
-    let total = |rig: &mut Rig| {
+    let total = |rig: &mut HostileRig| {
         let Wire::Whole(reply) = rig.list("").wire else { panic!("it is whole") };
         parsed(&reply)["data"]["pagination"]["total"].clone()
     };

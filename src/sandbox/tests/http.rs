@@ -1,4 +1,4 @@
-//! The sandbox over a real loopback socket: what a client of the partner API gets to see.
+//! The sandbox over a real loopback socket, seen by a client of the partner API.
 
 use std::num::NonZeroU32;
 
@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 use crate::sandbox::tests::fixture::{AUTHORIZATION, body, body_with, key};
 use crate::sandbox::{AccountState, Control, ModelConfig, Sandbox, SandboxConfig, SandboxStats, serve};
 
-/// A running sandbox and a client that speaks to it.
-struct Rig {
+/// A running sandbox and an HTTP client.
+struct HttpRig {
     sandbox: Sandbox,
     client: reqwest::Client,
 }
 
-impl Rig {
+impl HttpRig {
     async fn start(config: SandboxConfig) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self { sandbox: Sandbox::start(config).await.unwrap(), client: reqwest::Client::new() }
@@ -64,7 +64,7 @@ fn every(n: u32) -> Option<NonZeroU32> {
 
 #[tokio::test]
 async fn user_is_created_once_and_listed() {
-    let rig = Rig::start(SandboxConfig::default()).await;
+    let rig = HttpRig::start(SandboxConfig::default()).await;
     let (status, created) = answer(rig.create(1, &body("jane@example.com"))).await;
     assert_eq!(status, 201);
     let again = outcome(rig.create(1, &body("jane@example.com"))).await;
@@ -77,8 +77,8 @@ async fn user_is_created_once_and_listed() {
 }
 
 #[tokio::test]
-async fn pages_come_by_query_parameters() {
-    let rig = Rig::start(SandboxConfig::default()).await;
+async fn query_parameters_select_the_page() {
+    let rig = HttpRig::start(SandboxConfig::default()).await;
     for nth in 0..5 {
         assert_eq!(answer(rig.create(nth, &body(&format!("user{nth}@example.com")))).await.0, 201);
     }
@@ -89,8 +89,8 @@ async fn pages_come_by_query_parameters() {
 }
 
 #[tokio::test]
-async fn api_answers_with_and_without_its_prefix_and_elsewhere_with_an_error() {
-    let rig = Rig::start(SandboxConfig::default()).await;
+async fn api_paths_work_with_and_without_prefix_and_others_are_errors() {
+    let rig = HttpRig::start(SandboxConfig::default()).await;
     for (method, path, status) in [
         ("GET", "/v1/partner/card/users", 200),
         ("GET", "/api/v1/partner/card/users?limit=1", 200),
@@ -115,7 +115,7 @@ async fn api_answers_with_and_without_its_prefix_and_elsewhere_with_an_error() {
 
 #[tokio::test]
 async fn wrong_key_is_unauthorized() {
-    let rig = Rig::start(SandboxConfig::default()).await;
+    let rig = HttpRig::start(SandboxConfig::default()).await;
     let request = rig.client.get(rig.url("/v1/partner/card/users")).header("authorization", "Bearer other");
     assert_eq!(outcome(request).await, (401, "UNAUTHORIZED".to_owned()));
 }
@@ -123,7 +123,7 @@ async fn wrong_key_is_unauthorized() {
 #[tokio::test]
 async fn throttled_answer_carries_retry_after() {
     let model = ModelConfig { rate_limit: Some(0), ..ModelConfig::default() };
-    let rig = Rig::start(SandboxConfig { model, ..SandboxConfig::default() }).await;
+    let rig = HttpRig::start(SandboxConfig { model, ..SandboxConfig::default() }).await;
     let response = rig.list("").send().await.unwrap();
     assert_eq!(response.status(), 429);
     assert_eq!(response.headers()["retry-after"], "1");
@@ -131,14 +131,14 @@ async fn throttled_answer_carries_retry_after() {
 
 #[tokio::test]
 async fn body_past_64_kib_is_too_large() {
-    let rig = Rig::start(SandboxConfig::default()).await;
+    let rig = HttpRig::start(SandboxConfig::default()).await;
     let request = rig.create(1, &body_with("address", "a".repeat(64 * 1024)));
     assert_eq!(outcome(request).await, (413, "PAYLOAD_TOO_LARGE".to_owned()));
 }
 
 #[tokio::test]
 async fn lost_answer_closes_the_connection_and_leaves_the_user() {
-    let rig = Rig::start(SandboxConfig { lose_every: every(2), ..SandboxConfig::default() }).await;
+    let rig = HttpRig::start(SandboxConfig { lose_every: every(2), ..SandboxConfig::default() }).await;
     assert_eq!(rig.create(1, &body("one@example.com")).send().await.unwrap().status(), 201);
     let error = rig.create(2, &body("two@example.com")).send().await.unwrap_err();
     assert!(error.is_request() && !error.is_timeout() && !error.is_connect(), "{error:?}");
@@ -149,12 +149,12 @@ async fn lost_answer_closes_the_connection_and_leaves_the_user() {
 }
 
 #[tokio::test]
-async fn lost_answer_is_not_a_single_byte() {
-    let rig = Rig::start(SandboxConfig { lose_every: every(1), ..SandboxConfig::default() }).await;
+async fn lost_answer_sends_no_byte() {
+    let rig = HttpRig::start(SandboxConfig { lose_every: every(1), ..SandboxConfig::default() }).await;
     let mut socket = TcpStream::connect(rig.sandbox.addr).await.unwrap();
     socket.write_all(raw_create().as_bytes()).await.unwrap();
     let mut received = Vec::new();
-    // A reset is as good as an end: either way the connection is gone.
+    // The connection ends with a reset or an end of file; both are valid.
     let _ = socket.read_to_end(&mut received).await;
     assert_eq!(received, b"");
     assert_eq!(rig.sandbox.stats().model.users, 1);
@@ -162,7 +162,7 @@ async fn lost_answer_is_not_a_single_byte() {
 
 #[tokio::test]
 async fn failed_answer_leaves_the_user() {
-    let rig = Rig::start(SandboxConfig { error_every: every(1), ..SandboxConfig::default() }).await;
+    let rig = HttpRig::start(SandboxConfig { error_every: every(1), ..SandboxConfig::default() }).await;
     let first = outcome(rig.create(1, &body("jane@example.com"))).await;
     assert_eq!(first, (500, "INTERNAL_SERVER_ERROR".to_owned()));
     assert_eq!(outcome(rig.create(2, &body("jane@example.com"))).await, (400, "DUP_USER".to_owned()));
@@ -171,9 +171,9 @@ async fn failed_answer_leaves_the_user() {
 }
 
 #[tokio::test]
-async fn client_that_gives_up_finds_its_user_created() {
+async fn user_is_created_even_if_the_client_disconnects() {
     let latency = std::time::Duration::from_secs(3600);
-    let rig = Rig::start(SandboxConfig { latency, ..SandboxConfig::default() }).await;
+    let rig = HttpRig::start(SandboxConfig { latency, ..SandboxConfig::default() }).await;
     let mut socket = TcpStream::connect(rig.sandbox.addr).await.unwrap();
     socket.write_all(raw_create().as_bytes()).await.unwrap();
     while rig.sandbox.stats().model.users == 0 {
@@ -185,9 +185,9 @@ async fn client_that_gives_up_finds_its_user_created() {
 }
 
 #[tokio::test]
-async fn shutdown_sends_held_back_answers_at_once() {
+async fn shutdown_sends_delayed_answers_at_once() {
     let latency = std::time::Duration::from_secs(3600);
-    let rig = Rig::start(SandboxConfig { latency, ..SandboxConfig::default() }).await;
+    let rig = HttpRig::start(SandboxConfig { latency, ..SandboxConfig::default() }).await;
     let waiting = tokio::spawn(rig.create(1, &body("jane@example.com")).send());
     while rig.sandbox.stats().model.users == 0 {
         tokio::task::yield_now().await;
@@ -210,7 +210,7 @@ async fn served_listener_is_closed_when_shutdown_is_cancelled() {
 
 #[tokio::test]
 async fn control_changes_a_running_sandbox() {
-    let rig = Rig::start(SandboxConfig::default()).await;
+    let rig = HttpRig::start(SandboxConfig::default()).await;
     let create = |nth: u128| rig.create(nth, &body(&format!("user{nth}@example.com")));
     for (nth, control, status) in [
         (0, json!({"account": "suspended"}), 403),
@@ -228,8 +228,8 @@ async fn control_changes_a_running_sandbox() {
 }
 
 #[tokio::test]
-async fn faults_look_over_http_as_they_do_on_a_bad_network() {
-    let rig = Rig::start(SandboxConfig::default()).await;
+async fn faults_over_http_look_like_those_of_a_bad_network() {
+    let rig = HttpRig::start(SandboxConfig::default()).await;
     for (nth, fault) in ["drop", "cut", "drip", "html-502", "429-date", "truncated"].into_iter().enumerate() {
         assert_eq!(rig.control(json!({"faults": [format!("{fault}=1/1")]})).await, 204);
         let limit = std::time::Duration::from_millis(if fault == "drip" { 300 } else { 30_000 });
@@ -249,13 +249,13 @@ async fn faults_look_over_http_as_they_do_on_a_bad_network() {
     assert_eq!(rig.control(json!({"faults": []})).await, 204);
     assert_eq!(answer(rig.create(99, &body("last@example.com"))).await.0, 201);
     let stats = rig.sandbox.stats();
-    // All but the dropped and the throttled one took effect.
+    // All requests but the dropped and the throttled one took effect.
     assert_eq!((stats.model.users, stats.faults_injected), (5, 6));
 }
 
 #[tokio::test]
-async fn stats_over_http_are_the_stats_in_process() {
-    let rig = Rig::start(SandboxConfig::default()).await;
+async fn stats_over_http_equal_the_stats_in_process() {
+    let rig = HttpRig::start(SandboxConfig::default()).await;
     answer(rig.create(1, &body("jane@example.com"))).await;
     answer(rig.list("")).await;
     let (_, stats) = answer(rig.client.get(rig.url("/stats"))).await;

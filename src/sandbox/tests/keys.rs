@@ -1,10 +1,12 @@
-//! Idempotency keys: which are accepted, which requests use one up, and when it is free again.
+//! Idempotency keys: which are valid, which requests use one up, and when it can be used again.
 
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::sandbox::tests::fixture::{Partner, body, body_with, check, key, outcome, partner, partner_with, request};
+use crate::sandbox::tests::fixture::{
+    TestPartner, body, body_with, check, key, outcome, partner, partner_with, request,
+};
 use crate::sandbox::{AccountState, CreateRequest, ModelConfig};
 
 #[test]
@@ -26,7 +28,7 @@ fn idempotency_key_must_be_a_uuid() {
 }
 
 #[test]
-fn used_key_is_refused_until_it_expires_whatever_it_comes_with() {
+fn used_key_is_refused_until_it_expires_with_any_body() {
     let mut partner = partner();
     check(&partner.create(1, &body("jane@example.com")), 201, "User created successfully");
     for (ms, email) in [(0, "jane@example.com"), (1, "john@example.com"), (299_999, "jane@example.com")] {
@@ -47,20 +49,20 @@ fn letter_case_does_not_make_another_key() {
 }
 
 #[test]
-fn key_used_code_and_lifetime_are_settable() {
+fn key_used_code_and_ttl_are_configurable() {
     let config = ModelConfig {
         key_used_code: "DUPLICATE_REQUEST".to_owned(),
         key_ttl: Duration::from_secs(1),
         ..ModelConfig::default()
     };
-    let mut partner = Partner::new(config);
+    let mut partner = TestPartner::new(config);
     partner.create(1, &body("jane@example.com"));
     check(&partner.at_ms(999).create(1, &body("jane@example.com")), 400, "DUPLICATE_REQUEST");
     check(&partner.at_ms(1000).create(1, &body("jane@example.com")), 400, "DUP_USER");
 }
 
-/// Whether the key of the first request is refused when it comes again with a request that is in order.
-fn uses_key(partner: &mut Partner) -> bool {
+/// Whether the key of the first request is refused in a later, valid request.
+fn uses_key(partner: &mut TestPartner) -> bool {
     partner.model.set_account(AccountState::Ok);
     partner.model.set_rate_limit(None);
     let (_, message) = outcome(&partner.create(1, &body("new@example.com")));
@@ -68,7 +70,7 @@ fn uses_key(partner: &mut Partner) -> bool {
 }
 
 #[test]
-fn business_refusals_use_the_key_and_other_refusals_of_a_body_do_not() {
+fn refusals_by_business_rules_use_the_key_and_others_do_not() {
     for (body, message, used) in [
         (body("user0@example.com"), "DUP_USER", true),
         (body_with("program", "prepaid"), "INVALID_PROGRAM", true),
@@ -83,13 +85,13 @@ fn business_refusals_use_the_key_and_other_refusals_of_a_body_do_not() {
 }
 
 #[test]
-fn refusals_for_headers_or_broken_json_do_not_use_the_key() {
+fn refusals_for_headers_or_invalid_json_do_not_use_the_key() {
     let (key, body) = (key(1), body("jane@example.com").to_string());
-    let fine = CreateRequest { body: body.as_bytes(), ..request(&key) };
+    let valid = CreateRequest { body: body.as_bytes(), ..request(&key) };
     for (request, message) in [
-        (CreateRequest { authorization: None, ..fine }, "UNAUTHORIZED"),
-        (CreateRequest { content_type: None, ..fine }, "INVALID_CONTENT_TYPE"),
-        (CreateRequest { body: b"{", ..fine }, "INVALID_JSON"),
+        (CreateRequest { authorization: None, ..valid }, "UNAUTHORIZED"),
+        (CreateRequest { content_type: None, ..valid }, "INVALID_CONTENT_TYPE"),
+        (CreateRequest { body: b"{", ..valid }, "INVALID_JSON"),
     ] {
         let mut partner = partner();
         assert_eq!(outcome(&partner.send(&request)).1, message);
@@ -98,14 +100,14 @@ fn refusals_for_headers_or_broken_json_do_not_use_the_key() {
 }
 
 #[test]
-fn refusals_for_the_account_or_the_pace_do_not_use_the_key() {
+fn refusals_for_the_account_or_the_rate_do_not_use_the_key() {
     for (account, rate_limit, message) in [
         (AccountState::KeyRevoked, None, "UNAUTHORIZED"),
         (AccountState::WalletEmpty, None, "INSUFFICIENT_WALLET_BALANCE"),
         (AccountState::Suspended, None, "ACCOUNT_SUSPENDED"),
         (AccountState::Ok, Some(0), "RATE_LIMIT_EXCEEDED"),
     ] {
-        let mut partner = Partner::new(ModelConfig { account, rate_limit, ..ModelConfig::default() });
+        let mut partner = TestPartner::new(ModelConfig { account, rate_limit, ..ModelConfig::default() });
         assert_eq!(outcome(&partner.create(1, &body("jane@example.com"))).1, message);
         assert!(!uses_key(&mut partner), "{message}");
     }

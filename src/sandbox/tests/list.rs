@@ -1,10 +1,10 @@
-//! The list of users: its shape, its pages, and the KYC status it shows.
+//! The user list: its shape, its pages, and its KYC status.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::sandbox::tests::fixture::{Partner, body_with, check, parsed, partner, partner_with};
+use crate::sandbox::tests::fixture::{TestPartner, body_with, check, parsed, partner, partner_with};
 use crate::sandbox::{ListOrder, ModelConfig};
 
 fn emails(list: &Value) -> Vec<&str> {
@@ -75,7 +75,7 @@ fn staging_keywords_decide_the_status_after_the_delay() {
         ("Doe", "pending_kyc"),
     ] {
         let config = ModelConfig { kyc_after: Duration::from_secs(10), ..ModelConfig::default() };
-        let mut partner = Partner::new(config);
+        let mut partner = TestPartner::new(config);
         partner.at_ms(5_000).create(1, &body_with("lastName", last_name));
         for (ms, expected) in [(5_000, "pending_kyc"), (14_999, "pending_kyc"), (15_000, decided)] {
             let list = parsed(&partner.at_ms(ms).list(""));

@@ -1,4 +1,4 @@
-//! The sandbox from outside, by its public types: the pure model directly, then the same over HTTP.
+//! Tests of the sandbox through its public types: the pure model, then the same over HTTP.
 
 mod fixture;
 mod hostile;

@@ -1,5 +1,4 @@
-//! Creation and what stands before it: authorization, uniqueness, account conditions, the rate limit,
-//! and the counters.
+//! Creation and the checks before it: authorization, uniqueness, account state, rate limit; and the counters.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -7,13 +6,13 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::sandbox::tests::fixture::{
-    AUTHORIZATION, Partner, body, body_with, check, key, parsed, partner, partner_with, request,
+    AUTHORIZATION, TestPartner, body, body_with, check, key, parsed, partner, partner_with, request,
 };
-use crate::sandbox::{AccountState, CreateRequest, ListRequest, ModelConfig, RequestCounts, Stats};
+use crate::sandbox::{AccountState, CreateRequest, ListRequest, ModelConfig, ModelStats, RequestCounts};
 
 #[test]
 fn creation_is_answered_in_the_documented_shape() {
-    let reply = Partner::new(ModelConfig { slug: "acme".to_owned(), ..ModelConfig::default() })
+    let reply = TestPartner::new(ModelConfig { slug: "acme".to_owned(), ..ModelConfig::default() })
         .create(1, &body("jane@example.com"));
     assert_eq!((reply.status, reply.retry_after.as_deref()), (201, None));
     let answer = parsed(&reply);
@@ -94,7 +93,7 @@ fn content_type_must_be_json() {
 }
 
 #[test]
-fn email_is_taken_whatever_its_case_and_for_good() {
+fn email_stays_taken_in_any_case() {
     let mut partner = partner();
     partner.create(1, &body("Jane@Example.com"));
     for (nth, email) in [(2, "Jane@Example.com"), (3, "jane@example.com"), (4, "JANE@EXAMPLE.COM")] {
@@ -113,14 +112,14 @@ fn blacklisted_user_is_not_created() {
 }
 
 #[test]
-fn account_conditions_refuse_what_they_say_and_end_when_lifted() {
+fn account_states_refuse_their_requests_until_they_end() {
     for (account, create, list) in [
         (AccountState::KeyRevoked, 401, 401),
         (AccountState::WalletEmpty, 402, 200),
         (AccountState::Suspended, 403, 403),
         (AccountState::Ok, 201, 200),
     ] {
-        let mut partner = Partner::new(ModelConfig { account, ..ModelConfig::default() });
+        let mut partner = TestPartner::new(ModelConfig { account, ..ModelConfig::default() });
         assert_eq!(partner.create(1, &body("jane@example.com")).status, create, "{account:?}");
         assert_eq!(partner.list("").status, list, "{account:?}");
         partner.model.set_account(AccountState::Ok);
@@ -129,8 +128,8 @@ fn account_conditions_refuse_what_they_say_and_end_when_lifted() {
 }
 
 #[test]
-fn wallet_pays_for_creations_only_and_can_be_filled() {
-    let mut partner = Partner::new(ModelConfig { wallet: Some(1), ..ModelConfig::default() });
+fn wallet_pays_for_creations_only_and_can_be_topped_up() {
+    let mut partner = TestPartner::new(ModelConfig { wallet: Some(1), ..ModelConfig::default() });
     assert_eq!(partner.create(1, &body_with("lastName", "DoeBlacklisted")).status, 400);
     assert_eq!(partner.create(2, &body("jane@example.com")).status, 201);
     check(&partner.create(3, &body("john@example.com")), 402, "INSUFFICIENT_WALLET_BALANCE");
@@ -141,8 +140,8 @@ fn wallet_pays_for_creations_only_and_can_be_filled() {
 }
 
 #[test]
-fn requests_past_the_rate_limit_wait_for_the_rolling_second() {
-    let mut partner = Partner::new(ModelConfig { rate_limit: Some(2), ..ModelConfig::default() });
+fn requests_above_the_rate_limit_are_refused_for_a_rolling_second() {
+    let mut partner = TestPartner::new(ModelConfig { rate_limit: Some(2), ..ModelConfig::default() });
     let statuses: Vec<u16> =
         [0, 600, 700, 999, 1000, 1001, 1600].into_iter().map(|ms| partner.at_ms(ms).list("").status).collect();
     assert_eq!(statuses, [200, 200, 429, 429, 200, 429, 200], "throttled requests don't count");
@@ -152,7 +151,7 @@ fn requests_past_the_rate_limit_wait_for_the_rolling_second() {
 }
 
 #[test]
-fn time_does_not_go_back() {
+fn an_earlier_time_counts_as_the_latest_one() {
     let mut partner = partner();
     partner.at_ms(400_000).create(1, &body("jane@example.com"));
     check(&partner.at_ms(0).create(1, &body("jane@example.com")), 400, "IDEMPOTENCY_KEY_ALREADY_USED");
@@ -162,7 +161,7 @@ fn time_does_not_go_back() {
 }
 
 #[test]
-fn every_request_moves_one_outcome() {
+fn every_request_increments_one_counter_of_its_answer() {
     let mut partner = partner();
     partner.create(1, &body("jane@example.com"));
     partner.create(1, &body("jane@example.com"));
@@ -177,7 +176,7 @@ fn every_request_moves_one_outcome() {
     partner.list("");
     partner.at_ms(1000).list("");
     let stats = partner.model.stats();
-    let expected = Stats {
+    let expected = ModelStats {
         requests: RequestCounts { create: 4, list: 6 },
         created: 1,
         listed: 1,

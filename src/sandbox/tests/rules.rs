@@ -1,15 +1,15 @@
-//! The field rules, seen from outside: one body, one changed field, one answer.
+//! The field rules: a body with one changed field, and its answer.
 
 use serde_json::{Value, json};
 
-use crate::sandbox::tests::fixture::{Partner, body, body_with, outcome, parsed, request};
+use crate::sandbox::tests::fixture::{TestPartner, body, body_with, outcome, parsed, request};
 use crate::sandbox::{CreateRequest, ModelConfig};
 
 const WALLET: &str = "0x52908400098527886E0F7030069857D2E4169EE7";
 
-/// The answer to a body: status, message, and the text for people, empty on success.
+/// The answer to a body: status, message and error text, which is empty on success.
 fn answer(body: &Value) -> (u16, String, String) {
-    let reply = Partner::new(ModelConfig::default()).create(1, body);
+    let reply = TestPartner::new(ModelConfig::default()).create(1, body);
     let (status, message) = outcome(&reply);
     (status, message, parsed(&reply)["data"]["error"].as_str().unwrap_or_default().to_owned())
 }
@@ -19,7 +19,7 @@ fn accepts(body: &Value) {
     assert_eq!(answer(body).0, 201, "{body}");
 }
 
-/// Checks that a body is answered 422 and that the text names exactly these fields, in this order.
+/// Checks that a body is answered 422 and that the error text names exactly these fields, in this order.
 #[track_caller]
 fn refuses(body: &Value, fields: &[&str]) {
     let (status, message, error) = answer(body);
@@ -50,7 +50,7 @@ fn text_fields_hold_one_character_to_their_limit_counted_in_characters() {
 }
 
 #[test]
-fn every_required_field_is_missed() {
+fn every_required_field_is_reported_if_it_is_missing() {
     let complete = body("jane@example.com");
     for field in complete.as_object().unwrap().keys() {
         let mut incomplete = complete.clone();
@@ -123,7 +123,7 @@ fn ip_addresses_are_of_either_version() {
 }
 
 #[test]
-fn terms_of_service_are_accepted_by_true_alone() {
+fn terms_of_service_are_accepted_by_true_only() {
     for value in [json!(false), json!("true"), json!(1), json!(null)] {
         refuses(&body_with("isTermsOfServiceAccepted", value), &["isTermsOfServiceAccepted"]);
     }
@@ -200,7 +200,7 @@ fn bodies_that_are_not_an_object_are_refused() {
         (b"null", (422, "VALIDATION_ERROR")),
     ] {
         let key = crate::sandbox::tests::fixture::key(1);
-        let reply = Partner::new(ModelConfig::default()).send(&CreateRequest { body: bytes, ..request(&key) });
+        let reply = TestPartner::new(ModelConfig::default()).send(&CreateRequest { body: bytes, ..request(&key) });
         let (status, message) = outcome(&reply);
         assert_eq!((status, message.as_str()), expected, "{bytes:?}");
     }

@@ -3,9 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Everything that a job can meet, in the order of the table. `nothing`: it met none of the others.
-pub const FAULTS: [&str; 37] = [
-    "nothing",
+use strum::VariantArray as _;
+
+use crate::domain::decide::LookUpCase;
+
+/// The column of decisions that were met without any fault.
+pub(super) const NO_FAULT: &str = "nothing";
+
+/// Every fault that a job can meet, in the order of the table.
+const FAULTS: [&str; 37] = [
+    NO_FAULT,
     "drop",
     "lost",
     "cut",
@@ -33,55 +40,22 @@ pub const FAULTS: [&str; 37] = [
     "queue-error",
     "disconnect",
     "ack-lost",
-    "before",
-    "twin",
-    "rival",
+    "existed",
+    "duplicate",
+    "same-email",
     "skew",
     "no-created-at",
     "shuffled",
-    "grows",
+    "growing",
     "lag",
     "replay",
 ];
 
-/// Every decision: what an answer means, then what a look-up leads to.
-pub const ROWS: [&str; 33] = [
-    "created",
-    "refused",
-    "key_used",
-    "exists",
-    "unknown",
-    "throttled",
-    "account",
-    "page",
-    "not_sent",
-    "key_used_ours",
-    "key_used_other",
-    "key_used_nobody",
-    "key_used_unavailable",
-    "key_used_used_up",
-    "exists_sent_ours",
-    "exists_sent_other",
-    "exists_sent_nobody",
-    "exists_sent_unavailable",
-    "exists_sent_used_up",
-    "exists_new_found",
-    "exists_new_nobody",
-    "exists_new_unavailable",
-    "exists_new_used_up",
-    "giving_up_ours",
-    "giving_up_other",
-    "giving_up_nobody",
-    "giving_up_unavailable",
-    "refused_ours",
-    "refused_other",
-    "refused_early",
-    "refused_for_good",
-    "refused_unavailable",
-    "refused_used_up",
-];
+/// What an answer means. The decisions after a look-up are those of [`LookUpCase`].
+const ANSWERS: [&str; 9] =
+    ["created", "refused", "key_used", "exists", "unknown", "throttled", "account", "page", "not_sent"];
 
-/// What may have created somebody, so that the job counts as sent from then on.
+/// Faults that may have created a user, so that the job counts as sent.
 const COUNTS_AS_SENT: [&str; 13] = [
     "drop",
     "lost",
@@ -98,17 +72,24 @@ const COUNTS_AS_SENT: [&str; 13] = [
     "ack-lost",
 ];
 
-/// Why this fault can't lead to this decision, or only by way of another job of the same user; `None`: it can.
-pub fn infeasible(fault: &str, row: &str) -> Option<&'static str> {
-    match (fault, row) {
-        ("nothing", "created" | "refused") => None,
-        ("nothing", _) => Some("nobody is asked twice, refused or looked up where nothing is wrong"),
-        ("before", "created") => Some("the email is taken"),
-        ("before" | "twin" | "rival", "refused") => Some("nobody whom the partner refuses has an email in common"),
-        ("replay", row) if row.starts_with("key_used") => Some("who replays refuses no key"),
-        ("no-created-at", row) if row.ends_with("_other") => Some("without an age only a name tells somebody else"),
-        ("odd-400", row) if row.starts_with("exists_new") => Some("a job that was never sent ends with it"),
-        (fault, row) if row.starts_with("exists_new") && COUNTS_AS_SENT.contains(&fault) => {
+/// Every decision, in the order of the table.
+fn decisions() -> impl Iterator<Item = &'static str> {
+    ANSWERS.into_iter().chain(LookUpCase::VARIANTS.iter().map(|case| case.code()))
+}
+
+/// Returns why this fault can't lead to this decision, except through another job of the same user; `None`: it can.
+fn infeasible(fault: &str, decision: &str) -> Option<&'static str> {
+    match (fault, decision) {
+        (NO_FAULT, "created" | "refused") => None,
+        (NO_FAULT, _) => Some("without a fault, no job is sent twice, refused or looked up"),
+        ("existed", "created") => Some("the email is taken"),
+        ("existed" | "duplicate" | "same-email", "refused") => {
+            Some("the partner refuses jobs with an email of their own")
+        }
+        ("replay", decision) if decision.starts_with("key_used") => Some("a partner that replays refuses no key"),
+        ("no-created-at", decision) if decision.ends_with("_other") => Some("without an age, only a name is compared"),
+        ("odd-400", decision) if decision.starts_with("exists_new") => Some("it ends a job that was never sent"),
+        (fault, decision) if decision.starts_with("exists_new") && COUNTS_AS_SENT.contains(&fault) => {
             Some("the job counts as sent")
         }
         _ => None,
@@ -120,43 +101,45 @@ pub fn infeasible(fault: &str, row: &str) -> Option<&'static str> {
 pub struct Coverage(BTreeMap<(&'static str, &'static str), u64>);
 
 impl Coverage {
-    /// Counts what a run has met.
+    /// Adds the pairs of fault and decision that a run has met.
     pub fn add(&mut self, met: &[(&'static str, &'static str)]) {
         for pair in met {
             *self.0.entry(*pair).or_default() += 1;
         }
     }
 
-    /// What another part of the seeds has met.
+    /// Adds the coverage of other seeds.
     pub fn merge(&mut self, other: Self) {
         for (pair, count) in other.0 {
             *self.0.entry(pair).or_default() += count;
         }
     }
 
-    /// In how many runs.
-    pub fn count(&self, fault: &str, row: &str) -> u64 {
-        self.0.iter().filter(|((f, r), _)| *f == fault && *r == row).map(|(_, count)| *count).sum()
+    /// Returns the number of runs in which the fault met the decision.
+    fn count(&self, fault: &'static str, decision: &'static str) -> u64 {
+        self.0.get(&(fault, decision)).copied().unwrap_or(0)
     }
 
-    /// What could have been met and wasn't.
+    /// Returns the feasible pairs that were not met.
     pub fn missing(&self) -> Vec<(&'static str, &'static str)> {
-        let pairs = ROWS.into_iter().flat_map(|row| FAULTS.into_iter().map(move |fault| (fault, row)));
-        pairs.filter(|(fault, row)| infeasible(fault, row).is_none() && self.count(fault, row) == 0).collect()
+        let pairs = decisions().flat_map(|decision| FAULTS.into_iter().map(move |fault| (fault, decision)));
+        pairs
+            .filter(|(fault, decision)| infeasible(fault, decision).is_none() && self.count(fault, decision) == 0)
+            .collect()
     }
 }
 
-/// A table: a line for each decision, a column for each fault.
+/// A table with a line for each decision and a column for each fault.
 impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:24}", "")?;
         for fault in FAULTS {
             write!(f, " {:>5}", fault.chars().take(5).collect::<String>())?;
         }
-        for row in ROWS {
-            write!(f, "\n{row:24}")?;
+        for decision in decisions() {
+            write!(f, "\n{decision:24}")?;
             for fault in FAULTS {
-                match (self.count(fault, row), infeasible(fault, row)) {
+                match (self.count(fault, decision), infeasible(fault, decision)) {
                     (0, Some(_)) => write!(f, " {:>5}", "-")?,
                     (count, _) => write!(f, " {count:>5}")?,
                 }

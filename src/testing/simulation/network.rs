@@ -1,6 +1,6 @@
-//! The partner's ports on the pure sandbox, with the network in between: requests travel, arrive late, or don't leave.
+//! The partner's ports on the pure sandbox, with a network in between: requests travel, arrive late, or aren't sent.
 //!
-//! A request that has left is not held up by the death of its sender.
+//! A request that was sent arrives although its sender dies.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,97 +11,107 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use crate::adapters::plu_http::{self, clocks::Clocks};
+use crate::adapters::plu_http::{self, PartnerClock};
 use crate::clock::Clock;
-use crate::domain::answer::{NoConnection, RefusalMarks, Reply, UnknownReason, classify};
+use crate::domain::answer::{ApiReply, RefusalMarks, UnknownReason, UnreachableReason, classify};
 use crate::domain::{AccountReason, Answer, IdempotencyKey};
-use crate::ports::{ListError, Page, PartnerApi, UserList};
-use crate::sandbox::{self, CreateRequest, DRIP, FaultKind, Hostile, ListRequest, ModelConfig, Wire};
-use crate::testing::simulation::record::Record;
+use crate::ports::{ListError, PartnerApi, UserList, UserListPage};
+use crate::sandbox::{
+    CreateRequest, DRIP, FaultKind, HostilePartner, ListRequest, ModelConfig, SandboxAnswer, SandboxReply, Wire,
+};
+use crate::testing::simulation::plan::Plan;
+use crate::testing::simulation::record::RunRecord;
 
 /// How long a client waits for an answer: the default of `api.timeout_s`.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How late a late request arrives at most: after its key has expired.
+/// Longest travel time of a late request. Longer than the key TTL.
 const LATE_MAX: Duration = Duration::from_secs(400);
 
-/// The partner was there this long before the simulation began.
-pub(super) const PREHISTORY: Duration = Duration::from_secs(30 * 86_400);
+/// Users of a page of the list.
+const PAGE_SIZE: u32 = 10;
 
-/// What requests travel through. Clones are the same network.
+/// The network to the partner. Clones are the same network.
 #[derive(Debug, Clone)]
-pub(super) struct Network(Arc<Shared>);
+pub(super) struct Network(Arc<NetworkShared>);
 
 #[derive(Debug)]
-struct Shared {
-    partner: Mutex<Hostile>,
-    chance: Mutex<Chance>,
-    record: Record,
+struct NetworkShared {
+    partner: Mutex<HostilePartner>,
+    chance: Mutex<NetworkChance>,
+    record: RunRecord,
     clock: Clock,
+    /// How long the partner existed before the run began.
+    prehistory: Duration,
     authorization: String,
     marks: RefusalMarks,
-    /// They differ by no more than is allowed for.
-    clocks: Clocks,
-    page_size: u32,
+    /// Tolerates any difference: that of the plan is within the settings.
+    partner_clock: PartnerClock,
 }
 
+/// What goes wrong on the network.
 #[derive(Debug)]
-struct Chance {
+struct NetworkChance {
     rng: fastrand::Rng,
     travel_max: Duration,
     late: f64,
-    sick_list: f64,
+    list_failures: f64,
     unreachable: Option<(Duration, Duration)>,
+}
+
+/// Travel time of a request or an answer.
+struct Travel {
+    time: Duration,
+    is_late: bool,
 }
 
 impl Network {
     pub(super) fn new(
-        partner: Hostile,
-        plan: &crate::testing::simulation::Plan,
-        record: Record,
+        partner: HostilePartner,
+        prehistory: Duration,
+        plan: &Plan,
+        record: RunRecord,
         clock: Clock,
         marks: RefusalMarks,
     ) -> Self {
-        let chance = Chance {
+        let chance = NetworkChance {
             rng: fastrand::Rng::with_seed(plan.seed.wrapping_add(2)),
             travel_max: plan.travel_max,
             late: plan.late,
-            sick_list: plan.sick_list,
+            list_failures: plan.list_failures,
             unreachable: plan.unreachable,
         };
-        let authorization = format!("Bearer {}", ModelConfig::default().api_key.expose_secret());
-        let (partner, chance) = (Mutex::new(partner), Mutex::new(chance));
-        Self(Arc::new(Shared {
-            partner,
-            chance,
+        Self(Arc::new(NetworkShared {
+            partner: Mutex::new(partner),
+            chance: Mutex::new(chance),
             record,
             clock,
-            authorization,
+            prehistory,
+            authorization: format!("Bearer {}", ModelConfig::default().api_key.expose_secret()),
             marks,
-            clocks: Clocks::new(Duration::MAX),
-            page_size: 10,
+            partner_clock: PartnerClock::new(Duration::MAX),
         }))
     }
 
-    pub(super) fn partner(&self) -> MutexGuard<'_, Hostile> {
+    pub(super) fn partner(&self) -> MutexGuard<'_, HostilePartner> {
         self.0.partner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The partner's time.
+    /// Returns the partner's time.
     pub(super) fn now(&self) -> Duration {
-        PREHISTORY + self.0.record.now()
+        self.0.prehistory + self.0.record.now()
     }
 
-    fn chance(&self) -> MutexGuard<'_, Chance> {
-        self.0.chance.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Nothing goes wrong on the way any more.
+    /// Nothing goes wrong on the network from now on.
     pub(super) fn calm(&self) {
         let mut chance = self.chance();
         chance.late = 0.0;
-        chance.sick_list = 0.0;
+        chance.list_failures = 0.0;
         chance.unreachable = None;
+    }
+
+    fn chance(&self) -> MutexGuard<'_, NetworkChance> {
+        self.0.chance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_unreachable(&self) -> bool {
@@ -109,41 +119,39 @@ impl Network {
         self.chance().unreachable.is_some_and(|(from, to)| (from..to).contains(&now))
     }
 
-    fn is_sick(&self) -> bool {
+    fn list_fails(&self) -> bool {
         let mut chance = self.chance();
-        let sick_list = chance.sick_list;
-        chance.rng.f64() < sick_list
+        let list_failures = chance.list_failures;
+        chance.rng.f64() < list_failures
     }
 
-    /// One way. Says whether it is a late one.
-    fn travel(&self) -> (Duration, bool) {
+    fn travel(&self) -> Travel {
         let mut chance = self.chance();
         let is_late = chance.rng.f64() < chance.late;
         let max = if is_late { LATE_MAX } else { chance.travel_max };
-        (max.mul_f64(chance.rng.f64()), is_late)
+        Travel { time: max.mul_f64(chance.rng.f64()), is_late }
     }
 
-    /// Sends a request on its way and waits for what comes back.
+    /// Sends a request and waits for the answer.
     async fn exchange(
         &self,
         key: Option<Uuid>,
-        request: impl FnOnce(&mut Hostile, Duration) -> sandbox::Answer + Send + 'static,
-    ) -> Result<sandbox::Reply, UnknownReason> {
+        request: impl FnOnce(&mut HostilePartner, Duration) -> SandboxAnswer + Send + 'static,
+    ) -> Result<SandboxReply, UnknownReason> {
         let (sender, answer) = oneshot::channel();
-        let (there, is_late) = self.travel();
-        let (back, _) = self.travel();
-        if let (true, Some(key)) = (is_late, key) {
+        let (there, back) = (self.travel(), self.travel());
+        if let (true, Some(key)) = (there.is_late, key) {
             self.0.record.mark(key, "late");
         }
         let network = self.clone();
         tokio::spawn(async move {
-            sleep(there).await;
+            sleep(there.time).await;
             let now = network.now();
             let answer = request(&mut network.partner(), now);
             network.note_fault(key, answer.fault);
             let drip = if matches!(answer.wire, Wire::Drip(_)) { DRIP } else { Duration::ZERO };
-            sleep(answer.delay + back.min(LATE_MAX) + drip).await;
-            // Whoever asked may have died.
+            sleep(answer.delay + back.time + drip).await;
+            // The sender of the request may have died.
             let _ = sender.send(answer.wire);
         });
         match timeout(TIMEOUT, answer).await {
@@ -163,13 +171,41 @@ impl Network {
             }
             None => {
                 record.note(format_args!("list fault: {}", fault.name()));
-                record.mark_asking(match fault {
+                record.mark_looking_up(match fault {
                     FaultKind::Throttled | FaultKind::ThrottledDate | FaultKind::ThrottledBare => "list-throttled",
-                    FaultKind::Unauthorized | FaultKind::Suspended | FaultKind::NotFound => "list-account",
+                    FaultKind::Unauthorized | FaultKind::Forbidden | FaultKind::NotFound => "list-account",
                     _ => "list-failed",
                 });
             }
         }
+    }
+
+    async fn send_creation(&self, key: Uuid, body: &Bytes) -> Answer {
+        let (shared, header, body) = (Arc::clone(&self.0), key.to_string(), body.clone());
+        let exchanged = self.exchange(Some(key), move |partner, now| {
+            let request = CreateRequest {
+                authorization: Some(&shared.authorization),
+                idempotency_key: Some(&header),
+                content_type: Some("application/json"),
+                body: &body,
+            };
+            partner.create(now, &request)
+        });
+        match exchanged.await {
+            Ok(reply) => classify(&api_reply(&reply), &self.0.marks, self.0.clock.now()),
+            Err(reason) => Answer::Unknown(reason),
+        }
+    }
+}
+
+/// Returns the reply as the adapter reads it.
+fn api_reply(reply: &SandboxReply) -> ApiReply<'_> {
+    ApiReply {
+        status: reply.status,
+        retry_after: reply.retry_after.as_deref(),
+        content_type: Some(reply.content_type),
+        date: None,
+        body: reply.body.as_bytes(),
     }
 }
 
@@ -178,37 +214,14 @@ impl PartnerApi for Network {
         let key = *key.uuid();
         let record = &self.0.record;
         record.note(format_args!("{key} sent"));
-        record.departed(Some(key));
+        record.sent(Some(key));
         let answer = if self.is_unreachable() {
             record.mark(key, "unreachable");
-            Answer::NotSent(NoConnection::Other)
+            Answer::NotSent(UnreachableReason::Other)
         } else {
-            // Counted before it is answered: its sender may not live to see the answer.
+            // Counted before the answer, because the sender may die before it.
             *record.lock().attempts.entry(key).or_default() += 1;
-            let (shared, header, body) = (Arc::clone(&self.0), key.to_string(), body.clone());
-            let exchanged = self.exchange(Some(key), move |partner, now| {
-                let request = CreateRequest {
-                    authorization: Some(&shared.authorization),
-                    idempotency_key: Some(&header),
-                    content_type: Some("application/json"),
-                    body: &body,
-                };
-                partner.create(now, &request)
-            });
-            match exchanged.await {
-                Ok(reply) => {
-                    let (retry_after, content_type) = (reply.retry_after.as_deref(), Some(reply.content_type));
-                    let reply = Reply {
-                        status: reply.status,
-                        retry_after,
-                        content_type,
-                        date: None,
-                        body: reply.body.as_bytes(),
-                    };
-                    classify(&reply, &self.0.marks, self.0.clock.now())
-                }
-                Err(reason) => Answer::Unknown(reason),
-            }
+            self.send_creation(key, body).await
         };
         if matches!(answer, Answer::Throttled { .. } | Answer::Account(_)) {
             *record.lock().attempts.entry(key).or_default() -= 1;
@@ -219,28 +232,26 @@ impl PartnerApi for Network {
 }
 
 impl UserList for Network {
-    async fn page(&self, skip: u64) -> Result<Page, ListError> {
+    async fn page(&self, skip: u64) -> Result<UserListPage, ListError> {
         let record = &self.0.record;
         record.note(format_args!("list from {skip}"));
-        record.departed(None);
+        record.sent(None);
         if self.is_unreachable() {
-            return Err(ListError::Account(AccountReason::Unreachable(NoConnection::Other)));
+            return Err(ListError::Account(AccountReason::Unreachable(UnreachableReason::Other)));
         }
-        if self.is_sick() {
-            record.mark_asking("list-failed");
+        if self.list_fails() {
+            record.mark_looking_up("list-failed");
             return Err(ListError::Failed("simulated"));
         }
         let shared = Arc::clone(&self.0);
         let exchanged = self.exchange(None, move |partner, now| {
-            let query = format!("skip={skip}&limit={}", shared.page_size);
+            let query = format!("skip={skip}&limit={PAGE_SIZE}");
             partner.list(now, &ListRequest { authorization: Some(&shared.authorization), query: &query })
         });
         let Ok(reply) = exchanged.await else { return Err(ListError::Failed("no_answer")) };
-        let (retry_after, content_type) = (reply.retry_after.as_deref(), Some(reply.content_type));
-        let reply = Reply { status: reply.status, retry_after, content_type, date: None, body: reply.body.as_bytes() };
-        let page = plu_http::read_page(&reply, &self.0.clocks, self.0.clock.now());
+        let page = plu_http::read_page(&api_reply(&reply), &self.0.partner_clock, self.0.clock.now());
         if matches!(page, Err(ListError::Account(_))) {
-            record.mark_asking("list-account");
+            record.mark_looking_up("list-account");
         }
         page
     }

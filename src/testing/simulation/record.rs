@@ -1,10 +1,11 @@
-//! What happened in a run, as the promises and the coverage need to know it.
+//! What happened in a run, as the promises and the coverage need it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use strum::VariantArray as _;
 use tokio::time::Instant;
 use tracing::field::{Field, Visit};
 use tracing::span;
@@ -12,45 +13,46 @@ use tracing::{Event, Metadata, Subscriber};
 use uuid::Uuid;
 
 use crate::domain::Answer;
-use crate::telemetry::Decided;
+use crate::domain::decide::LookUpCase;
+use crate::telemetry::LookupDecided;
 
-/// A request that left.
+/// A request that was sent.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Departure {
+pub(super) struct SentRequest {
     pub(super) at: Duration,
-    /// `None`: a page of the list.
+    /// `None`: a page of the user list.
     pub(super) key: Option<Uuid>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Log {
-    pub(super) departures: Vec<Departure>,
-    /// By key: how many requests can have been counted as attempts.
+pub(super) struct RunLog {
+    pub(super) sent: Vec<SentRequest>,
+    /// By key: requests that may have been counted as attempts.
     pub(super) attempts: BTreeMap<Uuid, u32>,
-    /// By key: whether the answer "created" has come.
-    pub(super) told: BTreeSet<Uuid>,
+    /// Keys that were answered "created".
+    pub(super) answered_created: BTreeSet<Uuid>,
     /// By key: the faults that its job has met so far.
     marks: BTreeMap<Uuid, BTreeSet<&'static str>>,
-    /// Keys whose user is being looked up.
-    asking: BTreeSet<Uuid>,
-    /// Which faults a job had met when it came to a decision.
+    /// Keys whose user may be looked up.
+    looking_up: BTreeSet<Uuid>,
+    /// Pairs of a fault that a job had met and a decision that followed.
     pub(super) met: BTreeSet<(&'static str, &'static str)>,
-    /// Decisions that jobs came to without any fault.
-    pub(super) unharmed: BTreeSet<&'static str>,
-    /// A digest of everything that happened, in order and with its time.
+    /// Decisions of jobs that had met no fault.
+    pub(super) met_without_fault: BTreeSet<&'static str>,
+    /// Digest of everything that happened, with order and time.
     pub(super) digest: u64,
     pub(super) lines: Vec<String>,
 }
 
 /// The record of a run. Clones are the same record.
 #[derive(Debug, Clone)]
-pub(super) struct Record {
-    log: Arc<Mutex<Log>>,
+pub(super) struct RunRecord {
+    log: Arc<Mutex<RunLog>>,
     start: Instant,
     is_verbose: bool,
 }
 
-impl Record {
+impl RunRecord {
     pub(super) fn new(is_verbose: bool) -> Self {
         Self { log: Arc::default(), start: Instant::now(), is_verbose }
     }
@@ -59,14 +61,15 @@ impl Record {
         self.start.elapsed()
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Log> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, RunLog> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that something happened.
+    /// Adds a line about something that happened.
     pub(super) fn note(&self, what: fmt::Arguments<'_>) {
         let line = format!("{:>12.3} {what}", self.now().as_secs_f64());
         let mut log = self.lock();
+        // FNV-1a.
         for byte in line.bytes() {
             log.digest = (log.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
@@ -75,35 +78,36 @@ impl Record {
         }
     }
 
-    /// A job has met a fault.
+    /// Marks that a job has met a fault.
     pub(super) fn mark(&self, key: Uuid, fault: &'static str) {
         self.lock().marks.entry(key).or_default().insert(fault);
     }
 
-    /// Whether it has.
+    /// Returns whether a job has met a fault.
     pub(super) fn is_marked(&self, key: Uuid, fault: &'static str) -> bool {
         self.lock().marks.get(&key).is_some_and(|marks| marks.contains(fault))
     }
 
-    /// All whose user is being looked up have.
-    pub(super) fn mark_asking(&self, fault: &'static str) {
+    /// Marks that every job whose user may be looked up has met a fault.
+    pub(super) fn mark_looking_up(&self, fault: &'static str) {
         let log = &mut *self.lock();
-        for key in &log.asking {
+        for key in &log.looking_up {
             log.marks.entry(*key).or_default().insert(fault);
         }
     }
 
-    pub(super) fn departed(&self, key: Option<Uuid>) {
+    /// Adds a request; without a key it is a page of the user list.
+    pub(super) fn sent(&self, key: Option<Uuid>) {
         let at = self.now();
-        self.lock().departures.push(Departure { at, key });
+        self.lock().sent.push(SentRequest { at, key });
     }
 
-    /// A creation was answered.
+    /// Adds the answer to a creation.
     pub(super) fn answered(&self, key: Uuid, answer: &Answer) {
-        let row = match answer {
+        let decision = match answer {
             Answer::Created { .. } => "created",
             Answer::Rejected { .. } => "refused",
-            Answer::AlreadyThere => "exists",
+            Answer::UserExists => "exists",
             Answer::KeyAlreadyUsed => "key_used",
             Answer::Unknown(_) => "unknown",
             Answer::Throttled { .. } => "throttled",
@@ -111,33 +115,33 @@ impl Record {
             Answer::Account(_) => "account",
             Answer::NotSent(_) => "not_sent",
         };
-        self.note(format_args!("{key} answered: {row}"));
+        self.note(format_args!("{key} answered: {decision}"));
         {
             let mut log = self.lock();
             match answer {
-                Answer::Created { .. } => drop(log.told.insert(key)),
-                Answer::AlreadyThere | Answer::KeyAlreadyUsed | Answer::Unknown(_) | Answer::Rejected { .. } => {
-                    log.asking.insert(key);
+                Answer::Created { .. } => drop(log.answered_created.insert(key)),
+                Answer::UserExists | Answer::KeyAlreadyUsed | Answer::Unknown(_) | Answer::Rejected { .. } => {
+                    log.looking_up.insert(key);
                 }
                 _ => {}
             }
         }
-        self.decided(key, row);
+        self.decided(key, decision);
     }
 
-    fn decided(&self, key: Uuid, row: &'static str) {
+    fn decided(&self, key: Uuid, decision: &'static str) {
         let log = &mut *self.lock();
         match log.marks.get(&key) {
-            Some(marks) => log.met.extend(marks.iter().map(|fault| (*fault, row))),
-            None => drop(log.unharmed.insert(row)),
+            Some(marks) => log.met.extend(marks.iter().map(|fault| (*fault, decision))),
+            None => drop(log.met_without_fault.insert(decision)),
         }
     }
 }
 
-/// Reads the decisions off the pipeline's own log lines.
-impl Subscriber for Record {
+/// Reads the decisions of look-ups from the pipeline's own log lines.
+impl Subscriber for RunRecord {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == Decided::TARGET
+        metadata.target() == LookupDecided::TARGET
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -149,14 +153,13 @@ impl Subscriber for Record {
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut decision = Decision::default();
+        let mut decision = LoggedDecision::default();
         event.record(&mut decision);
-        let rows = crate::domain::decide::Row::ALL;
-        let row = rows.into_iter().find(|row| row.code() == decision.row);
-        if let (Some(row), Ok(key)) = (row, Uuid::parse_str(&decision.key)) {
-            self.note(format_args!("{key} decided: {}", row.code()));
-            self.decided(key, row.code());
-            self.lock().asking.remove(&key);
+        let case = LookUpCase::VARIANTS.iter().find(|case| case.code() == decision.row);
+        if let (Some(case), Ok(key)) = (case, Uuid::parse_str(&decision.key)) {
+            self.note(format_args!("{key} decided: {}", case.code()));
+            self.decided(key, case.code());
+            self.lock().looking_up.remove(&key);
         }
     }
 
@@ -165,13 +168,14 @@ impl Subscriber for Record {
     fn exit(&self, _: &span::Id) {}
 }
 
+/// The fields of a log line about a decision.
 #[derive(Default)]
-struct Decision {
+struct LoggedDecision {
     key: String,
     row: String,
 }
 
-impl Visit for Decision {
+impl Visit for LoggedDecision {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "key" {
             self.key = format!("{value:?}");

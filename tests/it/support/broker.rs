@@ -1,4 +1,4 @@
-//! A RabbitMQ of the tests' own: own node name, ports and data, so that it can be killed and started again.
+//! A RabbitMQ for one test: with a node name, ports and data of its own, so that the test can kill and restart it.
 
 #[path = "broker/control.rs"]
 mod control;
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-/// Longest time for a start or a restart; seven seconds are usual.
+/// Longest time for a start or a restart. Seven seconds are usual.
 const START_MAX: Duration = Duration::from_secs(60);
 
 pub(crate) struct Broker {
@@ -46,21 +46,22 @@ impl Broker {
         Self::start_with("")
     }
 
-    /// With more lines for `rabbitmq.conf`.
-    pub(crate) fn start_with(more: &str) -> Self {
-        // Somebody else may take a port between our asking for it and the node's listening.
-        let tried = || Self::try_start(more);
-        tried().or_else(|_| tried()).unwrap_or_else(|log| panic!("the broker ended at its start, twice:\n{log}"))
+    /// Starts with additional lines in `rabbitmq.conf`.
+    pub(crate) fn start_with(more_settings: &str) -> Self {
+        // Another process may take a port between the choice of it and the node's start.
+        let tried = || Self::try_start(more_settings);
+        tried().or_else(|_| tried()).unwrap_or_else(|log| panic!("the broker failed to start, twice:\n{log}"))
     }
 
-    fn try_start(more: &str) -> Result<Self, String> {
+    fn try_start(more_settings: &str) -> Result<Self, String> {
         let folder = tempfile::tempdir().unwrap();
-        // A port is free until somebody else takes it; all three are asked for at once, so they differ.
+        // All three ports are open at once, so they differ.
         let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let [port, dist_port, epmd_port] = listeners.each_ref().map(|free| free.local_addr().unwrap().port());
         drop(listeners);
         fs::write(folder.path().join("enabled_plugins"), "[].").unwrap();
-        fs::write(folder.path().join("rabbitmq.conf"), format!("listeners.tcp.1 = 127.0.0.1:{port}\n{more}")).unwrap();
+        fs::write(folder.path().join("rabbitmq.conf"), format!("listeners.tcp.1 = 127.0.0.1:{port}\n{more_settings}"))
+            .unwrap();
         let epmd = Command::new("epmd")
             .args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"])
             .stdout(Stdio::null())
@@ -75,25 +76,25 @@ impl Broker {
         Ok(broker)
     }
 
-    /// For `--queue`.
+    /// Returns the URL for `--queue`.
     pub(crate) fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}", self.port)
     }
 
-    /// kill -9 of the node.
+    /// Kills the node with SIGKILL.
     pub(crate) fn kill(&mut self) {
         kill_group(&self.server);
         let _ = self.server.wait();
     }
 
-    /// Starts the node that was killed, on its data.
+    /// Starts the killed node again, with its data.
     pub(crate) fn restart(&mut self) {
         let Self { folder, port, dist_port, epmd_port, node, .. } = self;
         self.server = spawn(folder.path(), *port, *dist_port, *epmd_port, node);
         assert!(self.wait_until_up().is_ok(), "the broker did not start again:\n{}", self.log());
     }
 
-    /// Its log where the node ends instead.
+    /// Waits until the node accepts connections. Returns its log if it ends instead.
     fn wait_until_up(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + START_MAX;
         while self.runtime.block_on(self.try_channel()).is_none() {
@@ -128,17 +129,17 @@ impl Broker {
         })
     }
 
-    /// Declares everything that a worker of this prefix would.
+    /// Declares what a worker with this prefix declares.
     pub(crate) fn declare(&self, prefix: &str) {
         self.with_channel(async |channel| Topology::new(&Names::new(prefix)).declare(&channel).await);
     }
 
-    /// Puts jobs on a lane and waits for the broker's confirms.
+    /// Publishes jobs to a lane and waits for the broker's confirms.
     pub(crate) fn publish(&self, prefix: &str, lane: &str, bodies: &[String]) {
         self.publish_with(prefix, lane, bodies, &BasicProperties::default());
     }
 
-    /// The same with headers and other properties.
+    /// Publishes jobs with headers and other properties.
     pub(crate) fn publish_with(&self, prefix: &str, lane: &str, bodies: &[String], properties: &BasicProperties) {
         self.with_channel(async |channel| {
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -157,13 +158,13 @@ impl Broker {
                 confirms.push(publish.await?);
             }
             for confirm in confirms {
-                assert!(confirm.await?.take_message().is_none(), "a job could not be routed");
+                assert!(confirm.await?.take_message().is_none(), "a job was returned");
             }
             Ok(())
         });
     }
 
-    /// Messages that are ready in a queue.
+    /// Returns the number of ready messages on a queue.
     pub(crate) fn ready(&self, queue: &str) -> u32 {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         self.with_channel(async |channel| {
@@ -171,7 +172,7 @@ impl Broker {
         })
     }
 
-    /// The headers of everything that is ready in a queue, which stays there.
+    /// Returns the headers of every ready message on a queue. The messages stay there.
     pub(crate) fn headers(&self, queue: &str) -> Vec<FieldTable> {
         self.with_channel(async |channel| {
             let mut headers = Vec::new();
@@ -182,8 +183,8 @@ impl Broker {
         })
     }
 
-    /// Takes messages and gives them back until the broker gives up on each of them.
-    pub(crate) fn return_until_dead(&self, queue: &str) {
+    /// Takes and requeues messages until the broker has dead-lettered each of them.
+    pub(crate) fn requeue_until_dead_lettered(&self, queue: &str) {
         self.with_channel(async |channel| {
             while let Some(message) = channel.basic_get(queue.into(), BasicGetOptions::default()).await? {
                 let again = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
@@ -193,7 +194,7 @@ impl Broker {
         });
     }
 
-    /// Takes everything that is ready out of a queue.
+    /// Takes every ready message from a queue.
     pub(crate) fn drain(&self, queue: &str) -> Vec<Received> {
         self.with_channel(async |channel| {
             let mut received = Vec::new();
@@ -243,7 +244,7 @@ fn spawn(folder: &Path, port: u16, dist_port: u16, epmd_port: u16, node: &str) -
         .unwrap()
 }
 
-/// One of RabbitMQ's own scripts, in the environment of our node.
+/// One of RabbitMQ's own scripts, with the environment of the test's node.
 fn script(name: &str, folder: &Path, epmd_port: u16, node: &str) -> Command {
     let mut command = Command::new(installed(name));
     command
@@ -256,7 +257,7 @@ fn script(name: &str, folder: &Path, epmd_port: u16, node: &str) -> Command {
     command
 }
 
-/// Debian's wrapper in /usr/sbin changes the user and can't write to our folder; this is what it wraps.
+/// Returns the path of a script. Debian's wrapper in /usr/sbin changes the user, who can't write to the test's folder.
 fn installed(name: &str) -> PathBuf {
     let installed = fs::read_dir("/usr/lib/rabbitmq/lib").expect("rabbitmq-server is missing: tests/run installs it");
     let server = installed.filter_map(Result::ok).map(|entry| entry.path().join("sbin").join(name));

@@ -1,4 +1,4 @@
-//! A headless Chromium, driven by WebDriver: what people see of the status page.
+//! A headless Chromium, driven by WebDriver, for tests of the status page and the report.
 
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::http::request;
 
-/// Far more than anything takes here, even on a busy machine.
+/// Longest wait. Far more than any step takes, even on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(90);
 
 pub(crate) struct Browser {
@@ -38,7 +38,7 @@ impl Browser {
         let mut browser = Self { driver, address: address.to_string(), session: String::new(), _profile: profile };
         let deadline = Instant::now() + DEADLINE;
         while std::net::TcpStream::connect(&browser.address).is_err() {
-            assert!(Instant::now() < deadline, "chromedriver doesn't start");
+            assert!(Instant::now() < deadline, "chromedriver did not start");
             std::thread::yield_now();
         }
         let folder = format!("--user-data-dir={}", browser._profile.path().display());
@@ -63,26 +63,27 @@ impl Browser {
         self.in_session("/url", &json!({ "url": url }));
     }
 
-    /// What a function's body returns in the page.
+    /// Runs the body of a JavaScript function in the page and returns its result.
     pub(crate) fn run(&self, script: &str) -> Value {
         self.in_session("/execute/sync", &json!({"script": script, "args": []}))
     }
 
-    /// The text of the element with this id.
+    /// Returns the text of the element with this id.
     pub(crate) fn text(&self, id: &str) -> String {
         let text = self.run(&format!("return document.getElementById('{id}').textContent"));
         text.as_str().unwrap().to_owned()
     }
 
-    /// Waits until the page, without being loaded again, shows this.
-    pub(crate) fn until(&self, id: &str, expected: &str) {
+    /// Waits until the element's text contains `expected`, without reloading the page.
+    pub(crate) fn wait_until(&self, id: &str, expected: &str) {
         let deadline = Instant::now() + DEADLINE;
         while !self.text(id).contains(expected) {
             assert!(Instant::now() < deadline, "#{id} is {:?}, not {expected:?}", self.text(id));
         }
     }
 
-    pub(crate) fn looks_as(&self, scheme: &str, width: u32, height: u32) {
+    /// Emulates a colour scheme (`light`, `dark`) and a window size.
+    pub(crate) fn emulate(&self, scheme: &str, width: u32, height: u32) {
         let command = |cmd: &str, params: Value| {
             self.in_session("/goog/cdp/execute", &json!({"cmd": cmd, "params": params}));
         };
@@ -92,18 +93,18 @@ impl Browser {
         command("Emulation.setDeviceMetricsOverride", metrics);
     }
 
-    /// Writes a picture of what is shown, as PNG.
-    pub(crate) fn picture(&self, file: &Path) {
+    /// Writes a screenshot as PNG.
+    pub(crate) fn take_screenshot(&self, file: &Path) {
         let reply = request(&self.address, "GET", &format!("/session/{}/screenshot", self.session), "");
         let png = base64::engine::general_purpose::STANDARD.decode(reply.json()["value"].as_str().unwrap()).unwrap();
-        assert!(png.starts_with(b"\x89PNG"), "no picture");
+        assert!(png.starts_with(b"\x89PNG"), "the screenshot is no PNG");
         std::fs::write(file, png).unwrap();
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The browser is of the driver's group.
+        // The browser belongs to the driver's process group.
         let group = format!("-{}", self.driver.id());
         let _ = Command::new("kill").args(["-9", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.driver.wait();

@@ -1,44 +1,88 @@
-//! Made-up customers, as many as a test needs.
+//! Valid customers, as rows of a CSV file and as JSON. The tests define a customer here and nowhere else.
 
-use std::fmt::Write;
 use std::ops::Range;
 
-const HEADER: &str = "firstName,lastName,email,phoneNumber,accountPurpose,ipAddress,isTermsOfServiceAccepted,program,\
-                      walletAddress,redirectUrl,address,city,region,postalCode,countryCode";
+use serde_json::{Map, Value};
 
-/// A file of valid rows that differ from each other; row `n` has the email `p{n}@example.com`.
+/// Columns of a file in their order. An empty cell is a field that the customer doesn't have.
+const FIELDS: [&str; 15] = [
+    "firstName",
+    "lastName",
+    "email",
+    "phoneNumber",
+    "accountPurpose",
+    "ipAddress",
+    "isTermsOfServiceAccepted",
+    "program",
+    "walletAddress",
+    "redirectUrl",
+    "address",
+    "city",
+    "region",
+    "postalCode",
+    "countryCode",
+];
+
+/// Returns the cells of customer `n`, in the order of [`FIELDS`]. Customers differ in email, phone, IP and address.
+fn cells(n: u32) -> [String; 15] {
+    let (email, phone) = (format!("p{n}@example.com"), format!("+1415{}", 5_550_000 + n));
+    let (ip, address) = (format!("203.0.113.{}", n % 250 + 1), format!("{n} Main Street"));
+    [
+        "Ann",
+        "Lee",
+        &email,
+        &phone,
+        "personal use",
+        &ip,
+        "true",
+        "custodial",
+        "",
+        "",
+        &address,
+        "Springfield",
+        "IL",
+        "62701",
+        "US",
+    ]
+    .map(str::to_owned)
+}
+
+/// Returns customer `n` as the `user` of a job.
+pub(crate) fn user(n: u32) -> Value {
+    let fields = FIELDS.into_iter().zip(cells(n)).filter(|(_, cell)| !cell.is_empty());
+    let members = fields.map(|(name, cell)| {
+        let value = if name == "isTermsOfServiceAccepted" { Value::Bool(cell == "true") } else { Value::String(cell) };
+        (name.to_owned(), value)
+    });
+    Value::Object(members.collect::<Map<_, _>>())
+}
+
+/// Returns a CSV file of valid rows. Row `n` has the email `p{n}@example.com`.
 pub(crate) fn customers(numbers: Range<u32>) -> String {
     CustomerFile::default().with(numbers).text
 }
 
-/// A file that is put together row by row.
+/// Builds a CSV file row by row.
 pub(crate) struct CustomerFile {
     pub(crate) text: String,
 }
 
 impl Default for CustomerFile {
     fn default() -> Self {
-        Self { text: format!("{HEADER}\n") }
+        Self { text: format!("{}\n", FIELDS.join(",")) }
     }
 }
 
 impl CustomerFile {
-    /// Valid rows.
+    /// Appends valid rows.
     pub(crate) fn with(mut self, numbers: Range<u32>) -> Self {
         for n in numbers {
-            writeln!(
-                self.text,
-                "Ann,Lee,p{n}@example.com,+1415{},personal use,203.0.113.{},true,custodial,,,{n} Main Street,\
-                 Springfield,IL,62701,US",
-                5_550_000 + n,
-                n % 250 + 1
-            )
-            .unwrap();
+            self.text += &format!("{}\n", cells(n).join(","));
         }
         self
     }
 
-    /// A row whose email isn't one.
+    /// Appends a row with an invalid email.
     pub(crate) fn with_invalid(self, n: u32) -> Self {
         let mut file = self.with(n..n + 1);
         file.text = file.text.replace(&format!("p{n}@example.com"), &format!("p{n} at example.com"));

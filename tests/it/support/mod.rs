@@ -1,4 +1,5 @@
-//! What the tests share: a folder to work in, the program, a partner that outlives it, customers and results.
+//! What the tests share: a working directory, the program as a process, the simulated partner, a RabbitMQ node,
+//! customers, jobs and readers of results.
 
 mod broker;
 mod browser;
@@ -6,20 +7,20 @@ mod customers;
 mod http;
 mod jobs;
 mod partner;
-mod place;
 mod program;
 mod proxy;
 mod results;
+mod test_dir;
 mod tools;
 
 pub(crate) use broker::{Broker, Received};
 pub(crate) use browser::Browser;
-pub(crate) use customers::{CustomerFile, customers};
-pub(crate) use http::{Reply, get, open, request, request_with};
+pub(crate) use customers::{CustomerFile, customers, user};
+pub(crate) use http::{HttpReply, get, open, request, request_with};
 pub(crate) use jobs::{DEAD, UNROUTED, all_events, job, jobs, quick_partner, worker_at};
 pub(crate) use partner::{Partner, nth};
-pub(crate) use place::{Place, sample};
-pub(crate) use program::{Finished, Program, Running};
+pub(crate) use program::{Program, ProgramOutput, RunningProgram};
 pub(crate) use proxy::Proxy;
 pub(crate) use results::{Results, Table};
+pub(crate) use test_dir::{TestDir, sample};
 pub(crate) use tools::{installed, python, root, run_tool};

@@ -1,4 +1,4 @@
-//! The simulated partner inside the test, so that it outlives the program and can be looked at and changed.
+//! The simulated partner API, run by the test: it outlives the program, and the test can observe and change it.
 
 use std::num::NonZeroU32;
 
@@ -6,7 +6,7 @@ use plu_onboard::sandbox::{AccountState, Control, Sandbox, SandboxConfig, Sandbo
 use tokio::runtime::Runtime;
 
 pub(crate) struct Partner {
-    // Stopped before the runtime that carries it.
+    // Fields are dropped in this order: the sandbox needs the runtime while it stops.
     sandbox: Sandbox,
     _runtime: Runtime,
 }
@@ -18,7 +18,7 @@ impl Partner {
         Self { sandbox, _runtime: runtime }
     }
 
-    /// Its base URL, for `--api-url`.
+    /// Returns the base URL for `--api-url`.
     pub(crate) fn url(&self) -> String {
         self.sandbox.base_url()
     }
@@ -35,14 +35,14 @@ impl Partner {
         self.control(&Control { account: Some(account), ..Control::default() });
     }
 
-    /// Requests of any kind so far.
+    /// Returns the number of requests received so far, creations and look-ups together.
     pub(crate) fn requests(&self) -> u64 {
         let counts = self.stats().model.requests;
         counts.create + counts.list
     }
 }
 
-/// "Every n-th", for the faults of the sandbox.
+/// Returns a fault setting of the sandbox that hits every n-th request.
 pub(crate) fn nth(n: u32) -> Option<NonZeroU32> {
     NonZeroU32::new(n)
 }

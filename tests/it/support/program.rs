@@ -1,5 +1,4 @@
-//! The program as a process. Waiting always has a deadline, after which the process is killed and what it said is
-//! shown.
+//! The program as a process. Each wait has a deadline, after which the process is killed and its output is shown.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read};
@@ -11,13 +10,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Far more than anything here takes, even on a busy machine.
+/// Longest wait. Far more than any step takes, even on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// How often a condition is looked at while the program says nothing.
-const LOOK_EVERY: Duration = Duration::from_millis(3);
+/// Interval between checks of a condition while the program prints nothing.
+const CHECK_INTERVAL: Duration = Duration::from_millis(3);
 
-/// The program, not yet started.
+/// A command line of the program and its environment, not yet started.
 pub(crate) struct Program(Command);
 
 impl Program {
@@ -39,12 +38,12 @@ impl Program {
         self
     }
 
-    /// Sets `section.key`.
+    /// Sets the setting `section.key` by its environment variable.
     pub(crate) fn set(self, key: &str, value: &str) -> Self {
         self.env(&format!("PLU_ONBOARD__{}", key.replace('.', "__").to_uppercase()), value)
     }
 
-    /// More words for its command line.
+    /// Appends arguments, separated by white space.
     pub(crate) fn with(mut self, arguments: &str) -> Self {
         self.0.args(arguments.split_whitespace());
         self
@@ -55,40 +54,40 @@ impl Program {
         self
     }
 
-    pub(crate) fn start(mut self) -> Running {
+    pub(crate) fn start(mut self) -> RunningProgram {
         let mut child = self.0.spawn().unwrap();
         let (lines, received) = channel();
         follow(child.stdout.take().unwrap(), Pipe::Stdout, lines.clone());
         follow(child.stderr.take().unwrap(), Pipe::Stderr, lines);
-        Running { child, lines: received, seen: Finished::default() }
+        RunningProgram { child, lines: received, output: ProgramOutput::default() }
     }
 
-    /// Starts it with its standard output in a file or device.
-    pub(crate) fn start_into(mut self, file: &str) -> Running {
+    /// Starts the program with its standard output redirected to a file or device.
+    pub(crate) fn start_with_stdout(mut self, file: &str) -> RunningProgram {
         self.0.stdout(OpenOptions::new().write(true).open(file).unwrap());
         let mut child = self.0.spawn().unwrap();
         let (lines, received) = channel();
         follow(child.stderr.take().unwrap(), Pipe::Stderr, lines);
-        Running { child, lines: received, seen: Finished::default() }
+        RunningProgram { child, lines: received, output: ProgramOutput::default() }
     }
 
-    /// Starts it with nobody at the other end of its standard error, as behind `2>&1 | head`.
-    pub(crate) fn start_unheard(self) -> Running {
-        self.start_unread().0
+    /// Starts the program with its standard error closed by the reader, as in `2>&1 | head`.
+    pub(crate) fn start_with_closed_stderr(self) -> RunningProgram {
+        self.start_with_unread_stderr().0
     }
 
-    /// Starts it, and leaves its standard error to the caller. As long as nobody reads it, a pipe takes 64 KiB.
-    pub(crate) fn start_unread(mut self) -> (Running, ChildStderr) {
+    /// Starts the program and returns its standard error unread. An unread pipe holds 64 KiB.
+    pub(crate) fn start_with_unread_stderr(mut self) -> (RunningProgram, ChildStderr) {
         let mut child = self.0.spawn().unwrap();
         let unread = child.stderr.take().unwrap();
         let (lines, received) = channel();
         follow(child.stdout.take().unwrap(), Pipe::Stdout, lines);
-        (Running { child, lines: received, seen: Finished::default() }, unread)
+        (RunningProgram { child, lines: received, output: ProgramOutput::default() }, unread)
     }
 
-    /// Starts it and waits for its end, which must have this status.
-    pub(crate) fn ends_with(self, code: i32) -> Finished {
-        self.start().ends_with(code)
+    /// Starts the program, waits for its exit and checks the exit status.
+    pub(crate) fn expect_exit(self, code: i32) -> ProgramOutput {
+        self.start().expect_exit(code)
     }
 }
 
@@ -98,7 +97,7 @@ enum Pipe {
     Stderr,
 }
 
-/// Hands on line by line what comes out of a pipe, until the other end closes it.
+/// Sends each line of a pipe to `lines`, on a thread of its own, until the program closes the pipe.
 fn follow(pipe: impl Read + Send + 'static, which: Pipe, lines: Sender<(Pipe, String)>) {
     thread::spawn(move || {
         let mut reader = BufReader::new(pipe);
@@ -110,145 +109,145 @@ fn follow(pipe: impl Read + Send + 'static, which: Pipe, lines: Sender<(Pipe, St
     });
 }
 
-/// The program while it runs. Killed when it is dropped.
-pub(crate) struct Running {
+/// A started program. Dropping it kills the process.
+pub(crate) struct RunningProgram {
     child: Child,
     lines: Receiver<(Pipe, String)>,
-    seen: Finished,
+    output: ProgramOutput,
 }
 
-/// What the program said, and how it ended.
+/// Output of the program, and its exit status once it has exited.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Finished {
+pub(crate) struct ProgramOutput {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl Running {
+impl RunningProgram {
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends SIGINT, SIGTERM ("INT", "TERM").
+    /// Sends a signal by its name without `SIG`: `INT`, `TERM`, `HUP`.
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
-        assert!(status.success(), "SIG{name} could not be sent: has it ended? {}", self.seen);
+        assert!(status.success(), "SIG{name} can't be sent, perhaps the program has exited: {}", self.output);
     }
 
-    /// Sends a signal again and again, as an impatient person does, until it ends.
-    pub(crate) fn signal_until_it_ends(mut self, name: &str, code: i32) -> Finished {
+    /// Sends a signal every 50 ms until the program exits, which must be with this status.
+    pub(crate) fn signal_until_exit(mut self, name: &str, code: i32) -> ProgramOutput {
         let deadline = Instant::now() + DEADLINE;
         loop {
             match self.lines.recv_timeout(Duration::from_millis(50)) {
-                Ok(line) => self.seen.add(line),
+                Ok(line) => self.output.add(line),
                 Err(RecvTimeoutError::Timeout) => {
-                    assert!(Instant::now() < deadline, "it doesn't end. {}", self.seen);
+                    assert!(Instant::now() < deadline, "the program doesn't exit. {}", self.output);
                     let _ = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
                 }
-                Err(RecvTimeoutError::Disconnected) => return self.ends_with(code),
+                Err(RecvTimeoutError::Disconnected) => return self.expect_exit(code),
             }
         }
     }
 
-    /// SIGKILL: no chance to do anything about it.
-    pub(crate) fn kill(mut self) -> Finished {
-        assert!(self.child.try_wait().unwrap().is_none(), "it ended before it was killed: {}", self.wait());
+    /// Kills the program with SIGKILL.
+    pub(crate) fn kill(mut self) -> ProgramOutput {
+        assert!(self.child.try_wait().unwrap().is_none(), "the program exited before it was killed: {}", self.wait());
         self.child.kill().unwrap();
         self.wait()
     }
 
-    /// Waits for its end, which must be a sudden one.
+    /// Waits until the program is killed by a signal, here by its own fail point.
     #[cfg(feature = "failpoints")]
-    pub(crate) fn dies(mut self) -> Finished {
+    pub(crate) fn expect_kill(mut self) -> ProgramOutput {
         let finished = self.wait();
-        assert_eq!(finished.code, None, "it was to be killed. {finished}");
+        assert_eq!(finished.code, None, "the program wasn't killed. {finished}");
         finished
     }
 
-    /// Waits until something has come true, while the program runs.
-    pub(crate) fn until(&mut self, what: &str, mut has_come: impl FnMut() -> bool) {
-        self.wait_for(what, |_| has_come());
+    /// Waits until `condition` holds, while the program runs. `what` names it in the failure message.
+    pub(crate) fn wait_until(&mut self, what: &str, mut condition: impl FnMut() -> bool) {
+        self.wait_for(what, |_| condition());
     }
 
-    /// Waits until the program has said this, on either pipe.
-    pub(crate) fn says(&mut self, text: &str) {
-        self.wait_for(text, |seen| seen.contains(text));
+    /// Waits until the output contains `text`.
+    pub(crate) fn wait_for_output(&mut self, text: &str) {
+        self.wait_for(text, |output| output.contains(text));
     }
 
-    /// Waits until the program has said this so often.
-    pub(crate) fn says_times(&mut self, text: &str, times: usize) {
-        self.wait_for(&format!("{text} ({times} times)"), |seen| seen.times(text) >= times);
+    /// Waits until the output contains `text` at least this many times.
+    pub(crate) fn wait_for_output_times(&mut self, text: &str, times: usize) {
+        self.wait_for(&format!("{text} ({times} times)"), |output| output.times(text) >= times);
     }
 
-    /// What it has said so far.
-    pub(crate) fn said_so_far(&self) -> &Finished {
-        &self.seen
+    /// Returns the output up to now.
+    pub(crate) fn output_so_far(&self) -> &ProgramOutput {
+        &self.output
     }
 
-    /// Waits until it says where its status page is. Returns address and port.
-    pub(crate) fn serves(&mut self) -> String {
-        self.says_where("status page")
+    /// Waits for the log line with the status page's URL. Returns its address and port.
+    pub(crate) fn status_page_address(&mut self) -> String {
+        self.wait_for_address("status page")
     }
 
-    /// Waits until it says at which address and port something is, which it says in one line with this.
-    pub(crate) fn says_where(&mut self, what: &str) -> String {
-        let place = |seen: &Finished| {
-            let said = seen.stderr.split(what).nth(1)?.split_once("http://")?.1;
-            said.split_once(['/', '\n']).map(|(address, _)| address.to_owned())
+    /// Waits for a log line that contains `what` and then an HTTP URL. Returns the URL's address and port.
+    pub(crate) fn wait_for_address(&mut self, what: &str) -> String {
+        let address = |output: &ProgramOutput| {
+            let url = output.stderr.split(what).nth(1)?.split_once("http://")?.1;
+            url.split_once(['/', '\n']).map(|(address, _)| address.to_owned())
         };
-        self.wait_for(&format!("where is: {what}"), |seen| place(seen).is_some());
-        place(&self.seen).unwrap()
+        self.wait_for(&format!("address of {what}"), |output| address(output).is_some());
+        address(&self.output).unwrap()
     }
 
-    fn wait_for(&mut self, what: &str, mut has_come: impl FnMut(&Finished) -> bool) {
+    fn wait_for(&mut self, what: &str, mut condition: impl FnMut(&ProgramOutput) -> bool) {
         let deadline = Instant::now() + DEADLINE;
-        while !has_come(&self.seen) {
-            match self.lines.recv_timeout(LOOK_EVERY) {
-                Ok(line) => self.seen.add(line),
+        while !condition(&self.output) {
+            match self.lines.recv_timeout(CHECK_INTERVAL) {
+                Ok(line) => self.output.add(line),
                 Err(RecvTimeoutError::Timeout) if Instant::now() > deadline => {
                     let _ = self.child.kill();
-                    panic!("waited in vain for: {what}. {}", self.wait());
+                    panic!("timeout while waiting for: {what}. {}", self.wait());
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => panic!("it ended before: {what}. {}", self.wait()),
+                Err(RecvTimeoutError::Disconnected) => panic!("the program exited before: {what}. {}", self.wait()),
             }
         }
     }
 
-    /// Waits for its end, which must have this status.
-    pub(crate) fn ends_with(mut self, code: i32) -> Finished {
+    /// Waits for the program's exit and checks its status.
+    pub(crate) fn expect_exit(mut self, code: i32) -> ProgramOutput {
         let finished = self.wait();
         assert_eq!(finished.code, Some(code), "{finished}");
         finished
     }
 
-    /// Waits for its end: both pipes are closed then.
-    fn wait(&mut self) -> Finished {
+    /// Waits for the program's exit, which closes both pipes.
+    fn wait(&mut self) -> ProgramOutput {
         let deadline = Instant::now() + DEADLINE;
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) => self.seen.add(line),
+                Ok(line) => self.output.add(line),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
                     let _ = self.child.kill();
-                    panic!("it doesn't end. {}", self.seen);
+                    panic!("the program doesn't exit. {}", self.output);
                 }
             }
         }
-        self.seen.code = self.child.wait().unwrap().code();
-        self.seen.clone()
+        self.output.code = self.child.wait().unwrap().code();
+        self.output.clone()
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningProgram {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-impl Finished {
+impl ProgramOutput {
     fn add(&mut self, (pipe, line): (Pipe, String)) {
         match pipe {
             Pipe::Stdout => self.stdout.push_str(&line),
@@ -260,29 +259,29 @@ impl Finished {
         self.stdout.contains(text) || self.stderr.contains(text)
     }
 
-    /// How often this was said.
+    /// Returns how many times the output contains `text`.
     pub(crate) fn times(&self, text: &str) -> usize {
         self.stdout.matches(text).count() + self.stderr.matches(text).count()
     }
 
-    /// Every one of these must have been said.
+    /// Checks that the output contains each of these texts.
     #[track_caller]
-    pub(crate) fn said(&self, texts: &[&str]) {
+    pub(crate) fn assert_output(&self, texts: &[&str]) {
         for text in texts {
-            assert!(self.contains(text), "it didn't say {text:?}. {self}");
+            assert!(self.contains(text), "{text:?} is missing in the output. {self}");
         }
     }
 
-    /// None of these may have been said.
+    /// Checks that the output contains none of these texts.
     #[track_caller]
-    pub(crate) fn did_not_say(&self, texts: &[&str]) {
+    pub(crate) fn assert_no_output(&self, texts: &[&str]) {
         for text in texts {
-            assert!(!self.contains(text), "it said {text:?}. {self}");
+            assert!(!self.contains(text), "{text:?} is in the output. {self}");
         }
     }
 }
 
-impl std::fmt::Display for Finished {
+impl std::fmt::Display for ProgramOutput {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { code, stdout, stderr } = self;
         write!(f, "Status {code:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}\n---")

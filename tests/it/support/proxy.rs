@@ -1,4 +1,4 @@
-//! A network between the program and a broker that can be cut or made to swallow everything.
+//! A TCP proxy between the program and a broker. It can cut connections or discard what it receives.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// Forwards connections. Ends with the process.
+/// Forwards connections until the test process ends.
 pub(crate) struct Proxy {
     port: u16,
-    shared: Arc<Shared>,
+    state: Arc<ProxyState>,
 }
 
 #[derive(Default)]
-struct Shared {
-    swallows: AtomicBool,
-    deafens: AtomicBool,
+struct ProxyState {
+    discards_all: AtomicBool,
+    discards_first_upload: AtomicBool,
     connections: AtomicUsize,
     streams: Mutex<Vec<TcpStream>>,
 }
@@ -24,59 +24,60 @@ impl Proxy {
     pub(crate) fn start(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let shared = Arc::new(Shared::default());
-        let for_thread = Arc::clone(&shared);
+        let state = Arc::new(ProxyState::default());
+        let for_thread = Arc::clone(&state);
         thread::spawn(move || {
             for (number, client) in listener.incoming().map_while(Result::ok).enumerate() {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { continue };
                 let mut streams = for_thread.streams.lock().unwrap();
                 for_thread.connections.store(number + 1, Ordering::SeqCst);
-                for (from, to, is_the_firsts_word) in [(&client, &server, number == 0), (&server, &client, false)] {
+                for (from, to, is_first_upload) in [(&client, &server, number == 0), (&server, &client, false)] {
                     streams.push(from.try_clone().unwrap());
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    forward(from, to, is_the_firsts_word, Arc::clone(&for_thread));
+                    forward(from, to, is_first_upload, Arc::clone(&for_thread));
                 }
             }
         });
-        Self { port, shared }
+        Self { port, state }
     }
 
-    /// For `--queue`.
+    /// Returns the URL for `--queue`.
     pub(crate) fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}", self.port)
     }
 
-    /// Cuts every connection; new ones are welcome.
+    /// Cuts every connection. New ones are accepted.
     pub(crate) fn cut(&self) {
-        for stream in self.shared.streams.lock().unwrap().drain(..) {
+        for stream in self.state.streams.lock().unwrap().drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
-    /// Once there is a second connection, the broker hears nothing more on the first one.
-    pub(crate) fn deafen_the_first(&self) {
-        self.shared.deafens.store(true, Ordering::SeqCst);
+    /// Discards what the client sends on the first connection, from the moment that a second one exists.
+    pub(crate) fn discard_first_upload(&self) {
+        self.state.discards_first_upload.store(true, Ordering::SeqCst);
     }
 
-    /// Whether everything is swallowed without a word, as by a firewall that lost its state. What was swallowed is
-    /// lost for good, so end it with [`Self::cut`].
-    pub(crate) fn swallow(&self, swallows: bool) {
-        self.shared.swallows.store(swallows, Ordering::SeqCst);
-    }
-}
-
-impl Shared {
-    fn loses(&self, is_the_firsts_word: bool) -> bool {
-        let is_deaf = self.deafens.load(Ordering::SeqCst) && self.connections.load(Ordering::SeqCst) > 1;
-        self.swallows.load(Ordering::SeqCst) || is_the_firsts_word && is_deaf
+    /// Sets whether everything is discarded while connections stay open, as by a firewall that lost its state. The
+    /// discarded bytes are lost, so a test ends this state with [`Self::cut`].
+    pub(crate) fn discard_all(&self, discards_all: bool) {
+        self.state.discards_all.store(discards_all, Ordering::SeqCst);
     }
 }
 
-fn forward(mut from: TcpStream, mut to: TcpStream, is_the_firsts_word: bool, shared: Arc<Shared>) {
+impl ProxyState {
+    fn discards(&self, is_first_upload: bool) -> bool {
+        let discards_first =
+            self.discards_first_upload.load(Ordering::SeqCst) && self.connections.load(Ordering::SeqCst) > 1;
+        self.discards_all.load(Ordering::SeqCst) || is_first_upload && discards_first
+    }
+}
+
+fn forward(mut from: TcpStream, mut to: TcpStream, is_first_upload: bool, state: Arc<ProxyState>) {
     thread::spawn(move || {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
-            if !shared.loses(is_the_firsts_word) && to.write_all(&buffer[..count]).is_err() {
+            if !state.discards(is_first_upload) && to.write_all(&buffer[..count]).is_err() {
                 break;
             }
         }

@@ -1,4 +1,4 @@
-//! What a run leaves behind, read as a user's own program would read it.
+//! Result files of a run, read as a user's program reads them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,16 +18,16 @@ impl Results {
         serde_json::from_slice(&fs::read(self.0.join("summary.json")).unwrap()).unwrap()
     }
 
-    /// Counts of the summary, in this order: created, existing, rejected, failed, waiting.
+    /// Returns the counts of the summary: created, existing, rejected, failed, waiting.
     pub(crate) fn tally(&self) -> [u64; 5] {
         let summary = self.summary();
         ["created", "existing", "rejected", "failed", "waiting"].map(|name| summary[name].as_u64().unwrap())
     }
 
-    /// Every event. Each line must be whole, each event there once, and about another job than the others.
+    /// Returns every event. Checks that each line is complete, and that no event id and no job occurs twice.
     pub(crate) fn events(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.0.join("results.ndjson")).unwrap();
-        assert!(text.is_empty() || text.ends_with('\n'), "the last line is torn");
+        assert!(text.is_empty() || text.ends_with('\n'), "the last line is incomplete");
         let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         for field in ["id", "jobId"] {
             let different: BTreeSet<&str> = events.iter().map(|event| event[field].as_str().unwrap()).collect();
@@ -36,8 +36,8 @@ impl Results {
         events
     }
 
-    /// How many events are on file at this moment, whole or not.
-    pub(crate) fn lines_so_far(&self) -> usize {
+    /// Returns the number of complete lines of `results.ndjson`, while a program writes it.
+    pub(crate) fn event_lines(&self) -> usize {
         fs::read(self.0.join("results.ndjson")).map_or(0, |text| text.iter().filter(|byte| **byte == b'\n').count())
     }
 }
@@ -66,7 +66,7 @@ impl Table {
         self.rows.iter().map(|row| row[position].as_str()).collect()
     }
 
-    /// Rows by their email.
+    /// Returns the rows by their email.
     pub(crate) fn by_email(&self) -> BTreeMap<&str, &[String]> {
         self.column("email").into_iter().zip(self.rows.iter().map(Vec::as_slice)).collect()
     }

@@ -1,4 +1,4 @@
-//! Tools in other languages, with packages of their own under `target`.
+//! Runs tools written in other languages. Their packages are installed under `target`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,25 +6,25 @@ use std::process::{Command, Stdio};
 
 use plu_onboard::domain::IdempotencyKey;
 
-/// The checkout.
+/// Returns the root of the checkout.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Runs a command that must succeed, and returns what it says.
+/// Runs a command, which must succeed, and returns its standard output.
 #[track_caller]
 pub(crate) fn run_tool(command: &mut Command) -> String {
     let output = command
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|error| panic!("{command:?}: {error}; tests/run installs what is missing"));
-    let said = |pipe: &[u8]| String::from_utf8_lossy(pipe).into_owned();
-    assert!(output.status.success(), "{command:?}:\n{}{}", said(&output.stdout), said(&output.stderr));
-    said(&output.stdout)
+    let text = |pipe: &[u8]| String::from_utf8_lossy(pipe).into_owned();
+    assert!(output.status.success(), "{command:?}:\n{}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
 }
 
-/// A folder under `target` in which `install` has put the packages of `manifest`; made anew when that changes. One test
-/// a manifest: nobody waits for another who is at it.
+/// Returns a folder under `target` with the packages of `manifest`. Calls `install` to fill it if the manifest has
+/// changed. There is no lock: only one test may use a manifest.
 pub(crate) fn installed(manifest: &str, install: impl FnOnce(&Path)) -> PathBuf {
     let version = IdempotencyKey::of_canonical(&fs::read(root().join(manifest)).unwrap()).to_string();
     let name = Path::new(manifest).parent().unwrap().to_string_lossy().replace('/', "-");
@@ -38,7 +38,7 @@ pub(crate) fn installed(manifest: &str, install: impl FnOnce(&Path)) -> PathBuf 
     cache
 }
 
-/// A Python with the packages of a file of requirements.
+/// Returns a Python interpreter with the packages of a requirements file.
 pub(crate) fn python(requirements: &str) -> PathBuf {
     let cache = installed(requirements, |cache| {
         run_tool(Command::new("python3").args(["-m", "venv"]).arg(cache.join("venv")));

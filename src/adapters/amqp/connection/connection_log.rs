@@ -1,72 +1,74 @@
-//! What is told of one connection, over all its lives: once when it works, once for each reason that it doesn't, however often
-//! it is made anew.
+//! Logs the changes of one connection, over all its rebuilds.
+//!
+//! **Invariant:** "connected" is logged once until the next logged failure, and each reason for a failure once, however
+//! often the connection is rebuilt. The metrics follow every change.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::adapters::amqp::connection::link::SHORT_LIFE;
-use crate::telemetry::{BrokerConnection, BrokerLink, Metrics};
+use crate::adapters::amqp::connection::backoff::SHORT_LIFETIME;
+use crate::telemetry::{BrokerConnection, BrokerConnectionChanged, Metrics};
 
-/// Reasons that are remembered as told: one mistake may show itself in two or three ways by turns.
-const TOLD_MAX: usize = 8;
+/// Logged reasons that are remembered: one mistake may show as two or three reasons in turn.
+const LOGGED_REASONS_MAX: usize = 8;
 
-/// See the module.
+/// Log of one connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionLog {
     name: String,
     part: BrokerConnection,
     metrics: Metrics,
-    told: VecDeque<String>,
-    is_told_up: bool,
+    logged_reasons: VecDeque<String>,
+    is_connected_logged: bool,
 }
 
 impl ConnectionLog {
     pub(crate) fn new(name: String, part: BrokerConnection, metrics: Metrics) -> Self {
-        Self { name, part, metrics, told: VecDeque::new(), is_told_up: false }
+        Self { name, part, metrics, logged_reasons: VecDeque::new(), is_connected_logged: false }
     }
 
-    /// What the broker's list of connections shows.
+    /// Name in the broker's list of connections.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// It does what it is there for.
-    pub(crate) fn works(&mut self) {
-        let up = BrokerLink::Connected { name: &self.name };
-        if std::mem::replace(&mut self.is_told_up, true) {
+    /// The connection does its work.
+    pub(crate) fn connected(&mut self) {
+        let up = BrokerConnectionChanged::Connected { name: &self.name };
+        if std::mem::replace(&mut self.is_connected_logged, true) {
             up.show(self.part, &self.metrics);
         } else {
             up.emit(self.part, &self.metrics);
         }
     }
 
-    /// It can't be made.
-    pub(crate) fn away(&mut self, reason: &str) {
-        let is_news = self.is_news(reason);
-        self.down(BrokerLink::Away { name: &self.name, reason }, is_news);
+    /// The connection can't be opened.
+    pub(crate) fn connect_failed(&mut self, reason: &str) {
+        let is_new = self.is_new(reason);
+        self.report(BrokerConnectionChanged::ConnectFailed { name: &self.name, reason }, is_new);
     }
 
-    /// It is no more, after a life of so long. After a long one everything is news.
-    pub(crate) fn broke(&mut self, life: Duration, reason: &str) {
-        if life >= SHORT_LIFE {
-            self.told.clear();
+    /// The connection broke after this lifetime. After a long one every reason is logged again.
+    pub(crate) fn lost(&mut self, lifetime: Duration, reason: &str) {
+        if lifetime >= SHORT_LIFETIME {
+            self.logged_reasons.clear();
         }
-        let is_news = self.is_news(reason);
-        self.down(BrokerLink::Broken { name: &self.name, reason }, is_news);
+        let is_new = self.is_new(reason);
+        self.report(BrokerConnectionChanged::Lost { name: &self.name, reason }, is_new);
     }
 
-    fn down(&self, down: BrokerLink<'_>, is_news: bool) {
-        if is_news { down.emit(self.part, &self.metrics) } else { down.show(self.part, &self.metrics) }
+    fn report(&self, change: BrokerConnectionChanged<'_>, is_new: bool) {
+        if is_new { change.emit(self.part, &self.metrics) } else { change.show(self.part, &self.metrics) }
     }
 
-    fn is_news(&mut self, reason: &str) -> bool {
-        if self.told.iter().any(|told| told == reason) {
+    fn is_new(&mut self, reason: &str) -> bool {
+        if self.logged_reasons.iter().any(|logged| logged == reason) {
             return false;
         }
-        self.is_told_up = false;
-        self.told.push_back(reason.to_owned());
-        if self.told.len() > TOLD_MAX {
-            self.told.pop_front();
+        self.is_connected_logged = false;
+        self.logged_reasons.push_back(reason.to_owned());
+        if self.logged_reasons.len() > LOGGED_REASONS_MAX {
+            self.logged_reasons.pop_front();
         }
         true
     }

@@ -1,8 +1,8 @@
-//! The socket under a connection, and the means to cut it.
+//! The socket below a connection, and the means to shut it down.
 //!
-//! lapin runs each connection on a thread of its own, which doesn't notice that nobody waits for it any more: a
-//! broker that takes connections and answers nothing (frozen, or behind a firewall that drops everything) would collect
-//! one thread and one socket for each attempt. Here the owner cuts the socket, which ends the thread.
+//! lapin runs each connection on a thread of its own, which doesn't notice that its owner has given up. A broker that
+//! accepts connections and answers nothing (frozen, or behind a firewall that drops packets) would collect a thread and
+//! a socket for each attempt. So the owner shuts the socket down, which ends the thread.
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
@@ -16,30 +16,30 @@ use lapin::{Connection, ConnectionProperties};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
-/// How long a connection that is given up may take to say goodbye.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// Time for a dropped connection to write its last frames.
+const LAST_FRAMES_MAX: Duration = Duration::from_secs(1);
 
-/// Cuts the connection's socket when it is dropped.
+/// Shuts the connection's socket down when it is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Socket(Arc<Mutex<Slot>>);
+pub(crate) struct SocketGuard(Arc<Mutex<SocketState>>);
 
 #[derive(Debug, Default)]
-enum Slot {
+enum SocketState {
     #[default]
     Connecting,
     Connected(TcpStream),
-    Cut,
+    ShutDown,
 }
 
-/// Connects and logs in. Dropping the future cuts what was begun; the TCP and TLS part ends by itself after `limit`.
+/// Connects and logs in. Dropping the future shuts the socket down; the TCP and TLS part ends by itself after `limit`.
 pub(crate) async fn connect(
     uri: AMQPUri,
     tls: Option<RustlsConnector>,
     properties: ConnectionProperties,
     limit: Duration,
-) -> lapin::Result<(Connection, Socket)> {
-    let socket = Socket::default();
-    let slot = Arc::clone(&socket.0);
+) -> lapin::Result<(Connection, SocketGuard)> {
+    let guard = SocketGuard::default();
+    let state = Arc::clone(&guard.0);
     let runtime = lapin::runtime::default_runtime()?;
     let connection = Connection::connector(
         uri,
@@ -50,7 +50,7 @@ pub(crate) async fn connect(
                 let address = runtime.to_socket_addrs((authority.host.clone(), authority.port));
                 let stream = AsyncTcpStream::connect(&runtime, address).await?;
                 if let AsyncTcpStream::Plain(plain) = &stream {
-                    keep(&slot, TcpStream::from(plain.get_ref().as_fd().try_clone_to_owned()?))?;
+                    set_connected(&state, TcpStream::from(plain.get_ref().as_fd().try_clone_to_owned()?))?;
                 }
                 match (scheme, &tls) {
                     (AMQPScheme::AMQP, _) => Ok(stream),
@@ -64,51 +64,52 @@ pub(crate) async fn connect(
         properties,
     )
     .await?;
-    Ok((connection, socket))
+    Ok((connection, guard))
 }
 
-fn keep(slot: &Mutex<Slot>, stream: TcpStream) -> io::Result<()> {
-    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-    if matches!(*slot, Slot::Cut) {
+fn set_connected(state: &Mutex<SocketState>, stream: TcpStream) -> io::Result<()> {
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    if matches!(*state, SocketState::ShutDown) {
         return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
     }
-    *slot = Slot::Connected(stream);
+    *state = SocketState::Connected(stream);
     Ok(())
 }
 
-fn cut(slot: &Mutex<Slot>) -> Option<TcpStream> {
-    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-    match std::mem::replace(&mut *slot, Slot::Cut) {
-        Slot::Connected(stream) => Some(stream),
-        Slot::Connecting | Slot::Cut => None,
+/// Marks the socket as shut down; the caller has to shut down the stream.
+fn take_stream(state: &Mutex<SocketState>) -> Option<TcpStream> {
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    match std::mem::replace(&mut *state, SocketState::ShutDown) {
+        SocketState::Connected(stream) => Some(stream),
+        SocketState::Connecting | SocketState::ShutDown => None,
     }
 }
 
-impl Socket {
-    /// Cuts it now.
-    pub(crate) fn cut(&self) {
-        drop(cut(&self.0).map(Cutting));
+impl SocketGuard {
+    /// Shuts the socket down at once.
+    pub(crate) fn shut_down(&self) {
+        drop(take_stream(&self.0).map(ShutDownOnDrop));
     }
 }
 
-impl Drop for Socket {
+impl Drop for SocketGuard {
     fn drop(&mut self) {
-        let Some(stream) = cut(&self.0) else { return };
-        let cutting = Cutting(stream);
+        let Some(stream) = take_stream(&self.0) else { return };
+        let stream = ShutDownOnDrop(stream);
         if let Ok(runtime) = Handle::try_current() {
-            // The thread may still be writing the connection's last frames.
+            // lapin's thread may still be writing the connection's last frames.
             runtime.spawn(async move {
-                sleep(GOODBYE).await;
-                drop(cutting);
+                sleep(LAST_FRAMES_MAX).await;
+                drop(stream);
             });
         }
     }
 }
 
-/// Cuts even where its task never runs to its end.
-struct Cutting(TcpStream);
+/// Shuts the stream down even if the task that holds it is aborted.
+struct ShutDownOnDrop(TcpStream);
 
-impl Drop for Cutting {
+impl Drop for ShutDownOnDrop {
     fn drop(&mut self) {
         let _ = self.0.shutdown(Shutdown::Both);
     }

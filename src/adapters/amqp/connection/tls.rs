@@ -1,4 +1,4 @@
-//! Whom `amqps://` trusts, and the certificate that it shows.
+//! TLS for `amqps://`: the trusted certificates and the client certificate.
 
 use std::path::{Path, PathBuf};
 
@@ -6,20 +6,19 @@ use lapin::tcp::{RustlsConnector, RustlsConnectorConfig};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// The files that hold certificates and keys, all in PEM. They are read for each connection, so that a renewed one needs no
-/// restart.
+/// Files with certificates and keys, all in PEM. Read for each connection: a renewed certificate needs no restart.
 #[derive(Debug, Clone, Default)]
 pub struct TlsFiles {
-    /// Whom to trust. Without it the system's certificates are trusted, with it nothing else is.
+    /// Trusted CA certificates. They replace the system's; without this file the system's are trusted.
     pub ca_file: Option<PathBuf>,
-    /// A certificate of our own and its key.
+    /// Client certificate and its private key.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// Puts the files together.
+/// Builds the TLS connector from the files.
 ///
 /// # Errors
-/// Which file can't be used and why. Never quotes a file.
+/// Says which file can't be used and why. Never quotes a file.
 pub fn connector(files: &TlsFiles) -> Result<RustlsConnector, String> {
     let trusted = match &files.ca_file {
         Some(file) => {
@@ -28,7 +27,10 @@ pub fn connector(files: &TlsFiles) -> Result<RustlsConnector, String> {
             trusted
         }
         None => RustlsConnectorConfig::new_with_native_certs().map_err(|error| {
-            format!("this system has no list of trusted certificates ({error}): install ca-certificates, or set amqp.ca_file")
+            format!(
+                "this system has no list of trusted certificates ({error}): install ca-certificates, or set \
+                 amqp.ca_file"
+            )
         })?,
     };
     let Some((cert_file, key_file)) = &files.identity else {
@@ -36,14 +38,14 @@ pub fn connector(files: &TlsFiles) -> Result<RustlsConnector, String> {
     };
     let chain = certificates(cert_file)?;
     let key = PrivateKeyDer::from_pem_file(key_file)
-        .map_err(|error| format!("{}: there is no private key (PEM) in it: {error}", key_file.display()))?;
+        .map_err(|error| format!("{}: the file holds no private key (PEM): {error}", key_file.display()))?;
     trusted
         .connector_with_single_cert(chain, key)
         .map_err(|error| format!("{} and {} don't belong together: {error}", cert_file.display(), key_file.display()))
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let unusable = |why: String| format!("{}: there is no certificate (PEM) in it{why}", file.display());
+    let unusable = |why: String| format!("{}: the file holds no certificate (PEM){why}", file.display());
     let certificates = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| unusable(format!(": {error}")))?;

@@ -1,4 +1,4 @@
-//! A job in hand: how it is settled, and what else is published about it.
+//! Settles a delivery: publishes its event or its copy, then acknowledges it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +7,11 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 
-use crate::adapters::amqp::consume::acks::Acks;
-use crate::adapters::amqp::dead::letter;
+use crate::adapters::amqp::consume::ack_batcher::AckBatcher;
+use crate::adapters::amqp::dead::message;
 use crate::adapters::amqp::headers;
-use crate::adapters::amqp::publish::publisher::{Message, Publisher};
+use crate::adapters::amqp::publish::message::OutgoingMessage;
+use crate::adapters::amqp::publish::publisher::Publisher;
 use crate::adapters::amqp::topology::{Names, delay_step, short};
 use crate::clock::Clock;
 use crate::domain::decide::History;
@@ -19,30 +20,30 @@ use crate::failpoint;
 use crate::ports::{QueueError, Settle};
 use crate::telemetry::trace;
 
-/// Where outcomes and copies go.
+/// Publishes outcomes and copies of jobs.
 #[derive(Debug)]
 pub(crate) struct OutcomeSink {
     pub(crate) publisher: Publisher,
     pub(crate) names: Names,
 }
 
-/// A job in hand. Dropped unsettled, it goes back to its queue with the connection.
+/// An unsettled delivery. If it is dropped, the broker delivers the job again once the connection is closed.
 pub struct AmqpHandle {
     pub(crate) lane: Lane,
     pub(crate) tag: u64,
-    pub(crate) acks: Acks,
+    pub(crate) acks: AckBatcher,
     pub(crate) history: History,
-    /// When this delivery was first sent, where no earlier one was.
+    /// When this delivery was first sent to the API.
     pub(crate) sent_at: Option<Timestamp>,
-    /// As it came. Boxed: a job in hand is moved, and properties are large.
+    /// Body and properties as delivered. Boxed: handles are moved often, and properties are large.
     pub(crate) message: Box<(Bytes, BasicProperties)>,
-    pub(crate) outlet: Arc<OutcomeSink>,
+    pub(crate) outcome_sink: Arc<OutcomeSink>,
     pub(crate) clock: Clock,
 }
 
 impl AmqpHandle {
-    /// Acknowledges, soon. A lost acknowledgement is no fault: the job comes back as redelivered, and its event, which was
-    /// confirmed already, comes again with the same id.
+    /// Acknowledges the delivery soon. If the acknowledgement is lost, the broker delivers the job again, and its
+    /// event, which is confirmed already, is published again with the same id.
     fn acknowledge(self) {
         self.acks.settle(self.tag);
     }
@@ -54,11 +55,11 @@ impl AmqpHandle {
         body: &[u8],
         properties: &(dyn Fn() -> BasicProperties + Sync),
     ) -> Result<(), QueueError> {
-        self.outlet.publisher.publish(&Message { exchange, routing_key, body, properties }).await
+        self.outcome_sink.publisher.publish(&OutgoingMessage { exchange, routing_key, body, properties }).await
     }
 
-    /// The message as it came, with the history so far, and when it is due where no queue delays it for so long.
-    fn copied(&self, history: &History, delay: Duration) -> BasicProperties {
+    /// Properties of a copy: with the job's history, and its due time if no delay queue is long enough.
+    fn copy_properties(&self, history: &History, delay: Duration) -> BasicProperties {
         let mut headers = headers::write(self.message.1.headers().clone(), history);
         if delay > self.nearest_delay(delay) {
             headers::put_due(&mut headers, self.clock.now().plus(delay));
@@ -67,7 +68,7 @@ impl AmqpHandle {
     }
 }
 
-/// The header of W3C trace contexts.
+/// Header of a W3C trace context.
 const TRACEPARENT: &str = "traceparent";
 
 impl Settle for AmqpHandle {
@@ -80,12 +81,13 @@ impl Settle for AmqpHandle {
     }
 
     fn is_ours(&self) -> bool {
-        self.acks.are_possible()
+        self.acks.is_channel_open()
     }
 
-    /// RabbitMQ records nothing of a message in hand; its `redelivered` flag is the intent on record.
+    /// RabbitMQ can't record anything about a delivery. Its `redelivered` flag stands for the recorded intent.
     async fn record_intent(&mut self, now: Timestamp) -> Result<(), QueueError> {
-        self.sent_at = Some(now);
+        // The first send counts: the user may be as old as that.
+        self.sent_at.get_or_insert(now);
         failpoint::pass("after_intent");
         Ok(())
     }
@@ -107,9 +109,10 @@ impl Settle for AmqpHandle {
             carried.insert(TRACEPARENT.into(), AMQPValue::LongString(trace.to_string().into()));
             properties.with_headers(carried)
         };
-        self.publish(self.outlet.names.events_exchange(), type_name, event.to_json().as_bytes(), &properties).await?;
-        if is_dead(event) {
-            self.bury(event).await?;
+        let exchange = self.outcome_sink.names.events_exchange();
+        self.publish(exchange, type_name, event.to_json().as_bytes(), &properties).await?;
+        if is_dead_lettered(event) {
+            self.publish_dead_letter(event).await?;
         }
         failpoint::pass("between_event_and_ack");
         self.acknowledge();
@@ -122,32 +125,32 @@ impl Settle for AmqpHandle {
     }
 
     async fn requeue(self, history: History, delay: Duration) -> Result<(), QueueError> {
-        failpoint::pass("before_put_back");
-        if delay.is_zero() && history == self.history && !self.acks.are_abandoned() {
-            // Untouched: the broker puts it back where it was.
-            self.acks.give_back(self.tag).await;
+        failpoint::pass("before_requeue");
+        if delay.is_zero() && history == self.history && !self.acks.is_queue_lost() {
+            // Unchanged: the broker requeues it at its old position.
+            self.acks.requeue(self.tag).await;
             return Ok(());
         }
-        let properties = self.copied(&history, delay);
+        let properties = self.copy_properties(&history, delay);
         let properties = || properties.clone();
         if delay.is_zero() {
-            let exchange = self.outlet.names.jobs_exchange();
+            let exchange = self.outcome_sink.names.jobs_exchange();
             self.publish(&exchange, self.lane.name(), &self.message.0, &properties).await?;
         } else {
-            let queue = self.outlet.names.delay_queue(self.lane, delay_step(delay));
+            let queue = self.outcome_sink.names.delay_queue(self.lane, delay_step(delay));
             self.publish("", &queue, &self.message.0, &properties).await?;
         }
         failpoint::pass("between_copy_and_ack");
         self.acknowledge();
-        failpoint::pass("after_put_back");
+        failpoint::pass("after_requeue");
         Ok(())
     }
 }
 
 impl AmqpHandle {
-    /// Puts a copy among the dead letters, with the reason, and with the times of its sends: whoever tries it again must know
-    /// that the user may be this job's.
-    async fn bury(&self, event: &Event) -> Result<(), QueueError> {
+    /// Publishes a copy to the dead letter queue, with the reason and the times at which the job was sent: a retry must
+    /// know that a user it finds may be this job's.
+    async fn publish_dead_letter(&self, event: &Event) -> Result<(), QueueError> {
         let first_sent_at = self.history.first_sent_at.or(self.sent_at);
         // The last send was before the event.
         let last_sent_at = first_sent_at.map(|_| event.time);
@@ -155,26 +158,26 @@ impl AmqpHandle {
         let mut headers = headers::write(self.message.1.headers().clone(), &history);
         let reason = event.errors.iter().find(|problem| is_poison(problem)).or(event.errors.first());
         let reason = reason.map_or("UNKNOWN", |problem| problem.code.as_str());
-        headers.insert(letter::REASON.into(), AMQPValue::LongString(reason.into()));
-        headers.insert(letter::LANE.into(), AMQPValue::LongString(self.lane.name().into()));
-        headers.insert(letter::DEAD_AT.into(), AMQPValue::LongLongInt(event.time.unix_ms()));
+        headers.insert(message::REASON.into(), AMQPValue::LongString(reason.into()));
+        headers.insert(message::LANE.into(), AMQPValue::LongString(self.lane.name().into()));
+        headers.insert(message::DEAD_AT.into(), AMQPValue::LongLongInt(event.time.unix_ms()));
         let properties = headers::for_copy(&self.message.1, &headers);
-        self.publish("", &self.outlet.names.dead_queue(), &self.message.0, &|| properties.clone()).await
+        self.publish("", &self.outcome_sink.names.dead_queue(), &self.message.0, &|| properties.clone()).await
     }
 }
 
-/// What is wrong with a message as such: its upstream has to be mended, not the data of a person.
-const POISON: [&str; 5] =
+/// Codes of poison messages: the upstream that sends them has to be fixed, not the data of a person.
+const POISON_CODES: [&str; 5] =
     ["MALFORMED_JOB", "MESSAGE_TOO_LARGE", "INVALID_ID", "INVALID_IDEMPOTENCY_KEY", "UNKNOWN_FIELD"];
 
 fn is_poison(problem: &Problem) -> bool {
-    POISON.contains(&problem.code.as_str())
+    POISON_CODES.contains(&problem.code.as_str())
 }
 
-/// Failed jobs, and messages that were refused here because they are no jobs: a person has to see them.
-fn is_dead(event: &Event) -> bool {
-    let is_refused_here = event.event_type == EventType::Rejected && event.attempts == 0;
-    event.event_type == EventType::Failed || is_refused_here && event.errors.iter().any(is_poison)
+/// Whether an operator has to see the message: a failed job, or a poison message.
+fn is_dead_lettered(event: &Event) -> bool {
+    let is_rejected_unsent = event.event_type == EventType::Rejected && event.attempts == 0;
+    event.event_type == EventType::Failed || is_rejected_unsent && event.errors.iter().any(is_poison)
 }
 
 crate::domain::private::debug_redacted!(AmqpHandle);

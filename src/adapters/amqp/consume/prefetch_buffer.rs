@@ -1,7 +1,7 @@
-//! What the broker has handed out and nobody has taken in hand yet.
+//! Deliveries that the broker has sent and no job slot has taken yet.
 //!
-//! **Invariant:** what waits too long is given out by [`PrefetchBuffer::aged`], before the broker's `consumer_timeout` (half an hour) takes
-//! it away together with everything else in hand.
+//! **Invariant:** a delivery that waits too long is returned by [`PrefetchBuffer::take_expired`], before the broker's
+//! `consumer_timeout` (30 minutes by default) closes the channel with all its unacknowledged deliveries.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,73 +11,77 @@ use lapin::message::Delivery;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::adapters::amqp::consume::acks::Acks;
+use crate::adapters::amqp::consume::ack_batcher::AckBatcher;
 
-/// How long a delivery waits at most.
+/// Longest time that a delivery waits.
 const AGE_MAX: Duration = Duration::from_secs(600);
 
-/// A delivery and where it is acknowledged.
-pub(crate) struct Received {
+/// A delivery, and the batcher that acknowledges it.
+pub(crate) struct BufferedDelivery {
     pub(crate) delivery: Delivery,
-    pub(crate) acks: Acks,
-    at: Instant,
+    pub(crate) acks: AckBatcher,
+    received_at: Instant,
 }
 
-/// The deliveries of a lane, in their order. Clones are the same. As many as the broker hands out unacknowledged.
+impl BufferedDelivery {
+    fn expires_at(&self) -> Instant {
+        self.received_at + AGE_MAX
+    }
+}
+
+/// The deliveries of a lane, in order. Clones share the buffer. Bounded by the prefetch.
 #[derive(Clone, Default)]
-pub(crate) struct PrefetchBuffer(Arc<Shared>);
+pub(crate) struct PrefetchBuffer(Arc<PrefetchBufferInner>);
 
 #[derive(Default)]
-struct Shared {
-    waiting: Mutex<VecDeque<Received>>,
-    came: Notify,
+struct PrefetchBufferInner {
+    deliveries: Mutex<VecDeque<BufferedDelivery>>,
+    arrived: Notify,
 }
 
 impl PrefetchBuffer {
-    /// A delivery came.
-    pub(crate) fn put(&self, delivery: Delivery, acks: &Acks) {
+    /// Adds a delivery that arrived.
+    pub(crate) fn push(&self, delivery: Delivery, acks: &AckBatcher) {
         acks.received(delivery.delivery_tag);
-        self.waiting().push_back(Received { delivery, acks: acks.clone(), at: Instant::now() });
-        self.0.came.notify_one();
+        self.deliveries().push_back(BufferedDelivery { delivery, acks: acks.clone(), received_at: Instant::now() });
+        self.0.arrived.notify_one();
     }
 
-    /// The next one. Cancel-safe. For one taker.
-    pub(crate) async fn take(&self) -> Received {
+    /// Waits for the next delivery. Cancel-safe. For one caller at a time.
+    pub(crate) async fn take(&self) -> BufferedDelivery {
         loop {
-            let came = self.0.came.notified();
-            if let Some(received) = self.pop(None) {
-                return received;
+            let arrived = self.0.arrived.notified();
+            if let Some(delivery) = self.pop_if(|_| true) {
+                return delivery;
             }
-            came.await;
+            arrived.await;
         }
     }
 
-    /// The next one that has waited for too long. Cancel-safe.
-    pub(crate) async fn aged(&self) -> Received {
+    /// Waits for the next delivery that has been here for too long. Cancel-safe.
+    pub(crate) async fn take_expired(&self) -> BufferedDelivery {
         loop {
             let now = Instant::now();
-            let oldest = self.waiting().front().map(|received| received.at + AGE_MAX);
-            match oldest {
-                Some(due) if due <= now => {
-                    if let Some(received) = self.pop(Some(now)) {
-                        return received;
+            let expires_at = self.deliveries().front().map(BufferedDelivery::expires_at);
+            match expires_at {
+                Some(at) if at <= now => {
+                    if let Some(delivery) = self.pop_if(|first| first.expires_at() <= now) {
+                        return delivery;
                     }
                 }
-                Some(due) => sleep_until(due).await,
-                // Whatever comes now isn't due before that.
+                Some(at) => sleep_until(at).await,
+                // A delivery that arrives now doesn't expire earlier.
                 None => sleep_until(now + AGE_MAX).await,
             }
         }
     }
 
-    /// The first one, if it is due at this time.
-    fn pop(&self, due: Option<Instant>) -> Option<Received> {
-        let mut waiting = self.waiting();
-        waiting.pop_front_if(|first| due.is_none_or(|now| first.at + AGE_MAX <= now))
+    fn pop_if(&self, condition: impl FnOnce(&BufferedDelivery) -> bool) -> Option<BufferedDelivery> {
+        self.deliveries().pop_front_if(|first| condition(first))
     }
 
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<Received>> {
-        // Every critical section leaves it whole.
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn deliveries(&self) -> MutexGuard<'_, VecDeque<BufferedDelivery>> {
+        // No critical section panics halfway through a change.
+        self.0.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

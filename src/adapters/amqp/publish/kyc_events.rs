@@ -1,12 +1,13 @@
-//! Publishing events about verifications: to the same exchange as outcomes, confirmed like them.
+//! Publishes KYC events to the exchange of events, confirmed like outcomes.
 
 use crate::adapters::amqp::headers;
-use crate::adapters::amqp::publish::publisher::{Message, Publisher};
+use crate::adapters::amqp::publish::message::OutgoingMessage;
+use crate::adapters::amqp::publish::publisher::Publisher;
 use crate::adapters::amqp::topology::Names;
 use crate::domain::KycEvent;
 use crate::ports::{KycSink, QueueError};
 
-/// The exchange of events, for verifications.
+/// Publishes KYC events.
 #[derive(Debug)]
 pub struct KycEventSink {
     publisher: Publisher,
@@ -14,7 +15,7 @@ pub struct KycEventSink {
 }
 
 impl KycEventSink {
-    /// Over this publisher, under these names.
+    /// Publishes with this publisher, to the exchange under these names.
     pub fn new(publisher: Publisher, names: &Names) -> Self {
         Self { publisher, exchange: names.events_exchange().to_owned() }
     }
@@ -24,8 +25,8 @@ impl KycSink for KycEventSink {
     async fn publish(&self, event: &KycEvent) -> Result<(), QueueError> {
         let routing_key = event.event_type.name();
         let properties = || headers::of_event(event.id, routing_key, event.time);
-        let body = event.to_json();
-        let message = Message { exchange: &self.exchange, routing_key, body: body.as_bytes(), properties: &properties };
+        let (exchange, body) = (&self.exchange, event.to_json());
+        let message = OutgoingMessage { exchange, routing_key, body: body.as_bytes(), properties: &properties };
         self.publisher.publish(&message).await
     }
 }

@@ -1,7 +1,9 @@
-//! Where the broker takes no messages: a queue there is full, or nothing is bound.
+//! Decides which message is retried next on routes where the broker refuses messages: a queue is full, or none is
+//! bound.
 //!
-//! Whatever is to go there waits in line, and only the first asks again, more and more seldom. Once it gets through the others
-//! follow one by one, for a full queue takes one and refuses the next; after a few in a row the line is over.
+//! The other messages of the route wait, and only one is retried, with growing delays. Once it is accepted the others
+//! follow one by one, because a full queue accepts one message and refuses the next. After a few accepted in a row the
+//! route is open again.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,154 +12,156 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// First and longest pause before a message is published again that was refused.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// First and longest delay before a refused message is retried.
+const RETRY_DELAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Taken in a row, while others wait, after which it is over.
-const TAKEN_ENOUGH: u32 = 16;
+/// Messages accepted in a row, while others wait, after which a route is open again.
+const ACCEPTED_ENOUGH: u32 = 16;
 
-/// The routes with a line. A route is an exchange and a routing key, of which there are few.
+/// Routes on which messages are refused. A route is an exchange and a routing key, of which there are few.
 #[derive(Debug, Default)]
 pub(crate) struct RefusedRoutes {
-    /// How many there are: almost always none, which must cost nothing.
+    /// Number of routes. Almost always zero, in which case a publish costs no lock.
     count: AtomicUsize,
-    lines: Mutex<HashMap<String, Arc<Line>>>,
+    routes: Mutex<HashMap<String, Arc<RefusedRoute>>>,
 }
 
+/// A route on which messages are refused.
 #[derive(Debug)]
-struct Line {
-    turns: Arc<Semaphore>,
-    progress: Mutex<Progress>,
+struct RefusedRoute {
+    /// One permit; closed once the route is open again.
+    retry: Arc<Semaphore>,
+    counts: Mutex<RouteCounts>,
 }
 
 #[derive(Debug, Default)]
-struct Progress {
+struct RouteCounts {
     refused_in_a_row: u32,
-    taken_in_a_row: u32,
+    accepted_in_a_row: u32,
     waiting: u32,
 }
 
-/// Being the first in line. Dropped, it is the next one's turn.
+/// The route's only permit to retry. Dropping it lets the next message retry.
 #[derive(Debug)]
-pub(crate) struct Turn {
-    route: String,
-    line: Arc<Line>,
+pub(crate) struct RetryPermit {
+    name: String,
+    route: Arc<RefusedRoute>,
     _permit: OwnedSemaphorePermit,
 }
 
-/// What a refusal means for whoever had it.
+/// How a refused message continues.
 #[derive(Debug)]
-pub(crate) enum LinedUp {
-    /// There was no line: it is told of now, and the pause is due.
-    First(Turn),
-    /// It is the turn of this one, which asks at once.
-    Next(Turn),
-    /// The line was over while it waited.
-    Over,
+pub(crate) enum RetryAdmission {
+    /// The first refused message of the route: the caller logs the refusal, and retries after a delay.
+    First(RetryPermit),
+    /// Retry at once.
+    Next(RetryPermit),
+    /// The route was opened while the message waited: retry at once, without a permit.
+    Open,
 }
 
 impl RefusedRoutes {
-    /// Waits behind whoever waits there already. `None`: nobody does.
-    pub(crate) async fn wait(&self, exchange: &str, routing_key: &str) -> Option<Turn> {
+    /// Waits behind the refused messages of the route. `None`: no message of the route is refused.
+    pub(crate) async fn wait(&self, exchange: &str, routing_key: &str) -> Option<RetryPermit> {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;
         }
-        let route = route(exchange, routing_key);
-        let line = Arc::clone(self.lines().get(&route)?);
-        line.turn(route).await
+        let name = route_name(exchange, routing_key);
+        let route = Arc::clone(self.routes().get(&name)?);
+        route.permit(name).await
     }
 
-    /// A message was refused that had no turn.
-    pub(crate) async fn line_up(&self, exchange: &str, routing_key: &str) -> LinedUp {
-        let route = route(exchange, routing_key);
-        let (line, is_first) = {
-            let mut lines = self.lines();
-            let before = lines.len();
-            let line = Arc::clone(lines.entry(route.clone()).or_default());
-            self.count.store(lines.len(), Ordering::Release);
-            (line, lines.len() > before)
+    /// Waits until a message that was refused without a permit may be retried.
+    pub(crate) async fn admit(&self, exchange: &str, routing_key: &str) -> RetryAdmission {
+        let name = route_name(exchange, routing_key);
+        let (route, is_first) = {
+            let mut routes = self.routes();
+            let before = routes.len();
+            let route = Arc::clone(routes.entry(name.clone()).or_default());
+            self.count.store(routes.len(), Ordering::Release);
+            (route, routes.len() > before)
         };
-        match line.turn(route).await {
-            Some(turn) if is_first => LinedUp::First(turn),
-            Some(turn) => LinedUp::Next(turn),
-            None => LinedUp::Over,
+        match route.permit(name).await {
+            Some(permit) if is_first => RetryAdmission::First(permit),
+            Some(permit) => RetryAdmission::Next(permit),
+            None => RetryAdmission::Open,
         }
     }
 
-    /// How many routes have a line.
+    /// Returns the number of routes on which messages are refused.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
     }
 
-    /// The first in line got through. Says whether the line is over with that.
-    pub(crate) fn taken(&self, turn: Turn) -> bool {
-        let mut lines = self.lines();
-        let mut progress = turn.line.progress();
-        progress.refused_in_a_row = 0;
-        progress.taken_in_a_row += 1;
-        let is_over = progress.waiting == 0 || progress.taken_in_a_row >= TAKEN_ENOUGH;
-        if is_over {
-            lines.remove(&turn.route);
-            self.count.store(lines.len(), Ordering::Release);
-            // Everybody who waits goes on at once.
-            turn.line.turns.close();
+    /// The message with the permit was accepted. Returns whether the route is open again.
+    pub(crate) fn accepted(&self, permit: RetryPermit) -> bool {
+        let mut routes = self.routes();
+        let mut counts = permit.route.counts();
+        counts.refused_in_a_row = 0;
+        counts.accepted_in_a_row += 1;
+        let is_open = counts.waiting == 0 || counts.accepted_in_a_row >= ACCEPTED_ENOUGH;
+        if is_open {
+            routes.remove(&permit.name);
+            self.count.store(routes.len(), Ordering::Release);
+            // Every waiting message is retried at once.
+            permit.route.retry.close();
         }
-        is_over
+        is_open
     }
 
-    fn lines(&self) -> MutexGuard<'_, HashMap<String, Arc<Line>>> {
-        // Every critical section leaves it whole.
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn routes(&self) -> MutexGuard<'_, HashMap<String, Arc<RefusedRoute>>> {
+        // No critical section panics halfway through a change.
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Default for Line {
+impl Default for RefusedRoute {
     fn default() -> Self {
-        Self { turns: Arc::new(Semaphore::new(1)), progress: Mutex::default() }
+        Self { retry: Arc::new(Semaphore::new(1)), counts: Mutex::default() }
     }
 }
 
-impl Line {
-    async fn turn(self: Arc<Self>, route: String) -> Option<Turn> {
-        let waiting = Waiting::new(&self);
-        let permit = Arc::clone(&self.turns).acquire_owned().await;
+impl RefusedRoute {
+    async fn permit(self: Arc<Self>, name: String) -> Option<RetryPermit> {
+        let waiting = WaitingMessage::new(&self);
+        let permit = Arc::clone(&self.retry).acquire_owned().await;
         drop(waiting);
-        Some(Turn { route, line: self, _permit: permit.ok()? })
+        Some(RetryPermit { name, route: self, _permit: permit.ok()? })
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    fn counts(&self) -> MutexGuard<'_, RouteCounts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Turn {
-    /// It was refused: how often in a row, and how long to wait before it asks again.
+impl RetryPermit {
+    /// The message was refused again. Returns the number of refusals in a row, and the delay before the next retry.
     pub(crate) fn refused(&self) -> (u32, Duration) {
-        let mut progress = self.line.progress();
-        progress.taken_in_a_row = 0;
-        let pause = PAUSE.0.saturating_mul(1 << progress.refused_in_a_row.min(5)).min(PAUSE.1);
-        progress.refused_in_a_row += 1;
-        (progress.refused_in_a_row, pause)
+        let mut counts = self.route.counts();
+        counts.accepted_in_a_row = 0;
+        let delay = RETRY_DELAY.0.saturating_mul(1 << counts.refused_in_a_row.min(5)).min(RETRY_DELAY.1);
+        counts.refused_in_a_row += 1;
+        (counts.refused_in_a_row, delay)
     }
 }
 
-/// Counts who waits, also where it is given up.
-struct Waiting<'l>(&'l Line);
+/// Counts a waiting message, also if its future is dropped.
+struct WaitingMessage<'r>(&'r RefusedRoute);
 
-impl<'l> Waiting<'l> {
-    fn new(line: &'l Line) -> Self {
-        line.progress().waiting += 1;
-        Self(line)
+impl<'r> WaitingMessage<'r> {
+    fn new(route: &'r RefusedRoute) -> Self {
+        route.counts().waiting += 1;
+        Self(route)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingMessage<'_> {
     fn drop(&mut self) {
-        self.0.progress().waiting -= 1;
+        self.0.counts().waiting -= 1;
     }
 }
 
-fn route(exchange: &str, routing_key: &str) -> String {
+fn route_name(exchange: &str, routing_key: &str) -> String {
     format!("{exchange}/{routing_key}")
 }
 
@@ -170,50 +174,51 @@ mod tests {
 
     use super::*;
 
-    /// A broker that refuses until a time, and the messages that want to get through.
+    /// Publishes messages to a broker that refuses them for a time. Returns the number of publishes, the time that
+    /// passed and the number of refused routes at the end.
     async fn publish_all(messages: u32, refuses_for: Duration) -> (u32, Duration, usize) {
-        let (routes, asked) = (Arc::new(RefusedRoutes::default()), Arc::new(AtomicU32::new(0)));
+        let (routes, published) = (Arc::new(RefusedRoutes::default()), Arc::new(AtomicU32::new(0)));
         let start = Instant::now();
         let mut tasks = JoinSet::new();
         for _ in 0..messages {
-            let (routes, asked) = (Arc::clone(&routes), Arc::clone(&asked));
+            let (routes, published) = (Arc::clone(&routes), Arc::clone(&published));
             tasks.spawn(async move {
-                let mut turn = routes.wait("x", "k").await;
+                let mut permit = routes.wait("x", "k").await;
                 loop {
-                    asked.fetch_add(1, Ordering::Relaxed);
+                    published.fetch_add(1, Ordering::Relaxed);
                     sleep(Duration::from_millis(5)).await;
                     let is_refused = start.elapsed() < refuses_for;
-                    match (&turn, is_refused) {
-                        (_, false) => break turn.map(|turn| routes.taken(turn)),
-                        (Some(turn), true) => sleep(turn.refused().1).await,
-                        (None, true) => match routes.line_up("x", "k").await {
-                            LinedUp::First(first) => {
+                    match (&permit, is_refused) {
+                        (_, false) => break permit.map(|permit| routes.accepted(permit)),
+                        (Some(permit), true) => sleep(permit.refused().1).await,
+                        (None, true) => match routes.admit("x", "k").await {
+                            RetryAdmission::First(first) => {
                                 sleep(first.refused().1).await;
-                                turn = Some(first);
+                                permit = Some(first);
                             }
-                            LinedUp::Next(next) => turn = Some(next),
-                            LinedUp::Over => {}
+                            RetryAdmission::Next(next) => permit = Some(next),
+                            RetryAdmission::Open => {}
                         },
                     }
                 }
             });
         }
         tasks.join_all().await;
-        (asked.load(Ordering::Relaxed), start.elapsed(), routes.count())
+        (published.load(Ordering::Relaxed), start.elapsed(), routes.count())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_asks_again_and_the_others_wait_until_it_gets_through() {
-        let (asked, took, lines) = publish_all(100, Duration::from_secs(600)).await;
-        // All once, one some twenty times more, and all once again.
-        assert!((200..240).contains(&asked), "{asked}");
+    async fn one_message_is_retried_and_the_others_wait_until_it_is_accepted() {
+        let (published, took, refused_routes) = publish_all(100, Duration::from_secs(600)).await;
+        // Each message once, one of them some twenty times more, and each once again.
+        assert!((200..240).contains(&published), "{published}");
         assert!((600..632).contains(&took.as_secs()), "{took:?}");
-        assert_eq!(lines, 0);
+        assert_eq!(refused_routes, 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_nothing_is_refused_nobody_waits() {
-        let (asked, took, lines) = publish_all(100, Duration::ZERO).await;
-        assert_eq!((asked, took, lines), (100, Duration::from_millis(5), 0));
+    async fn no_message_waits_where_none_is_refused() {
+        let (published, took, refused_routes) = publish_all(100, Duration::ZERO).await;
+        assert_eq!((published, took, refused_routes), (100, Duration::from_millis(5), 0));
     }
 }

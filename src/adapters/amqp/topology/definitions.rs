@@ -1,11 +1,11 @@
-//! The topology as RabbitMQ definitions: what `rabbitmqctl import_definitions` and the management plugin read.
+//! The topology as RabbitMQ definitions, which `rabbitmqctl import_definitions` and the management plugin read.
 
 use lapin::ExchangeKind;
 use serde_json::{Map, Value, json};
 
 use crate::adapters::amqp::topology::{Argument, Topology};
 
-/// Everything that has to be there in `vhost`, the virtual host included; no users and no permissions.
+/// Returns the definitions for `vhost`, with the virtual host itself, and without users and permissions.
 pub fn definitions(topology: &Topology, vhost: &str) -> Value {
     let exchanges = topology.exchanges.iter().map(|exchange| {
         json!({

@@ -1,5 +1,6 @@
-//! How much lies on the broker's queues, by passive declares on a connection of its own: whatever happens to it, the
-//! work doesn't notice.
+//! Counts the messages that are ready on the broker's queues, with passive declares.
+//!
+//! Uses a connection of its own, so that a failure here never interrupts the work.
 
 use std::time::Duration;
 
@@ -9,57 +10,63 @@ use lapin::{Channel, Connection, ErrorKind};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::adapters::amqp::connection::link::{self, LinkConfig};
+use crate::adapters::amqp::connection::config::AmqpConnectionConfig;
+use crate::adapters::amqp::connection::connect;
 use crate::adapters::amqp::topology::{DELAY_STEPS_S, Names, short};
 use crate::domain::Lane;
-use crate::telemetry::Depth;
+use crate::telemetry::QueueDepth;
 
-/// Between two looks.
-const EVERY: Duration = Duration::from_secs(5);
+/// Time between two counts.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
 
-/// Until the next attempt after a failed one, at first and at most. The queues may be about to be declared.
-const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
+/// First and longest delay before the next attempt. The queues may not be declared yet.
+const RETRY_DELAY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 
-/// Looks again and again and never returns; `None`: the queues can't be read.
-pub async fn follow(config: LinkConfig, names: Names, name: String, depth: watch::Sender<Option<Depth>>) {
-    let mut pause = AGAIN.0;
+/// Sends the counts every five seconds, or `None` while the queues can't be read. Never returns.
+pub async fn follow(
+    config: AmqpConnectionConfig,
+    names: Names,
+    name: String,
+    depth: watch::Sender<Option<QueueDepth>>,
+) {
+    let mut delay = RETRY_DELAY.0;
     loop {
-        // Its failures are not told: the connections that work tell theirs.
-        let _ = read_on_one_connection(&config, &names, &name, &depth).await;
+        // Failures are not logged: the consumer and the publisher log theirs.
+        let _ = count_on_one_connection(&config, &names, &name, &depth).await;
         let was_read = depth.send_replace(None).is_some();
-        pause = if was_read { AGAIN.0 } else { pause };
-        sleep(pause).await;
-        pause = (pause * 2).min(AGAIN.1);
+        delay = if was_read { RETRY_DELAY.0 } else { delay };
+        sleep(delay).await;
+        delay = (delay * 2).min(RETRY_DELAY.1);
     }
 }
 
-async fn read_on_one_connection(
-    config: &LinkConfig,
+async fn count_on_one_connection(
+    config: &AmqpConnectionConfig,
     names: &Names,
     name: &str,
-    depth: &watch::Sender<Option<Depth>>,
+    depth: &watch::Sender<Option<QueueDepth>>,
 ) -> Option<()> {
     let limit = config.connect_timeout;
-    // The socket closes with this function.
-    let (connection, _socket) = timeout(limit, link::open(config, name)).await.ok()?.ok()?;
+    // The socket is shut down at the end of this function.
+    let (connection, _socket) = timeout(limit, connect::open(config, name)).await.ok()?.ok()?;
     let channel = timeout(limit, connection.create_channel()).await.ok()?.ok()?;
-    let mut reader = Reader { connection: &connection, channel };
+    let mut reader = QueueDepthReader { connection: &connection, channel };
     loop {
         let read = timeout(limit, reader.read(names)).await.ok()?.ok()?;
         depth.send_replace(Some(read));
-        sleep(EVERY).await;
+        sleep(COUNT_EVERY).await;
     }
 }
 
-struct Reader<'c> {
+struct QueueDepthReader<'c> {
     connection: &'c Connection,
     channel: Channel,
 }
 
-impl Reader<'_> {
-    /// A queue that isn't there holds nothing; that it is missing is told elsewhere.
-    async fn read(&mut self, names: &Names) -> lapin::Result<Depth> {
-        let mut depth = Depth::default();
+impl QueueDepthReader<'_> {
+    /// Counts a missing queue as empty: the consumer's connection logs that it is missing.
+    async fn read(&mut self, names: &Names) -> lapin::Result<QueueDepth> {
+        let mut depth = QueueDepth::default();
         for lane in Lane::ALL {
             depth.ready[lane as usize] = self.ready(&names.jobs_queue(lane)).await?.unwrap_or(0);
             for seconds in DELAY_STEPS_S {
@@ -71,12 +78,12 @@ impl Reader<'_> {
         Ok(depth)
     }
 
-    /// How many messages are ready; `None`: there is no such queue.
+    /// Returns the number of ready messages; `None` if the queue doesn't exist.
     async fn ready(&mut self, queue: &str) -> lapin::Result<Option<u64>> {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         match self.channel.queue_declare(short(queue), options, FieldTable::default()).await {
             Ok(queue) => Ok(Some(u64::from(queue.message_count()))),
-            Err(error) if matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == NOT_FOUND) => {
+            Err(error) if is_not_found(&error) => {
                 // The broker has closed the channel.
                 self.channel = self.connection.create_channel().await?;
                 Ok(None)
@@ -86,5 +93,9 @@ impl Reader<'_> {
     }
 }
 
-/// The broker's word for what isn't there (AMQP 0-9-1, 1.2).
+/// Reply code for a missing queue (AMQP 0-9-1, 1.2).
 const NOT_FOUND: u16 = 404;
+
+fn is_not_found(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(refusal) if refusal.get_id() == NOT_FOUND)
+}

@@ -1,4 +1,4 @@
-//! Declaring or verifying the topology on a broker, and saying everything that is wrong with it at once.
+//! Declares or verifies the topology on a broker, and reports everything that is wrong with it in one message.
 
 use std::collections::BTreeSet;
 
@@ -6,71 +6,73 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ErrorKind};
 
-use crate::adapters::amqp::connection::refusal::{Difference, difference, explain, is_missing};
+use crate::adapters::amqp::connection::explain::{ArgumentMismatch, explain, is_missing, parse_argument_mismatch};
 use crate::adapters::amqp::topology::{Binding, Exchange, Queue, Topology, short, table};
 
-/// Problems named in one line; the others are counted.
+/// Problems that one message names; it counts the others.
 const NAMED_MAX: usize = 8;
 
-/// Arguments that an operator may have set on purpose: they bound or place a queue. With any other one missing or changed, jobs or
-/// events could be lost: a queue that isn't a quorum queue, or that doesn't dead-letter.
-const BOUNDS: [&str; 5] =
+/// Arguments that an operator may have set on purpose, because they only bound or place a queue.
+///
+/// A difference in any other argument could lose jobs or events: a queue that isn't a quorum queue, or that doesn't
+/// dead-letter.
+const OPERATOR_ARGUMENTS: [&str; 5] =
     ["x-delivery-limit", "x-max-length", "x-max-length-bytes", "x-quorum-initial-group-size", "x-queue-leader-locator"];
 
-/// Makes sure that everything is there, and gives a channel to go on with. What is there already with the same
-/// arguments stays as it is.
+/// Declares or verifies the topology, and returns an open channel. Declaring changes nothing that exists.
 ///
-/// Verifying changes nothing and sees neither arguments nor bindings: RabbitMQ shows them to nobody over AMQP.
+/// Verifying changes nothing at all. It can't check arguments and bindings, which RabbitMQ doesn't show over AMQP.
 ///
 /// # Errors
-/// In words: everything that is missing or different, or why the connection broke.
+/// A message with everything that is missing or different, or why the connection broke.
 pub(crate) async fn establish(connection: &Connection, topology: &Topology, declares: bool) -> Result<Channel, String> {
     let mut channel = create_channel(connection).await?;
-    let mut problems = Problems::default();
-    for part in parts(topology) {
-        let outcome = if declares { part.declare(&channel).await } else { part.verify(&channel).await };
-        let Err(error) = outcome else { continue };
+    let mut problems = TopologyProblems::default();
+    for item in items(topology) {
+        let result = if declares { item.declare(&channel).await } else { item.verify(&channel).await };
+        let Err(error) = result else { continue };
         if !error.is_amqp_soft_error() {
             return Err(explain(&error));
         }
-        problems.add(&part, &error);
-        // A refusal closes the channel.
+        problems.add(&item, &error);
+        // The broker has closed the channel.
         channel = create_channel(connection).await?;
     }
     if problems.is_empty() { Ok(channel) } else { Err(problems.describe(declares)) }
 }
 
 impl Topology {
-    /// Declares everything on a channel, up to the first refusal.
+    /// Declares everything on a channel, up to the first error.
     ///
     /// # Errors
-    /// The broker's refusal, which has closed the channel.
+    /// The broker's error, which has closed the channel.
     pub async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
-        for part in parts(self) {
-            part.declare(channel).await?;
+        for item in items(self) {
+            item.declare(channel).await?;
         }
         Ok(())
     }
 }
 
-/// In an order in which they can be declared.
-fn parts(topology: &Topology) -> impl Iterator<Item = Part<'_>> {
-    let exchanges = topology.exchanges.iter().map(Part::Exchange);
-    let queues = topology.queues.iter().map(Part::Queue);
-    exchanges.chain(queues).chain(topology.bindings.iter().map(Part::Binding))
+/// Returns everything in an order in which it can be declared.
+fn items(topology: &Topology) -> impl Iterator<Item = TopologyItem<'_>> {
+    let exchanges = topology.exchanges.iter().map(TopologyItem::Exchange);
+    let queues = topology.queues.iter().map(TopologyItem::Queue);
+    exchanges.chain(queues).chain(topology.bindings.iter().map(TopologyItem::Binding))
 }
 
 async fn create_channel(connection: &Connection) -> Result<Channel, String> {
     connection.create_channel().await.map_err(|error| explain(&error))
 }
 
-enum Part<'t> {
+/// One exchange, queue or binding.
+enum TopologyItem<'t> {
     Exchange(&'t Exchange),
     Queue(&'t Queue),
     Binding(&'t Binding),
 }
 
-impl Part<'_> {
+impl TopologyItem<'_> {
     fn name(&self) -> String {
         match self {
             Self::Exchange(exchange) => format!("exchange {}", exchange.name),
@@ -113,50 +115,52 @@ impl Part<'_> {
     }
 }
 
-/// What is wrong, sorted by what has to be done about it.
+/// What is wrong with the topology, grouped by remedy.
 #[derive(Debug, Default)]
-struct Problems {
+struct TopologyProblems {
     missing: Vec<String>,
     different: Vec<String>,
-    /// Whether one of those takes away what is promised, so that it must not be used as it is.
-    is_unfit: bool,
-    /// Whether an exchange is among them.
+    /// One of the differences could lose jobs or events: the topology must not be used as it is.
+    is_unsafe: bool,
+    /// One of the differences is about an exchange.
     is_exchange: bool,
-    /// What the user has no permission for, and RabbitMQ's word on the first of them.
+    /// What the user has no permission for.
     forbidden: Vec<String>,
-    forbidden_word: String,
-    /// A refusal that concerns everything is told once.
+    /// RabbitMQ's text about the first missing permission.
+    forbidden_text: String,
+    /// Other errors. A set, because one error can concern every item.
     other: BTreeSet<String>,
 }
 
-impl Problems {
+impl TopologyProblems {
     fn is_empty(&self) -> bool {
         self.missing.is_empty() && self.different.is_empty() && self.forbidden.is_empty() && self.other.is_empty()
     }
 
-    fn add(&mut self, part: &Part<'_>, error: &lapin::Error) {
+    fn add(&mut self, item: &TopologyItem<'_>, error: &lapin::Error) {
         let ErrorKind::ProtocolError(refusal) = error.kind() else { return };
         let text = refusal.get_message().as_str();
-        match (refusal.get_id(), difference(text)) {
-            _ if is_missing(error) => self.missing.push(part.name()),
-            (406, Some(difference)) => {
-                let Difference { argument, thing, has, wanted } = difference;
-                let has = has.map_or("not set", shown);
-                let wanted = wanted.map_or("must not be set".to_owned(), |value| format!("has to be {}", shown(value)));
-                self.different.push(format!("{thing}: {argument} is {has} and {wanted}"));
-                self.is_exchange |= matches!(part, Part::Exchange(_));
-                self.is_unfit |= !BOUNDS.contains(&argument);
+        match (refusal.get_id(), parse_argument_mismatch(text)) {
+            _ if is_missing(error) => self.missing.push(item.name()),
+            (406, Some(mismatch)) => {
+                let ArgumentMismatch { argument, entity, actual, expected } = mismatch;
+                let actual = actual.map_or("not set", shown);
+                let expected =
+                    expected.map_or("must not be set".to_owned(), |value| format!("has to be {}", shown(value)));
+                self.different.push(format!("{entity}: {argument} is {actual} and {expected}"));
+                self.is_exchange |= matches!(item, TopologyItem::Exchange(_));
+                self.is_unsafe |= !OPERATOR_ARGUMENTS.contains(&argument);
             }
-            // Cut off before it says what differs.
+            // RabbitMQ's text was cut off before it names the values.
             (406, None) if text.contains("inequivalent arg") => {
-                self.different.push(format!("{}: {text}", part.name()));
-                self.is_unfit = true;
+                self.different.push(format!("{}: {text}", item.name()));
+                self.is_unsafe = true;
             }
             (403, _) => {
                 if self.forbidden.is_empty() {
-                    text.clone_into(&mut self.forbidden_word);
+                    text.clone_into(&mut self.forbidden_text);
                 }
-                self.forbidden.push(part.name());
+                self.forbidden.push(item.name());
             }
             _ => {
                 self.other.insert(explain(error));
@@ -167,43 +171,45 @@ impl Problems {
     fn describe(&self, declares: bool) -> String {
         let mut sentences = Vec::new();
         if !self.missing.is_empty() {
-            let remedy =
-                "have its operators import what `plu-onboard topology` prints, or set amqp.topology to declare";
-            sentences.push(format!("the broker lacks {}: {remedy}", named(self.missing.iter(), ", ")));
+            let remedy = "have the broker's operators import what `plu-onboard topology` prints, or set amqp.topology \
+                          to declare";
+            sentences.push(format!("missing on the broker: {}: {remedy}", listed(&self.missing, ", ")));
         }
         if !self.different.is_empty() {
             let remedy = if self.is_exchange {
-                "delete it to have it made anew (a queue once it is empty; with an exchange go the bindings that others made to \
-                 it, which they have to make again); or change amqp.prefix"
+                "delete it, and the worker declares it again (a queue once it is empty; with an exchange the broker \
+                 deletes the bindings that others made to it, which they have to make again); or change amqp.prefix"
             } else {
-                "delete it once it is empty, to have it made anew; or change amqp.prefix"
+                "delete it once it is empty, and the worker declares it again; or change amqp.prefix"
             };
-            let as_it_is = if self.is_unfit { "" } else { "; or set amqp.topology to verify, to use it as it is" };
-            sentences.push(format!("declared otherwise: {}: {remedy}{as_it_is}", named(self.different.iter(), "; ")));
+            let as_it_is = if self.is_unsafe { "" } else { "; or set amqp.topology to verify, to use it as it is" };
+            sentences
+                .push(format!("declared with other arguments: {}: {remedy}{as_it_is}", listed(&self.different, "; ")));
         }
         if !self.forbidden.is_empty() {
             let remedy = if declares {
-                "give it that permission; or have the broker's operators import what `plu-onboard topology` prints, and set \
-                 amqp.topology to verify"
+                "give it that permission; or have the broker's operators import what `plu-onboard topology` prints, \
+                 and set amqp.topology to verify"
             } else {
                 "give it that permission"
             };
-            let (names, word) = (named(self.forbidden.iter(), ", "), &self.forbidden_word);
-            sentences.push(format!("the user has no permission for {names} ({word}): {remedy}"));
+            let (names, text) = (listed(&self.forbidden, ", "), &self.forbidden_text);
+            sentences.push(format!("the user has no permission for {names} ({text}): {remedy}"));
         }
         if !self.other.is_empty() {
-            sentences.push(named(self.other.iter(), "; "));
+            sentences.push(listed(&self.other, "; "));
         }
         sentences.join(". ")
     }
 }
 
-/// The default exchange has an empty name.
+/// The name of the default exchange is empty.
 const fn shown(value: &str) -> &str {
     if value.is_empty() { "an empty text" } else { value }
 }
 
-fn named<'n>(names: impl ExactSizeIterator<Item = &'n String>, separator: &str) -> String {
+fn listed<'n>(names: impl IntoIterator<Item = &'n String, IntoIter: ExactSizeIterator>, separator: &str) -> String {
+    let names = names.into_iter();
     let more = names.len().saturating_sub(NAMED_MAX);
     let named: Vec<&str> = names.take(NAMED_MAX).map(String::as_str).collect();
     let more = if more > 0 { format!("{separator}and {more} more") } else { String::new() };

@@ -1,15 +1,25 @@
-//! The exchanges and queues, as data: declared or verified by `establish`, printed by [`crate::adapters::amqp::topology::definitions`].
+//! Exchanges, queues and bindings that the program needs on the broker, as data.
 //!
 //! ```text
 //! upstream ─> PREFIX.jobs (direct) ─> PREFIX.jobs.signup, PREFIX.jobs.bulk (quorum)
-//!                ^                         │ wait            │ given up, not a job
+//!                ^                         │ delay           │ failed, or not a job
 //!                └── TTL ── PREFIX.delay.LANE.SECONDS        └─> PREFIX.dead
-//! worker ─> PREFIX.events (topic) ─> whoever is bound; nobody: PREFIX.events.unrouted
+//! worker ─> PREFIX.events (topic) ─> bound queues; without any: PREFIX.events.unrouted
 //! ```
+//!
+//! `establish` declares or verifies the topology on each new connection, `watch` checks it while a connection is
+//! open, [`definitions`] prints it for import by the broker's operators, and [`depth`] counts the messages on its
+//! queues.
+//!
+//! **Invariants**
+//! - Every queue is a durable quorum queue.
+//! - Every queue that dead-letters does so at least once: with `reject-publish`, without which RabbitMQ falls back to
+//!   at most once without an error.
 
 pub mod definitions;
 pub mod depth;
 pub(crate) mod establish;
+pub(crate) mod watch;
 
 use std::time::Duration;
 
@@ -18,91 +28,92 @@ use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 
 use crate::domain::Lane;
 
-/// The steps of the delay queues, in seconds. A job that has to wait goes to the shortest one that is long enough,
-/// so it waits at most twice as long as it must (five minutes for a key to expire fit between the last two).
+/// Steps of the delay queues, in seconds. A job is delayed on the shortest one that is long enough.
+///
+/// The wait for an idempotency key to expire (five minutes) fits into the step of 400 s.
 pub const DELAY_STEPS_S: [u64; 6] = [5, 15, 60, 180, 400, 1_200];
 
-/// How often the broker delivers a job before it gives up on it: a net under the worker's own count of attempts,
-/// for jobs that kill the worker.
+/// Deliveries of a job after which the broker dead-letters it. A backstop for jobs that kill the worker, whose own
+/// count of attempts is lost then.
 const DELIVERY_LIMIT: i32 = 100;
 
-/// Names in one virtual host.
+/// Names of the exchanges and queues in one virtual host.
 #[derive(Debug, Clone)]
 pub struct Names {
     prefix: String,
-    /// Made once: every outcome goes there.
+    /// Built once, because every outcome is published to it.
     events_exchange: String,
 }
 
 impl Names {
-    /// Names that begin with `prefix`, such as `plu.onboarding`.
+    /// Names that begin with `prefix`, for example `plu.onboarding`.
     pub fn new(prefix: &str) -> Self {
         Self { prefix: prefix.to_owned(), events_exchange: format!("{prefix}.events") }
     }
 
-    /// The direct exchange that upstreams publish jobs to; the routing key is the lane's name.
+    /// Direct exchange that upstreams publish jobs to. The routing key is the lane's name.
     pub fn jobs_exchange(&self) -> String {
         format!("{}.jobs", self.prefix)
     }
 
-    /// A lane's queue.
+    /// Queue of a lane.
     pub fn jobs_queue(&self, lane: Lane) -> String {
         format!("{}.jobs.{}", self.prefix, lane.name())
     }
 
-    /// The queue in which a lane's jobs wait for `seconds`.
+    /// Queue on which jobs of a lane are delayed for `seconds`.
     pub fn delay_queue(&self, lane: Lane, seconds: u64) -> String {
         format!("{}.delay.{}.{seconds}", self.prefix, lane.name())
     }
 
-    /// The queue of jobs that a person must look at.
+    /// Dead letter queue.
     pub fn dead_queue(&self) -> String {
         format!("{}.dead", self.prefix)
     }
 
-    /// The topic exchange of events; the routing key is the event's type.
+    /// Topic exchange of events. The routing key is the event's type.
     pub fn events_exchange(&self) -> &str {
         &self.events_exchange
     }
 
-    /// Exchange and queue of events that nobody is bound to.
+    /// Exchange and queue of events for which no other queue is bound.
     pub fn unrouted(&self) -> String {
         format!("{}.events.unrouted", self.prefix)
     }
 }
 
-/// An exchange.
+/// A durable exchange.
 #[derive(Debug, Clone)]
 pub struct Exchange {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its type.
+    /// Type.
     pub kind: ExchangeKind,
-    /// Its optional arguments.
+    /// Optional arguments.
     pub arguments: Vec<(&'static str, Argument)>,
 }
 
-/// A queue. All are durable quorum queues.
+/// A durable quorum queue.
 #[derive(Debug, Clone)]
 pub struct Queue {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its optional arguments, `x-queue-type` included.
+    /// Optional arguments, `x-queue-type` included.
     pub arguments: Vec<(&'static str, Argument)>,
 }
 
 /// A binding of a queue to an exchange.
 #[derive(Debug, Clone)]
 pub struct Binding {
-    /// From.
+    /// Source.
     pub exchange: String,
-    /// To.
+    /// Destination.
     pub queue: String,
-    /// For these.
+    /// Messages with this routing key are routed to the queue.
     pub routing_key: String,
 }
 
-/// The value of an argument.
+/// Value of an optional argument.
 #[derive(Debug, Clone)]
 pub enum Argument {
     /// Text.
@@ -111,19 +122,19 @@ pub enum Argument {
     Number(i32),
 }
 
-/// Everything that has to be there; by default nothing.
+/// What must exist on the broker. The default is empty.
 #[derive(Debug, Clone, Default)]
 pub struct Topology {
-    /// In the order in which they can be declared.
+    /// Exchanges, declared in this order: an exchange may name an earlier one as its alternate.
     pub exchanges: Vec<Exchange>,
-    /// In any order.
+    /// Queues.
     pub queues: Vec<Queue>,
-    /// After both.
+    /// Bindings, declared last.
     pub bindings: Vec<Binding>,
 }
 
 impl Topology {
-    /// The topology under these names.
+    /// Returns the topology under these names.
     pub fn new(names: &Names) -> Self {
         let exchanges = vec![
             Exchange { name: names.jobs_exchange(), kind: ExchangeKind::Direct, arguments: Vec::new() },
@@ -139,30 +150,30 @@ impl Topology {
             vec![Binding { exchange: names.unrouted(), queue: names.unrouted(), routing_key: String::new() }];
         for lane in Lane::ALL {
             let jobs = names.jobs_queue(lane);
-            // A job that the broker gives up on goes to the dead letters through the default exchange.
-            let to_the_dead = dead_lettering(String::new(), names.dead_queue());
+            // Past the delivery limit the broker dead-letters a job, through the default exchange.
+            let to_dead_queue = dead_lettering(String::new(), names.dead_queue());
             let limit = ("x-delivery-limit", Argument::Number(DELIVERY_LIMIT));
-            queues.push(quorum(jobs.clone(), to_the_dead.into_iter().chain([limit]).collect()));
+            queues.push(quorum(jobs.clone(), to_dead_queue.into_iter().chain([limit]).collect()));
             bindings.push(Binding {
                 exchange: names.jobs_exchange(),
                 queue: jobs,
                 routing_key: lane.name().to_owned(),
             });
             for seconds in DELAY_STEPS_S {
-                let back = dead_lettering(names.jobs_exchange(), lane.name().to_owned());
+                let to_lane = dead_lettering(names.jobs_exchange(), lane.name().to_owned());
                 let ttl_ms = i32::try_from(seconds * 1_000).unwrap_or(i32::MAX);
                 let ttl = ("x-message-ttl", Argument::Number(ttl_ms));
-                queues.push(quorum(names.delay_queue(lane, seconds), back.into_iter().chain([ttl]).collect()));
+                queues.push(quorum(names.delay_queue(lane, seconds), to_lane.into_iter().chain([ttl]).collect()));
             }
         }
         Self { exchanges, queues, bindings }
     }
 }
 
-/// The delay step for a wait: the shortest that is long enough, else the longest.
-pub fn delay_step(wait: Duration) -> u64 {
+/// Returns the shortest delay step that is long enough, else the longest, in seconds.
+pub fn delay_step(delay: Duration) -> u64 {
     let longest = DELAY_STEPS_S[DELAY_STEPS_S.len() - 1];
-    DELAY_STEPS_S.into_iter().find(|step| Duration::from_secs(*step) >= wait).unwrap_or(longest)
+    DELAY_STEPS_S.into_iter().find(|step| Duration::from_secs(*step) >= delay).unwrap_or(longest)
 }
 
 fn quorum(name: String, mut arguments: Vec<(&'static str, Argument)>) -> Queue {
@@ -170,7 +181,7 @@ fn quorum(name: String, mut arguments: Vec<(&'static str, Argument)>) -> Queue {
     Queue { name, arguments }
 }
 
-/// At least once: without `reject-publish` RabbitMQ silently falls back to at most once.
+/// Arguments for dead-lettering at least once. Without `reject-publish` RabbitMQ falls back to at most once.
 fn dead_lettering(exchange: String, routing_key: String) -> [(&'static str, Argument); 4] {
     [
         ("x-dead-letter-exchange", Argument::Text(exchange)),
@@ -192,7 +203,7 @@ pub(crate) fn table(arguments: &[(&'static str, Argument)]) -> FieldTable {
     table
 }
 
-/// A name of at most 255 bytes; longer ones are refused by the settings.
+/// Converts a name to AMQP's short string of at most 255 bytes. The settings refuse longer names.
 pub(crate) fn short(text: &str) -> ShortString {
     ShortString::from(text)
 }
@@ -202,14 +213,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_goes_to_the_shortest_delay_that_is_long_enough() {
-        for (wait, step) in [(0, 5), (5, 5), (6, 15), (60, 60), (61, 180), (330, 400), (99_999, 1_200)] {
-            assert_eq!(delay_step(Duration::from_secs(wait)), step, "{wait} s");
+    fn the_delay_step_is_the_shortest_that_is_long_enough() {
+        for (delay_s, step) in [(0, 5), (5, 5), (6, 15), (60, 60), (61, 180), (330, 400), (99_999, 1_200)] {
+            assert_eq!(delay_step(Duration::from_secs(delay_s)), step, "{delay_s} s");
         }
     }
 
     #[test]
-    fn every_queue_is_a_quorum_queue_and_every_binding_leads_from_and_to_what_is_there() {
+    fn queues_are_quorum_queues_and_bindings_join_declared_exchanges_and_queues() {
         let topology = Topology::new(&Names::new("p"));
         for queue in &topology.queues {
             assert!(matches!(&queue.arguments[0], ("x-queue-type", Argument::Text(kind)) if kind == "quorum"));

@@ -1,5 +1,8 @@
-//! `dead list | show | retry | drop`: looks after the jobs that were given up, on either kind of queue.
+//! `dead list | show | retry | drop`: lists, shows, retries and deletes dead letters, on either kind of queue.
+//!
+//! `list` prints the list, `view` one dead letter.
 
+mod list;
 mod view;
 
 use std::collections::BTreeSet;
@@ -9,67 +12,69 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use crate::adapters::amqp::dead::DeadQueue;
+use self::list::{DeadLetterList, ReasonCounts, count_text};
+use crate::adapters::amqp::dead::queue::DeadLetterQueue;
 use crate::adapters::amqp::topology::Names;
 use crate::adapters::local_queue::dead;
-use crate::adapters::local_queue::open::{IfMissing, Purpose, open};
-use crate::app::commands::dead::view::{Listing, Reasons, letters_in_words, one_as_json, one_as_text};
+use crate::adapters::local_queue::open::{IfMissing, OpenPurpose, open};
+use crate::app::commands::CommandOutcome;
 use crate::app::console::error::AppError;
+use crate::app::console::grouped;
 use crate::app::console::stdout::print;
-use crate::app::results::summary::grouped;
 use crate::app::service::broker;
-use crate::app::{Finished, start_logging};
+use crate::app::service::logging::{new_metrics, start_logging};
 use crate::cli::{DeadCommand, DeadListArgs, DeadShowArgs, SelectionArgs};
 use crate::clock::Clock;
 use crate::config::{QueueUrl, Settings};
 use crate::domain::DeadLetter;
-use crate::domain::dead_letter::{Selection, Verdict, Walked};
+use crate::domain::dead_letter::{DeadLetterAction, DeadLetterSelection, WalkResult};
 
-/// Does what is asked.
+/// Runs the command.
 ///
 /// # Errors
 /// [`AppError`] where the queue can't be used, an id is unknown, or a deletion isn't confirmed.
-pub(crate) async fn dead(command: &DeadCommand, settings: &Settings) -> Result<Finished, AppError> {
+pub(crate) async fn dead(command: &DeadCommand, settings: &Settings) -> Result<CommandOutcome, AppError> {
     start_logging(settings, "warn", std::io::stderr)?;
-    let letters = DeadLetters::open(settings).await?;
+    let store = DeadLetterStore::open(settings).await?;
     match command {
-        DeadCommand::List(arguments) => list(arguments, letters).await,
-        DeadCommand::Show(arguments) => show(arguments, letters).await,
+        DeadCommand::List(arguments) => list(arguments, store).await,
+        DeadCommand::Show(arguments) => show(arguments, store).await,
         DeadCommand::Retry(arguments) => {
-            if let DeadLetters::Broker(queue) = &letters {
+            if let DeadLetterStore::Broker(queue) = &store {
                 queue.has_lanes().await?;
             }
-            change(&arguments.selection, letters, Verdict::Retry, "put back on their lane").await
+            change(&arguments.selection, store, DeadLetterAction::Retry, "requeued").await
         }
         DeadCommand::Drop(arguments) => {
             if !arguments.yes {
-                ask(&arguments.selection, letters.count()?)?;
+                confirm_deletion(&arguments.selection, store.count()?)?;
             }
-            change(&arguments.selection, letters, Verdict::Drop, "deleted").await
+            change(&arguments.selection, store, DeadLetterAction::Drop, "deleted").await
         }
     }
 }
 
-/// The dead letters of a queue.
-enum DeadLetters {
+/// Where a queue's dead letters are.
+enum DeadLetterStore {
     Local { connection: Connection, path: PathBuf },
-    Broker(Box<DeadQueue>),
+    Broker(Box<DeadLetterQueue>),
 }
 
-impl DeadLetters {
+impl DeadLetterStore {
     async fn open(settings: &Settings) -> Result<Self, AppError> {
         match &settings.queue.url {
             QueueUrl::Local(path) => {
-                let connection = open(path, IfMissing::Fail, Purpose::Work, settings.queue.size_mib_max)?;
+                let connection = open(path, IfMissing::Fail, OpenPurpose::Work, settings.queue.size_mib_max)?;
                 Ok(Self::Local { connection, path: path.clone() })
             }
             QueueUrl::Amqp(url) => {
                 let names = Names::new(&settings.amqp.prefix);
-                let mut link = broker::link(settings, url, &names, &crate::app::metrics()?)?;
-                link.allow_longest_frames();
+                let mut connection = broker::connection_config(settings, url, &names, &new_metrics()?)?;
+                connection.allow_longest_frames();
                 let confirm_timeout = Duration::from_secs(settings.amqp.confirm_timeout_s);
                 let seed = u64::from(std::process::id());
-                let queue = DeadQueue::open(link, names, broker::client_name("dead"), confirm_timeout, seed);
+                let name = broker::client_name("dead");
+                let queue = DeadLetterQueue::open(connection, names, name, confirm_timeout, seed);
                 Ok(Self::Broker(Box::new(queue.await?)))
             }
         }
@@ -82,7 +87,11 @@ impl DeadLetters {
         }
     }
 
-    async fn walk(self, judge: &mut (dyn FnMut(&DeadLetter) -> Verdict + Send)) -> Result<Walked, AppError> {
+    /// Passes each dead letter to `judge` and does what it returns.
+    async fn walk(
+        self,
+        judge: &mut (dyn FnMut(&DeadLetter) -> DeadLetterAction + Send),
+    ) -> Result<WalkResult, AppError> {
         match self {
             Self::Local { mut connection, path } => Ok(dead::walk(&mut connection, &path, Clock::System.now(), judge)?),
             Self::Broker(queue) => Ok(queue.walk(judge).await?),
@@ -90,99 +99,102 @@ impl DeadLetters {
     }
 }
 
-async fn list(arguments: &DeadListArgs, letters: DeadLetters) -> Result<Finished, AppError> {
-    let mut listing = Listing::new(arguments.limit, arguments.json, arguments.reason.clone());
-    letters
-        .walk(&mut |letter| {
-            if let Some(line) = listing.add(letter) {
+async fn list(arguments: &DeadListArgs, store: DeadLetterStore) -> Result<CommandOutcome, AppError> {
+    let mut list = DeadLetterList::new(arguments.limit, arguments.json, arguments.reason.clone());
+    store
+        .walk(&mut |dead_letter| {
+            if let Some(line) = list.add(dead_letter) {
                 print(&line);
             }
-            Verdict::Keep
+            DeadLetterAction::Keep
         })
         .await?;
-    print(&listing.end());
-    Ok(Finished::Well)
+    print(&list.end());
+    Ok(CommandOutcome::Success)
 }
 
-async fn show(arguments: &DeadShowArgs, letters: DeadLetters) -> Result<Finished, AppError> {
-    let mut shown = None;
-    letters
-        .walk(&mut |letter| {
-            if letter.id != arguments.id {
-                return Verdict::Keep;
+async fn show(arguments: &DeadShowArgs, store: DeadLetterStore) -> Result<CommandOutcome, AppError> {
+    let mut text = None;
+    store
+        .walk(&mut |dead_letter| {
+            if dead_letter.id != arguments.id {
+                return DeadLetterAction::Keep;
             }
-            let view = if arguments.json { one_as_json } else { one_as_text };
-            shown = Some(view(letter, arguments.reveal));
-            Verdict::Enough
+            let view = if arguments.json { view::as_json } else { view::as_text };
+            text = Some(view(dead_letter, arguments.reveal));
+            DeadLetterAction::Stop
         })
         .await?;
-    let shown = shown.ok_or_else(|| AppError::Usage(unknown(std::iter::once(&arguments.id))))?;
-    print(&shown);
-    Ok(Finished::Well)
+    let text = text.ok_or_else(|| AppError::Usage(unknown_ids(std::iter::once(&arguments.id))))?;
+    print(&text);
+    Ok(CommandOutcome::Success)
 }
 
+/// Retries or deletes the selected dead letters; `done` names it in the answer.
 async fn change(
     arguments: &SelectionArgs,
-    letters: DeadLetters,
-    verdict: Verdict,
+    store: DeadLetterStore,
+    verdict: DeadLetterAction,
     done: &str,
-) -> Result<Finished, AppError> {
+) -> Result<CommandOutcome, AppError> {
     let selection = selection(arguments);
     let mut missing = match &selection {
-        Selection::Ids(ids) => ids.clone(),
+        DeadLetterSelection::Ids(ids) => ids.clone(),
         _ => BTreeSet::new(),
     };
-    let (mut reasons, mut is_empty) = (Reasons::default(), true);
-    let walked = letters
-        .walk(&mut |letter| {
-            reasons.count(letter);
-            if !selection.includes(letter) {
-                return Verdict::Keep;
+    let (mut reasons, mut is_empty) = (ReasonCounts::default(), true);
+    let walked = store
+        .walk(&mut |dead_letter| {
+            reasons.count(dead_letter);
+            if !selection.includes(dead_letter) {
+                return DeadLetterAction::Keep;
             }
             is_empty = false;
-            missing.remove(&letter.id);
+            missing.remove(&dead_letter.id);
             verdict
         })
         .await?;
-    print(&format!("{} of {} {done}\n", grouped(walked.done), letters_in_words(walked.seen)));
+    print(&format!("{} of {} {done}\n", grouped(walked.done), count_text(walked.seen)));
     if walked.not_ready > 0 {
         return Err(AppError::CannotContinue(format!(
-            "{} were left alone, because their event isn't in results.ndjson yet: start the worker, or try again in a few seconds",
+            "{} were left unchanged, because their event isn't in results.ndjson yet: start the worker, or try again \
+             in a few seconds",
             grouped(walked.not_ready)
         )));
     }
-    if let Selection::Reason(reason) = &selection
+    if let DeadLetterSelection::Reason(reason) = &selection
         && is_empty
     {
-        return Err(AppError::CannotContinue(reasons.without(reason)));
+        return Err(AppError::CannotContinue(reasons.missing(reason)));
     }
     if !missing.is_empty() {
-        return Err(AppError::CannotContinue(unknown(missing.iter())));
+        return Err(AppError::CannotContinue(unknown_ids(missing.iter())));
     }
-    Ok(Finished::Well)
+    Ok(CommandOutcome::Success)
 }
 
-fn selection(arguments: &SelectionArgs) -> Selection {
+fn selection(arguments: &SelectionArgs) -> DeadLetterSelection {
     match &arguments.reason {
-        Some(reason) => Selection::Reason(reason.clone()),
-        None if arguments.all => Selection::All,
-        None => Selection::Ids(arguments.ids.iter().cloned().collect()),
+        Some(reason) => DeadLetterSelection::Reason(reason.clone()),
+        None if arguments.all => DeadLetterSelection::All,
+        None => DeadLetterSelection::Ids(arguments.ids.iter().cloned().collect()),
     }
 }
 
-fn unknown<'i>(ids: impl Iterator<Item = &'i String>) -> String {
+fn unknown_ids<'i>(ids: impl Iterator<Item = &'i String>) -> String {
     let ids = ids.map(String::as_str).collect::<Vec<_>>().join(", ");
     format!(
-        "no dead letter has the id {ids}: it was put back or deleted, or another process looks at it right now; see dead list"
+        "no dead letter has the id {ids}: it was requeued or deleted, or another process is reading it right now; see \
+         dead list"
     )
 }
 
-/// Deleting is final.
-fn ask(arguments: &SelectionArgs, count: u64) -> Result<(), AppError> {
+/// Asks at the terminal before deleting, which can't be undone.
+fn confirm_deletion(arguments: &SelectionArgs, count: u64) -> Result<(), AppError> {
     let what = match selection(arguments) {
-        Selection::All => format!("every dead letter ({})", grouped(count)),
-        Selection::Reason(reason) => format!("every dead letter with the reason {reason}"),
-        Selection::Ids(ids) => letters_in_words(ids.len() as u64),
+        DeadLetterSelection::All => format!("every dead letter ({})", grouped(count)),
+        DeadLetterSelection::Reason(reason) => format!("every dead letter with the reason {reason}"),
+        DeadLetterSelection::Ids(ids) => count_text(ids.len() as u64),
     };
     if !std::io::stdin().is_terminal() {
         return Err(AppError::Usage(format!("deleting {what} is final: add --yes to do it")));

@@ -1,26 +1,31 @@
-//! The pace on paused time.
+//! The rate limiter on paused time.
 
 use std::sync::Arc;
+
+use std::time::Duration;
 
 use tokio::time::sleep;
 
 use crate::pipeline::rate::rate_limiter::*;
 
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
 fn n(number: u32) -> NonZeroU32 {
     NonZeroU32::new(number).unwrap()
 }
 
-/// The instants at which requests leave when they always want to.
+/// Sends `count` requests as fast as allowed. Returns when each was sent.
 async fn departures(rate_limiter: &RateLimiter, count: usize) -> Vec<Instant> {
     let mut departures = Vec::with_capacity(count);
     for _ in 0..count {
-        rate_limiter.turn(Lane::Bulk).await;
+        rate_limiter.acquire(Lane::Bulk).await;
         departures.push(Instant::now());
     }
     departures
 }
 
-/// The most of them in any rolling time of this length.
+/// Returns the most departures in any rolling span of this length.
 fn most_in(span: Duration, departures: &[Instant]) -> usize {
     let mut first = 0;
     let window = |(index, at): (usize, &Instant)| {
@@ -59,13 +64,13 @@ async fn no_rolling_minute_exceeds_its_rate_and_nearly_all_of_it_is_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_leave_evenly_and_not_in_bursts() {
+async fn requests_are_spread_evenly() {
     let departures = departures(&RateLimiter::new(Some(n(100))), 1_000).await;
     assert!(most_in(Duration::from_millis(100), &departures) <= 12);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_life_adds_no_burst_to_the_requests_of_the_former() {
+async fn a_restart_adds_no_burst() {
     for per_second in [5, 500] {
         let mut all = departures(&RateLimiter::new(Some(n(per_second))), 2_000).await;
         all.extend(departures(&RateLimiter::new(Some(n(per_second))), 2_000).await);
@@ -93,14 +98,14 @@ async fn a_change_of_the_rate_holds_from_the_next_request_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_of_the_rate_is_seen_by_who_waits_already() {
+async fn a_waiting_request_sees_a_change_of_the_rate() {
     let rate_limiter =
         Arc::new(RateLimiter::with(RateLimitConfig { rate_per_minute: Some(n(1)), ..RateLimitConfig::default() }));
-    rate_limiter.turn(Lane::Bulk).await;
+    rate_limiter.acquire(Lane::Bulk).await;
     let start = Instant::now();
     let waiting = tokio::spawn({
         let rate_limiter = Arc::clone(&rate_limiter);
-        async move { rate_limiter.turn(Lane::Bulk).await }
+        async move { rate_limiter.acquire(Lane::Bulk).await }
     });
     sleep(SECOND).await;
     rate_limiter.set(RateLimitConfig::default());
@@ -109,25 +114,24 @@ async fn a_change_of_the_rate_is_seen_by_who_waits_already() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_rate_nobody_waits() {
+async fn without_a_rate_no_request_waits() {
     let start = Instant::now();
     departures(&RateLimiter::new(None), 10_000).await;
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
-async fn giving_up_while_waiting_does_not_block_the_others() {
+async fn a_cancelled_wait_does_not_block_other_requests() {
     let rate_limiter = RateLimiter::new(Some(n(1)));
-    rate_limiter.turn(Lane::Bulk).await;
-    let impatient = tokio::time::timeout(Duration::from_millis(10), rate_limiter.turn(Lane::Bulk)).await;
-    assert!(impatient.is_err());
-    rate_limiter.turn(Lane::Bulk).await;
+    rate_limiter.acquire(Lane::Bulk).await;
+    let cancelled = tokio::time::timeout(Duration::from_millis(10), rate_limiter.acquire(Lane::Bulk)).await;
+    assert!(cancelled.is_err());
+    rate_limiter.acquire(Lane::Bulk).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_429_lowers_the_pace_which_climbs_back_and_never_above_the_rate() {
-    let adapt = AdaptiveRateConfig { cut: 0.5, climb_per_second: 0.01 };
-    let rate_limiter = RateLimiter::with(RateLimitConfig { rate: Some(n(100)), adapt, ..RateLimitConfig::default() });
+async fn a_429_lowers_the_rate_which_climbs_back_and_never_above_the_configured_rate() {
+    let rate_limiter = RateLimiter::new(Some(n(100)));
     departures(&rate_limiter, 200).await;
     rate_limiter.throttled();
     let mut all = Vec::new();
@@ -136,54 +140,54 @@ async fn a_429_lowers_the_pace_which_climbs_back_and_never_above_the_rate() {
         let start = Instant::now();
         let before = all.len();
         while start.elapsed() < SECOND {
-            rate_limiter.turn(Lane::Bulk).await;
+            rate_limiter.acquire(Lane::Bulk).await;
             all.push(Instant::now());
         }
         by_second.push(all.len() - before);
     }
-    assert!((47..=53).contains(&by_second[1]), "{by_second:?}");
-    assert!((67..=75).contains(&by_second[21]), "{by_second:?}");
-    assert!((96..=100).contains(&by_second[58]), "{by_second:?}");
+    assert!((66..=72).contains(&by_second[1]), "{by_second:?}");
+    assert!((76..=82).contains(&by_second[21]), "{by_second:?}");
+    assert!((95..=100).contains(&by_second[58]), "{by_second:?}");
     assert!(most_in(SECOND, &all) <= 100);
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_rate_a_429_lowers_what_was_sent() {
+async fn without_a_rate_a_429_lowers_the_observed_rate() {
     let rate_limiter = RateLimiter::new(None);
     let step = Duration::from_millis(5);
     for _ in 0..600 {
-        rate_limiter.turn(Lane::Bulk).await;
+        rate_limiter.acquire(Lane::Bulk).await;
         sleep(step).await;
     }
-    assert_eq!(rate_limiter.allowed(), Allowed::AnyNumber);
+    assert_eq!(rate_limiter.effective_rate(), EffectiveRate::Unlimited);
     rate_limiter.throttled();
-    let allowed = rate_limiter.allowed().shown().unwrap();
+    let allowed = rate_limiter.effective_rate().shown().unwrap();
     assert!((135.0..=145.0).contains(&allowed), "{allowed}");
 }
 
-/// Workers that count each other once a second, start, stop, die, and lose the broker and live on.
+/// Workers count each other once a second. They start, stop, die, or lose the broker and stay alive.
 #[tokio::test(start_paused = true)]
-async fn workers_that_count_each_other_never_send_more_than_the_rate_together() {
+async fn workers_together_never_exceed_the_rate() {
     const RATE: u32 = 30;
     for seed in 0..40 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let sent = Arc::new(Mutex::new(Vec::new()));
-        // Whether it runs, and whether the broker counts it.
+        // A worker that runs has an entry; the flag says whether the broker counts it.
         let mut fleet: Vec<Option<(Arc<RateLimiter>, tokio::task::AbortHandle, bool)>> = vec![None, None, None, None];
         let phases: Vec<u32> = (0..4).map(|_| rng.u32(0..10)).collect();
-        // The only worker may begin at once, also where another lives on for a moment without its broker; here the
-        // first is always there.
+        // A worker that is alone sends at once, even if another one is alive without its broker for a moment. Here the
+        // first worker never stops.
         for tick in 0..400_u32 {
             let at = if tick == 0 { Some(0) } else { (rng.u32(0..30) == 0).then(|| rng.usize(1..4)) };
             if let Some(at) = at {
                 fleet[at] = match fleet[at].take() {
                     None => {
                         let rate_limiter = Arc::new(RateLimiter::new(Some(n(RATE))));
-                        rate_limiter.share_with_others();
+                        rate_limiter.share_with_fleet();
                         let (worker, sent) = (Arc::clone(&rate_limiter), Arc::clone(&sent));
                         let task = tokio::spawn(async move {
                             loop {
-                                worker.turn(Lane::Bulk).await;
+                                worker.acquire(Lane::Bulk).await;
                                 sent.lock().unwrap().push(Instant::now());
                             }
                         });
@@ -199,7 +203,7 @@ async fn workers_that_count_each_other_never_send_more_than_the_rate_together() 
             let count = fleet.iter().flatten().filter(|(.., is_counted)| *is_counted).count();
             for (worker, phase) in fleet.iter().zip(&phases) {
                 if let Some((rate_limiter, _, true)) = worker
-                    && (tick % 10 == *phase || rate_limiter.allowed() == Allowed::NotYet)
+                    && (tick % 10 == *phase || rate_limiter.effective_rate() == EffectiveRate::Unknown)
                 {
                     rate_limiter.counted(Instant::now(), n(u32::try_from(count).unwrap()));
                 }
@@ -215,38 +219,38 @@ async fn workers_that_count_each_other_never_send_more_than_the_rate_together() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_starts_second_gets_half_and_who_is_left_has_all_of_it_within_ten_seconds() {
-    let paces = [(); 2].map(|()| {
+async fn the_share_follows_the_count_of_workers_within_five_seconds() {
+    let limiters = [(); 2].map(|()| {
         let rate_limiter = RateLimiter::new(Some(n(100)));
-        rate_limiter.share_with_others();
+        rate_limiter.share_with_fleet();
         rate_limiter
     });
-    use Allowed::{NotYet, PerSecond};
-    let allowed = || paces.each_ref().map(RateLimiter::allowed);
-    assert_eq!(allowed(), [NotYet, NotYet]);
-    paces[0].counted(Instant::now(), n(1));
-    assert_eq!(allowed(), [PerSecond(100.0), NotYet]);
+    use EffectiveRate::{PerSecond, Unknown};
+    let rates = || limiters.each_ref().map(RateLimiter::effective_rate);
+    assert_eq!(rates(), [Unknown, Unknown]);
+    limiters[0].counted(Instant::now(), n(1));
+    assert_eq!(rates(), [PerSecond(100.0), Unknown]);
     for _ in 0..5 {
-        paces.iter().for_each(|rate_limiter| rate_limiter.counted(Instant::now(), n(2)));
+        limiters.iter().for_each(|rate_limiter| rate_limiter.counted(Instant::now(), n(2)));
         sleep(SECOND).await;
     }
-    assert_eq!(allowed(), [PerSecond(50.0), PerSecond(50.0)]);
+    assert_eq!(rates(), [PerSecond(50.0), PerSecond(50.0)]);
     for _ in 0..5 {
-        paces[0].counted(Instant::now(), n(1));
+        limiters[0].counted(Instant::now(), n(1));
         sleep(SECOND).await;
     }
-    assert_eq!(allowed(), [PerSecond(100.0), NotYet]);
+    assert_eq!(rates(), [PerSecond(100.0), Unknown]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_settings_allow_is_shown_whichever_of_them_says_it() {
+async fn the_metric_shows_the_configured_limit_that_is_lower() {
     let metrics = Metrics::new().unwrap();
     let rate_limiter = RateLimiter::with(RateLimitConfig {
         rate: NonZeroU32::new(20),
         rate_per_minute: NonZeroU32::new(300),
         ..RateLimitConfig::default()
     });
-    rate_limiter.show_in(metrics.clone());
+    rate_limiter.report_to(metrics.clone());
     assert_eq!(metrics.observed.rate_configured.get(), 5.0);
     rate_limiter.set_rate(NonZeroU32::new(2));
     assert_eq!(metrics.observed.rate_configured.get(), 2.0);

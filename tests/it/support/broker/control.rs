@@ -1,4 +1,4 @@
-//! What a broker's operators and misfortunes do to it.
+//! What operators and faults do to a broker.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -13,7 +13,7 @@ use lapin::{BasicProperties, ExchangeKind};
 use super::{Broker, script};
 
 impl Broker {
-    /// Runs `rabbitmqctl`, which must succeed, and returns what it says.
+    /// Runs `rabbitmqctl`, which must succeed. Returns its output.
     pub(crate) fn rabbitmqctl(&self, arguments: &[&str]) -> String {
         let output = script("rabbitmqctl", self.folder.path(), self.epmd_port, &self.node)
             .args(["--quiet", "--node", &self.node])
@@ -25,7 +25,7 @@ impl Broker {
         said(&output.stdout)
     }
 
-    /// Both connections of every worker, by their ports, and no others: the one that looks at queues comes when it's needed.
+    /// Returns the names of the consumer and publisher connections of every worker, which hold their ports.
     pub(crate) fn worker_connections(&self) -> Vec<String> {
         let said = self.rabbitmqctl(&["list_connections", "--no-table-headers", "name", "client_properties"]);
         let ours = |line: &&str| line.contains("plu-onboard.worker") && !line.contains(".monitor");
@@ -38,12 +38,12 @@ impl Broker {
         self.port
     }
 
-    /// SIGSTOP: it keeps its connections and answers nothing.
+    /// Stops the node with SIGSTOP: it keeps its connections and answers nothing.
     pub(crate) fn freeze(&self) {
         self.signal("STOP");
     }
 
-    /// SIGCONT.
+    /// Continues the node with SIGCONT.
     pub(crate) fn thaw(&self) {
         self.signal("CONT");
     }
@@ -54,7 +54,7 @@ impl Broker {
         assert!(status.success(), "SIG{name}");
     }
 
-    /// Whether a queue is there.
+    /// Returns whether a queue exists.
     pub(crate) fn has_queue(&self, queue: &str) -> bool {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         self.with_channel(async |channel| {
@@ -62,7 +62,7 @@ impl Broker {
         })
     }
 
-    /// Whether an exchange is there.
+    /// Returns whether an exchange exists.
     pub(crate) fn has_exchange(&self, exchange: &str) -> bool {
         let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
         let kind = ExchangeKind::Direct;
@@ -98,7 +98,7 @@ impl Broker {
         self.with_channel(async |channel| channel.exchange_delete(exchange.into(), options).await);
     }
 
-    /// Publishes one message as it is given.
+    /// Publishes one message, unchanged.
     pub(crate) fn publish_to(&self, exchange: &str, routing_key: &str, body: &[u8], properties: &BasicProperties) {
         self.with_channel(async |channel| {
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -108,10 +108,11 @@ impl Broker {
         });
     }
 
-    /// Headers of the first message of a queue, which stays there. Only whole numbers.
+    /// Returns the integer headers of the first message on a queue. The message stays there.
     pub(crate) fn peek(&self, queue: &str) -> BTreeMap<String, i64> {
         self.with_channel(async |channel| {
-            let message = channel.basic_get(queue.into(), BasicGetOptions::default()).await?.expect("it is empty");
+            let message =
+                channel.basic_get(queue.into(), BasicGetOptions::default()).await?.expect("the queue is empty");
             let headers = message.properties.headers().clone().unwrap_or_default();
             message.acker.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await?;
             let number = |value: &AMQPValue| match value {
@@ -123,8 +124,8 @@ impl Broker {
         })
     }
 
-    /// Takes the first message of a queue and gives it back, so many times at most; says how often it came.
-    pub(crate) fn give_back(&self, queue: &str, times_max: u32) -> u32 {
+    /// Takes and requeues the first message on a queue, at most `times_max` times. Returns how often it was delivered.
+    pub(crate) fn requeue_first(&self, queue: &str, times_max: u32) -> u32 {
         self.with_channel(async |channel| {
             for times in 0..times_max {
                 let Some(message) = channel.basic_get(queue.into(), BasicGetOptions::default()).await? else {

@@ -1,0 +1,86 @@
+//! A job in progress: what the steps of its processing share.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::decide::History;
+use crate::domain::job::InvalidJob;
+use crate::domain::{Event, IdempotencyKey, Job, Lane};
+use crate::pipeline::context::Context;
+use crate::pipeline::guards::outliers::JobRefusals;
+use crate::pipeline::guards::per_person::Person;
+use crate::pipeline::user_lookup::InterruptedLookup;
+use crate::ports::Delivery;
+use crate::telemetry::JobWatch;
+
+/// How long a job may wait in memory before it is requeued. RabbitMQ closes the channel of a delivery that is held for
+/// 30 minutes.
+const HOLD_MAX: Duration = Duration::from_secs(600);
+
+/// A job in progress. Boxed, so that passing it on copies nothing and its task stays small: the window holds several
+/// times as many jobs as can be in flight.
+pub(super) struct ActiveJob<'m, H> {
+    pub(super) lane: Lane,
+    pub(super) job: Job,
+    pub(super) person: Person,
+    pub(super) handle: H,
+    pub(super) history: History,
+    /// Whether it may have been sent before this delivery.
+    pub(super) was_sent: bool,
+    pub(super) refusals: JobRefusals,
+    /// The look-up during which it was requeued.
+    pub(super) interrupted: Option<InterruptedLookup>,
+    /// It is requeued if it still waits at this time.
+    pub(super) wait_until: Instant,
+    pub(super) watch: JobWatch<'m>,
+}
+
+/// A job with its outcome.
+pub(super) struct FinishedJob<'m, H> {
+    pub(super) handle: H,
+    pub(super) event: Event,
+    pub(super) watch: JobWatch<'m>,
+}
+
+impl<'m, H> ActiveJob<'m, H> {
+    /// Parses the message of a delivery.
+    ///
+    /// # Errors
+    /// It isn't a valid job, so the job is finished: rejected.
+    pub(super) fn start<A>(
+        context: &'m Context<A>,
+        delivery: Delivery<H>,
+    ) -> Result<Box<Self>, Box<FinishedJob<'m, H>>> {
+        let Delivery { lane, body, message_id, history, handle } = delivery;
+        let watch = JobWatch::start(&context.metrics, lane, &history, context.clock.now());
+        let mut job = match Job::parse_bounded(&body, context.policy.message_bytes_max) {
+            Ok((job, _)) => job,
+            Err(invalid) => {
+                let event = rejected(context, *invalid, message_id, &body);
+                return Err(Box::new(FinishedJob { handle, event, watch }));
+            }
+        };
+        job.identity.job_id = job.identity.job_id.or(message_id);
+        Ok(Box::new(Self {
+            lane,
+            person: Person::of(&job.email),
+            handle,
+            history,
+            was_sent: history.first_sent_at.is_some(),
+            refusals: JobRefusals::default(),
+            interrupted: context.look_up.resume(*job.key.uuid()),
+            wait_until: Instant::now() + HOLD_MAX,
+            watch,
+            job,
+        }))
+    }
+}
+
+fn rejected<A>(context: &Context<A>, invalid: InvalidJob, message_id: Option<String>, body: &[u8]) -> Event {
+    let InvalidJob { mut identity, key, problems } = invalid;
+    identity.job_id = identity.job_id.or(message_id);
+    // A message without a canonical form is identified by its body.
+    let surrogate_key = key.unwrap_or_else(|| IdempotencyKey::of_canonical(body));
+    Event::of_invalid(problems, identity, surrogate_key, context.clock.now())
+}

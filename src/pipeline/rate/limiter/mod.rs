@@ -1,0 +1,179 @@
+//! Limiter: bounds exactly how many requests are sent in a rolling second and a rolling minute.
+//!
+//! Two mechanisms together. A log of the last requests holds the bound: no rolling second has more of them, however the
+//! rate was changed meanwhile. governor spreads the requests evenly within the bound, and lets a task that woke up late
+//! catch up.
+//!
+//! Pure but for governor's clock, which is tokio's.
+
+mod bounds;
+mod clock;
+mod sent;
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::middleware::NoOpMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use tokio::time::Instant;
+
+pub(crate) use self::bounds::{RateBound, RateBounds};
+use self::clock::{TokioClock, TokioInstant};
+use self::sent::{SendLog, SendMeter};
+
+/// How much a task that woke up late may catch up. Timers are late by a millisecond, on a busy machine by tens of them.
+const CATCH_UP_MAX: Duration = Duration::from_millis(50);
+
+/// governor's cells for one request. governor counts bursts in whole cells; many cells for one request allow a burst
+/// that is shorter than the time between two requests.
+const CELLS: NonZeroU32 = NonZeroU32::new(1_000).unwrap();
+
+type Governor = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<TokioInstant>>;
+
+/// See the module.
+pub(crate) struct RollingLimiter {
+    bounds: RateBounds,
+    second: SendLog,
+    minute: SendLog,
+    spacing: Option<Governor>,
+    /// Before this, nothing is sent.
+    begins: Instant,
+    /// Keeps the even spacing over a change of the bounds.
+    not_before: Instant,
+    last_sent: Option<Instant>,
+    meter: SendMeter,
+}
+
+impl RollingLimiter {
+    /// Starts empty and [`CATCH_UP_MAX`] later: after a kill and a restart, no burst may add to the requests that the
+    /// killed process sent a moment ago, which may have caught up.
+    pub(crate) fn new(now: Instant, bounds: RateBounds) -> Self {
+        let mut limiter = Self {
+            bounds: RateBounds::default(),
+            second: SendLog::default(),
+            minute: SendLog::default(),
+            spacing: None,
+            begins: now + CATCH_UP_MAX,
+            not_before: now,
+            last_sent: None,
+            meter: SendMeter::new(now),
+        };
+        limiter.set(now, bounds);
+        limiter
+    }
+
+    /// Changes the bounds. Requests that were sent before count.
+    pub(crate) fn set(&mut self, now: Instant, bounds: RateBounds) {
+        if bounds == self.bounds {
+            return;
+        }
+        self.bounds = bounds;
+        let Some(interval) = bounds.interval() else {
+            self.spacing = None;
+            return;
+        };
+        let start = self.last_sent.map_or(self.begins.max(now), |_| now);
+        let cell = interval / CELLS.get();
+        let catch_up = (CATCH_UP_MAX.as_nanos() / cell.as_nanos().max(1)) as u32;
+        let catch_up = NonZeroU32::new(catch_up).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::with_period(cell)
+            .unwrap_or_else(|| unreachable!("a cell is at least a nanosecond"))
+            .allow_burst(CELLS.saturating_add(catch_up.get()));
+        let governor = RateLimiter::direct_with_clock(quota, TokioClock(start));
+        // A new governor starts with a full burst: this takes the catch-up out and, at the very start, the first request.
+        let _ = governor.check_n(catch_up);
+        if self.last_sent.is_none() {
+            let _ = governor.check_n(CELLS);
+        }
+        self.spacing = Some(governor);
+        self.not_before = self.last_sent.unwrap_or(start) + interval;
+    }
+
+    /// Returns the bounds that hold.
+    pub(crate) const fn bounds(&self) -> &RateBounds {
+        &self.bounds
+    }
+
+    /// Allows one request, or returns when to ask again.
+    pub(crate) fn try_acquire(&mut self, now: Instant) -> Result<(), Instant> {
+        let RateBounds { second, minute, .. } = self.bounds;
+        for (bound, log) in [(second, &mut self.second), (minute, &mut self.minute)] {
+            if let Some(bound) = bound {
+                log.has_room(now, bound)?;
+            }
+        }
+        if let Some(governor) = &self.spacing {
+            if now < self.not_before {
+                return Err(self.not_before);
+            }
+            let Ok(taken) = governor.check_n(CELLS) else { unreachable!("the burst is more than one request") };
+            taken.map_err(|not_until| governor.clock().0 + not_until.earliest_possible().0)?;
+            // Only with a bound, which also bounds the logs.
+            self.second.record(now, second);
+            self.minute.record(now, minute);
+            self.last_sent = Some(now);
+        }
+        self.meter.count(now);
+        Ok(())
+    }
+
+    /// Returns the requests sent in the busier of the current second and the one before.
+    pub(crate) fn observed(&mut self, now: Instant) -> f64 {
+        self.meter.busier(now)
+    }
+}
+
+impl fmt::Debug for RollingLimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RollingLimiter").field("bounds", &self.bounds).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn n(number: u32) -> NonZeroU32 {
+        NonZeroU32::new(number).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_is_bounded_by_the_rate() {
+        let now = Instant::now();
+        let bound = RateBound { most: n(10), span: Duration::from_secs(1) };
+        let mut limiter = RollingLimiter::new(now, RateBounds { second: Some(bound), ..RateBounds::default() });
+        for _ in 0..10_000 {
+            if limiter.try_acquire(Instant::now()).is_err() {
+                tokio::time::advance(Duration::from_millis(7)).await;
+            }
+            assert!(limiter.second.len() <= 10);
+        }
+        limiter.set(Instant::now(), RateBounds { lowered: Some(1_000_000.0), ..RateBounds::default() });
+        tokio::time::advance(Duration::from_secs(1)).await;
+        limiter.try_acquire(Instant::now()).unwrap();
+        assert_eq!(limiter.second.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn restarts_in_a_row_after_requests_that_caught_up_keep_the_bound() {
+        let bound = RateBound { most: n(6), span: Duration::from_secs(1) };
+        let bounds = RateBounds { second: Some(bound), ..RateBounds::default() };
+        let mut sent = Vec::new();
+        // Each process sends as soon as it may, every second one wakes up late, and dies after its second request.
+        for process in 0..50 {
+            let mut limiter = RollingLimiter::new(Instant::now(), bounds);
+            for request in 0..2 {
+                while let Err(at) = limiter.try_acquire(Instant::now()) {
+                    let late = if request == 0 && process % 2 == 0 { CATCH_UP_MAX } else { Duration::ZERO };
+                    tokio::time::advance(at.saturating_duration_since(Instant::now()) + late).await;
+                }
+                sent.push(Instant::now());
+            }
+        }
+        let most =
+            (0..sent.len()).map(|from| sent[from..].iter().take_while(|at| **at - sent[from] < bound.span).count());
+        assert!(most.max() <= Some(6), "{sent:?}");
+    }
+}

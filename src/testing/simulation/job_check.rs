@@ -1,0 +1,200 @@
+//! What must hold for one job after a run.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::domain::{Event, EventType};
+use crate::sandbox::{Model, UserView};
+use crate::testing::simulation::evidence::RunEvidence;
+use crate::testing::simulation::plan::{JobKind, JobPlan};
+use crate::testing::simulation::record::RunRecord;
+
+/// A job, and what is known about it.
+pub(super) struct JobCheck<'w> {
+    evidence: &'w RunEvidence<'w>,
+    job: &'w JobPlan,
+    events: Vec<&'w Event>,
+    user: Option<UserView<'w>>,
+    /// No other job has this email.
+    is_only_job_of_email: bool,
+    /// It got a refusal that isn't the partner's.
+    was_refused_oddly: bool,
+    /// Requests that may have been counted as attempts.
+    attempts: u32,
+    was_answered_created: bool,
+}
+
+impl<'w> JobCheck<'w> {
+    pub(super) fn new(
+        evidence: &'w RunEvidence<'w>,
+        job: &'w JobPlan,
+        model: &'w Model,
+        now: Duration,
+        record: &RunRecord,
+    ) -> Self {
+        let key = evidence.keys.get(job.body.as_bytes()).copied();
+        let was_refused_oddly = key.is_some_and(|key| record.is_marked(key, "odd-400"));
+        let log = record.lock();
+        Self {
+            was_refused_oddly,
+            evidence,
+            job,
+            events: evidence.events.iter().filter(|event| event.job_id == job.id).collect(),
+            user: model.user_by_email(now, &job.email),
+            is_only_job_of_email: evidence.plan.jobs.iter().filter(|other| other.email == job.email).count() == 1,
+            attempts: key.and_then(|key| log.attempts.get(&key).copied()).unwrap_or(0),
+            was_answered_created: key.is_some_and(|key| log.answered_created.contains(&key)),
+        }
+    }
+
+    /// Returns every promise that was broken.
+    pub(super) fn broken(&self) -> Vec<String> {
+        let mut broken: Vec<String> = self.conservation().into_iter().collect();
+        broken.extend(self.outcome());
+        for event in &self.events {
+            broken.extend(self.event(event));
+        }
+        broken
+    }
+
+    fn has(&self, event_type: EventType) -> bool {
+        self.events.iter().any(|event| event.event_type == event_type)
+    }
+
+    /// Every job has an outcome, and only one.
+    fn conservation(&self) -> Option<String> {
+        let count = self.events.len();
+        if count == 0 {
+            return Some("has no event".to_owned());
+        }
+        if !self.evidence.plan.is_broker && count > 1 {
+            return Some(format!("has {count} events"));
+        }
+        // The copy that was requeued before anything was sent doesn't know what the original does.
+        if self.is_duplicated() {
+            return None;
+        }
+        // A failed job whose acknowledgement was lost is tried again and may succeed. With the same email twice under
+        // one name, a job that is delivered again may find the other job's user. An unknown code is taken literally at
+        // first; the job is looked up when it is delivered again.
+        let counts = |event: &Event| event.event_type != EventType::Rejected || !self.has_unknown_codes();
+        let outcomes = self.events.iter().filter(|event| event.event_type != EventType::Failed && counts(event));
+        let ids: BTreeSet<Uuid> = outcomes.map(|event| event.id).collect();
+        let is_promised = self.has_name_of_its_own()
+            && !self.was_refused_oddly
+            && self.knows_age()
+            && !self.is_hidden_by_unknown_code();
+        (ids.len() > 1 && is_promised).then(|| format!("has {} different outcomes", ids.len()))
+    }
+
+    fn is_duplicated(&self) -> bool {
+        self.evidence.duplicated.contains(self.job.body.as_bytes())
+    }
+
+    /// Returns whether no other job with its email has its name.
+    fn has_name_of_its_own(&self) -> bool {
+        let same_email = self.evidence.plan.jobs.iter().filter(|other| other.email == self.job.email);
+        same_email.filter(|other| other.first_name == self.job.first_name).count() == 1
+    }
+
+    /// Returns whether the list says how old users are. Without the age, an older user can't be distinguished.
+    fn knows_age(&self) -> bool {
+        !self.evidence.plan.has("created-at=missing")
+    }
+
+    /// Returns whether the partner has codes that the settings don't know. Before anything was sent, a refusal with
+    /// an unknown code is taken literally.
+    fn has_unknown_codes(&self) -> bool {
+        self.evidence.plan.has("dup-user-code") || self.evidence.plan.has("key-used-code")
+    }
+
+    /// Returns whether an unknown code can't be resolved by a look-up: the list shows users only when their keys have
+    /// expired, or changes its order while it is read. Nothing is promised then.
+    fn is_hidden_by_unknown_code(&self) -> bool {
+        let plan = self.evidence.plan;
+        self.has_unknown_codes() && (plan.lags() || plan.has("list-order=shuffled"))
+    }
+
+    /// The job ends as its kind must.
+    fn outcome(&self) -> Option<String> {
+        let [created, existing, rejected, _] = EventType::ALL.map(|event_type| self.has(event_type));
+        // An odd refusal is taken literally before anything could create the user.
+        let rejected = rejected && !self.was_refused_oddly;
+        let is_hidden = self.is_hidden_by_unknown_code();
+        let is_wrong = match self.job.kind {
+            JobKind::New if self.is_only_job_of_email => {
+                ((existing || rejected) && !self.is_duplicated()) && !(rejected && is_hidden)
+            }
+            JobKind::Existed => (created && self.knows_age()) || rejected && !self.has_unknown_codes(),
+            JobKind::Invalid => created || existing || self.has(EventType::Failed),
+            JobKind::Refused => created || existing || self.user.is_some(),
+            JobKind::New | JobKind::Duplicate | JobKind::SameEmail => rejected && !self.has_unknown_codes(),
+        };
+        if is_wrong {
+            let types: Vec<_> = self.events.iter().map(|event| event.event_type.short()).collect();
+            return Some(format!("ended as {}", types.join(", ")));
+        }
+        if matches!(self.job.kind, JobKind::New) && self.user.is_some() && !self.is_claimed() && !is_hidden {
+            return Some("its user was created and no event reports it".to_owned());
+        }
+        None
+    }
+
+    /// Returns whether a job with this email reports that it created the user, or that it may have.
+    fn is_claimed(&self) -> bool {
+        let same_email = self.evidence.plan.jobs.iter().filter(|other| other.email == self.job.email);
+        let ids: BTreeSet<&str> = same_email.map(|job| job.id.as_str()).collect();
+        let mut events = self.evidence.events.iter().filter(|event| ids.contains(event.job_id.as_str()));
+        events.any(|event| event.event_type == EventType::Created || event.may_have_been_created)
+    }
+
+    /// An event is true.
+    fn event(&self, event: &Event) -> Option<String> {
+        if event.attempts > self.attempts {
+            return Some(format!("was charged {} attempts for {} requests", event.attempts, self.attempts));
+        }
+        match event.event_type {
+            EventType::Created => self.created(event),
+            EventType::Existing => self.existing(event),
+            EventType::Failed => self.failed(event),
+            EventType::Rejected => None,
+        }
+    }
+
+    fn service_id(&self) -> Option<&str> {
+        self.user.as_ref().map(|user| user.service_id.as_str())
+    }
+
+    fn created(&self, event: &Event) -> Option<String> {
+        if self.user.as_ref().is_some_and(|user| user.first_name != self.job.first_name) {
+            return Some("claims a user of another name".to_owned());
+        }
+        if event.service_id.as_deref() != self.service_id() {
+            return Some("created another user".to_owned());
+        }
+        if event.recovered {
+            return event.verification_url.is_some().then(|| "is recovered and has a link".to_owned());
+        }
+        let link = self.user.as_ref().map(|user| user.verification_url.as_str());
+        let is_true = self.was_answered_created && event.verification_url.as_deref() == link;
+        (!is_true).then(|| "reports created without that answer".to_owned())
+    }
+
+    fn existing(&self, event: &Event) -> Option<String> {
+        let id = self.service_id();
+        if id.is_none() {
+            return Some("is existing, but there is no user".to_owned());
+        }
+        let is_other = event.service_id.is_some() && event.service_id.as_deref() != id;
+        is_other.then(|| "is existing as another user".to_owned())
+    }
+
+    fn failed(&self, event: &Event) -> Option<String> {
+        if event.errors.iter().any(|problem| problem.code == "OUTLIER_JOB") {
+            return Some("failed as an outlier, although no answer depends on the job".to_owned());
+        }
+        (!event.may_have_been_created).then(|| "failed without reporting that a user may exist".to_owned())
+    }
+}

@@ -1,0 +1,98 @@
+//! The jobs of a plan.
+
+use std::time::Duration;
+
+use super::dice::Dice;
+use crate::domain::Lane;
+use crate::testing::message::message;
+
+/// What kind of job it is. The kind decides how the job must end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JobKind {
+    /// No user has this email yet.
+    New,
+    /// A user has had this email for a long time.
+    Existed,
+    /// The same request as an earlier job, so it has the same key.
+    Duplicate,
+    /// The email of an earlier job in other letters, with another address and sometimes another name, so it has another
+    /// key.
+    SameEmail,
+    /// Validation rejects it.
+    Invalid,
+    /// The partner refuses it.
+    Refused,
+}
+
+/// A job to come.
+#[derive(Debug, Clone)]
+pub(crate) struct JobPlan {
+    pub(crate) id: String,
+    pub(crate) kind: JobKind,
+    pub(crate) lane: Lane,
+    pub(crate) email: String,
+    pub(crate) first_name: &'static str,
+    pub(crate) body: String,
+    /// When it is put on the queue.
+    pub(crate) at: Duration,
+    /// Whether its publisher sets a timestamp.
+    pub(crate) is_dated: bool,
+}
+
+/// Returns the jobs, in the order of their arrival.
+pub(super) fn jobs(dice: &mut Dice, is_broker: bool, is_crowded: bool) -> Vec<JobPlan> {
+    let mut jobs: Vec<JobPlan> = Vec::new();
+    for n in 0..dice.0.usize(3..24) {
+        let job = job(dice, n, &jobs, is_broker, is_crowded);
+        jobs.push(job);
+    }
+    // A job may arrive before the one whose email it has.
+    dice.0.shuffle(&mut jobs);
+    jobs.sort_by_key(|job| job.at);
+    jobs
+}
+
+fn job(dice: &mut Dice, n: usize, jobs: &[JobPlan], is_broker: bool, is_crowded: bool) -> JobPlan {
+    let email = format!("p{n}@example.com");
+    let lane = if dice.chance(0.3) { Lane::Signup } else { Lane::Bulk };
+    let at = if dice.chance(0.5) { Duration::ZERO } else { dice.ms(0..60_000) };
+    let is_dated = !is_broker || dice.chance(0.85);
+    let earlier = jobs.iter().rfind(|job| job.kind == JobKind::New);
+    let kind = match dice.0.u32(..100) {
+        0..12 => JobKind::Existed,
+        58..64 if is_crowded && is_broker && earlier.is_some() => JobKind::Duplicate,
+        12..70 if is_crowded => JobKind::Existed,
+        12..18 => JobKind::Invalid,
+        18..24 => JobKind::Refused,
+        // The embedded queue takes the same request once only.
+        24..30 if is_broker && earlier.is_some() => JobKind::Duplicate,
+        30..36 if earlier.is_some() => JobKind::SameEmail,
+        _ => JobKind::New,
+    };
+    let (email, address) = match (kind, earlier) {
+        (JobKind::Duplicate, Some(earlier)) => (earlier.email.clone(), "1 Main Street".to_owned()),
+        (JobKind::SameEmail, Some(earlier)) => (earlier.email.to_uppercase(), format!("{n} Side Street")),
+        _ => (email, "1 Main Street".to_owned()),
+    };
+    let id = format!("job-{n}");
+    let first_name = if kind == JobKind::SameEmail && n.is_multiple_of(2) { "Eve" } else { "Ann" };
+    let body = body(&id, kind, first_name, &email, &address);
+    JobPlan { id, kind, lane, email: email.to_lowercase(), first_name, body, at, is_dated }
+}
+
+fn body(id: &str, kind: JobKind, first_name: &str, email: &str, address: &str) -> String {
+    let mut message = message(id, email);
+    let members = [
+        ("firstName", first_name),
+        // The sandbox refuses this ending.
+        ("lastName", if kind == JobKind::Refused { "DoeBlacklisted" } else { "Doe" }),
+        ("address", address),
+        ("city", if kind == JobKind::Invalid { "" } else { "Springfield" }),
+        ("region", "IL"),
+        ("postalCode", "62701"),
+    ];
+    for (name, value) in members {
+        message["user"][name] = value.into();
+    }
+    message.to_string()
+}
