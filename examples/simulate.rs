@@ -11,7 +11,7 @@ use std::thread;
 
 use anyhow::bail;
 use clap::Parser;
-use plu_onboard::testing::simulation::{Coverage, Run, simulate};
+use plu_onboard::testing::simulation::{Coverage, SimulationRun, simulate};
 use tokio::time::Instant;
 
 /// With this many seeds, every feasible pair of fault and decision is met. Fewer may miss some by chance.
@@ -40,7 +40,7 @@ struct Findings {
 }
 
 impl Findings {
-    fn add(&mut self, seed: u64, run: Run) {
+    fn add(&mut self, seed: u64, run: SimulationRun) {
         self.coverage.add(&run.met);
         self.lives += u64::from(run.lives);
         self.broken.extend(run.broken.into_iter().map(|what| format!("seed {seed}: {what}")));
@@ -61,7 +61,7 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-fn run(seed: u64, is_verbose: bool) -> Run {
+fn run(seed: u64, is_verbose: bool) -> SimulationRun {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime without I/O can be built").block_on(simulate(seed, is_verbose))
 }

@@ -10,7 +10,7 @@
 //!   partner API <── adapters::plu_http <── pipeline::job (gate, intent, rate limit, request, decision)
 //!                   ports::PartnerApi                   │ ports::Settle
 //!                                                       └──> outcome event, result files
-//! partner webhook ──> adapters::webhook_http ──> verification event
+//! partner webhook ──> adapters::webhook_http ──> KYC event
 //! ```
 //!
 //! | module | content |
@@ -30,7 +30,7 @@
 //! | [`adapters::amqp`] | the queue on RabbitMQ: connection, consume, publish, topology, dead letters |
 //! | [`adapters::local_queue`] | the embedded queue: one SQLite file |
 //! | [`adapters::plu_http`] | the partner API over HTTP |
-//! | `adapters::{csv, kyc_file, webhook_http, otlp}` | customer and result files; verification events in a file; webhooks; spans |
+//! | `adapters::{csv, kyc_file, webhook_http, otlp}` | customer and result files; KYC events in a file; webhooks; spans |
 //! | [`telemetry`] | log, metrics, traces: one struct for each notable event writes its log line and its metric |
 //! | [`sandbox`] | a simulated partner API: a pure model and its HTTP server |
 //! | `testing` | with the feature `simulation`: queues in memory, faulty adapters, the seeded simulation |
@@ -39,7 +39,7 @@
 //!
 //! Dependencies point inwards: [`domain`] imports no other module; `pipeline` imports only [`domain`], [`ports`],
 //! [`telemetry`] and [`clock`]; adapters never import the pipeline; only [`app`] imports every other module. The test
-//! `tests/it/architecture.rs` checks this. ARCHITECTURE.md explains the decisions and what was rejected.
+//! `tests/it/meta/architecture.rs` checks this. ARCHITECTURE.md explains the decisions and what was rejected.
 //!
 //! The lint `missing_docs` is on for the modules that tests, benchmarks and other programs build on.
 

@@ -108,11 +108,11 @@ pub trait PartnerApi: Send + Sync + 'static {
 
 /// The partner's list of users.
 pub trait UserList: Send + Sync + 'static {
-    /// Reads one page, beginning at user number `skip`.
+    /// Reads one page of at most `limit` users, beginning at user number `skip`. The API may send fewer.
     ///
     /// # Errors
     /// [`ListError`] where the page can't be read.
-    fn page(&self, skip: u64) -> impl Future<Output = Result<UserListPage, ListError>> + Send;
+    fn page(&self, skip: u64, limit: u32) -> impl Future<Output = Result<UserListPage, ListError>> + Send;
 }
 
 /// A page of the user list. The order is not documented and may change while it is read.
@@ -135,6 +135,8 @@ pub enum ListError {
     Throttled(Option<Duration>),
     /// An account problem, which concerns every request.
     Account(AccountReason),
+    /// Another refusal (4xx), perhaps because the limit is too large.
+    Refused,
     /// Any other failure, with a code for the log.
     Failed(&'static str),
 }

@@ -10,7 +10,7 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
-use plu_onboard::adapters::local_queue::import::{Batch, Importer, BatchKind, RowPosition};
+use plu_onboard::adapters::local_queue::import::{Batch, BatchKind, Importer, RowPosition};
 use plu_onboard::adapters::local_queue::open::{IfMissing, OpenPurpose, open};
 use plu_onboard::clock::Clock;
 use plu_onboard::domain::{Job, Lane};

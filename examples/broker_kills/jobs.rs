@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-/// JobKind of a job, which decides its outcome.
+/// How a job relates to the others, which decides its outcome.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JobKind {
     /// The only job with its email: created.
@@ -18,7 +18,7 @@ pub(crate) enum JobKind {
     Invalid,
 }
 
-/// JobKind and body of each job, by its id.
+/// The kind and body of each job, by its id.
 pub(crate) struct Jobs(BTreeMap<String, (JobKind, String)>);
 
 impl Jobs {

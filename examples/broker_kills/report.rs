@@ -28,8 +28,8 @@ pub(crate) fn print(plan: &KillPlan, jobs: &Jobs, findings: &Findings, returns: 
     );
     let mut is_kept = true;
     let mut line = |what: &str, promised: u64, actual: u64| {
-        let verdict = if promised == actual { "ok" } else { "BROKEN" };
-        println!("{verdict:>6}  {what}: {actual}, promised {promised}");
+        let mark = if promised == actual { "ok" } else { "BROKEN" };
+        println!("{mark:>6}  {what}: {actual}, promised {promised}");
         is_kept &= promised == actual;
     };
     line("users created at the API", jobs.distinct(), findings.stats.model.created);

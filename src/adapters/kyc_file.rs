@@ -33,7 +33,6 @@ pub(crate) enum KycFileError {
         path = .path.display()
     )]
     Io {
-        /// The file.
         path: PathBuf,
         /// The system's error.
         source: io::Error,

@@ -89,7 +89,7 @@ async fn export_until_stopped(
         if !spans.is_empty() {
             let has_failed = exporter.export(spans).await.is_err();
             if has_failed && !is_failing {
-                tracing::warn!("the trace collector accepts no spans; spans are dropped until it does");
+                tracing::warn!("can't send spans to the trace collector: they are dropped until it accepts them");
             }
             is_failing = has_failed;
         }
@@ -100,22 +100,21 @@ async fn export_until_stopped(
 }
 
 fn span_data(span: TraceSpan, scope: &InstrumentationScope) -> SpanData {
-    let TraceSpan { context: TraceContext { trace, span: id, flags }, parent, name, kind, start, end, attributes } =
-        span;
+    let TraceContext { trace, span: id, flags } = span.context;
     let (trace, flags) = (TraceId::from_bytes(trace.to_be_bytes()), TraceFlags::new(flags));
     SpanData {
         span_context: SpanContext::new(trace, span_id(id), flags, false, TraceState::NONE),
-        parent_span_id: parent.map_or(SpanId::INVALID, span_id),
+        parent_span_id: span.parent.map_or(SpanId::INVALID, span_id),
         // The parent of a job's span is in the upstream, the parent of a request's span is the job's.
-        parent_span_is_remote: parent.is_some() && kind == TraceSpanKind::Consumer,
-        span_kind: match kind {
+        parent_span_is_remote: span.parent.is_some() && span.kind == TraceSpanKind::Consumer,
+        span_kind: match span.kind {
             TraceSpanKind::Client => SpanKind::Client,
             TraceSpanKind::Consumer => SpanKind::Consumer,
         },
-        name: name.into(),
-        start_time: system_time(start),
-        end_time: system_time(end),
-        attributes: attributes.into_iter().map(|(key, value)| KeyValue::new(key, value)).collect(),
+        name: span.name.into(),
+        start_time: system_time(span.start),
+        end_time: system_time(span.end),
+        attributes: span.attributes.into_iter().map(|(key, value)| KeyValue::new(key, value)).collect(),
         dropped_attributes_count: 0,
         events: SpanEvents::default(),
         links: SpanLinks::default(),

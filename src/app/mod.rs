@@ -1,19 +1,21 @@
 //! The program behind the command line: the only place where adapters are chosen and put together.
 //!
-//! [`main`] loads the settings, runs one command of [`commands`], prints its error if it has one, and returns the
+//! [`main`] loads the settings, runs one command of `commands`, prints its error if it has one, and returns the
 //! process's exit status.
 //!
 //! | module | what is in it |
 //! | --- | --- |
-//! | [`commands`] | one module for each command |
-//! | [`console`] | what is printed at the terminal: results, progress, errors, the next command |
-//! | [`input`] | from the rows of a customer file to jobs |
-//! | [`results`] | what a run writes: result files, `summary.json`, `report.html` |
-//! | [`service`] | what long-running commands share: partner, broker, signals, reloading, logging |
-//! | [`ops`] | `--listen`: status page, metrics, health |
+//! | `commands` | one module for each command |
+//! | `console` | what is printed at the terminal: results, progress, the next command |
+//! | `error` | the error that ends a command, with its exit status |
+//! | `input` | from the rows of a customer file to jobs |
+//! | `results` | what a run writes: result files, `summary.json`, `report.html` |
+//! | `service` | what long-running commands share: partner, broker, signals, reloading, logging |
+//! | `ops` | `--listen`: status page, metrics, health |
 
 pub(crate) mod commands;
 pub(crate) mod console;
+pub(crate) mod error;
 pub(crate) mod input;
 pub(crate) mod ops;
 pub(crate) mod results;
@@ -21,8 +23,9 @@ pub(crate) mod service;
 
 use std::process::ExitCode;
 
-use self::console::error::{self, AppError};
 use self::console::stdout;
+use self::error::AppError;
+use self::service::limits::raise_open_files;
 use crate::cli::Cli;
 use crate::config::{Overrides, Settings, environment};
 use crate::telemetry::logging::LogFormat;
@@ -31,6 +34,7 @@ use crate::telemetry::logging::LogFormat;
 pub fn main(cli: Cli) -> ExitCode {
     // reqwest is built without a TLS provider of its own: its default needs cmake and minutes to build.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    raise_open_files();
     match runtime() {
         // Spawned, so that commands run on the worker thread instead of the main thread.
         Ok(runtime) => runtime.block_on(async { tokio::spawn(run_command(cli)).await.unwrap_or(ExitCode::FAILURE) }),

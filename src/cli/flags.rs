@@ -9,6 +9,7 @@ use encoding_rs::Encoding;
 use secrecy::SecretString;
 
 use crate::cli::values;
+use crate::domain::PhoneReading;
 
 /// Flags of every command, allowed before and after it.
 #[derive(Debug, Args)]
@@ -80,7 +81,7 @@ pub(crate) struct ServiceArgs {
     /// Address for the status page, metrics and health checks; a port alone is on 127.0.0.1 [default: none]
     #[arg(long, value_name = "ADDR", value_parser = values::listen, help_heading = "Operations")]
     pub listen: Option<SocketAddr>,
-    /// Don't halt on a high share of rejected or existing rows
+    /// Don't halt on a high share of rejected or existing rows, or of lost links
     #[arg(long, help_heading = "Operations")]
     pub yes: bool,
 }
@@ -104,16 +105,29 @@ pub(crate) struct LaneArgs {
     pub lane: Option<String>,
 }
 
-/// Flags of commands that read a CSV file.
+/// Flags of commands that read a file of customers.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Input")]
 pub(crate) struct CsvArgs {
     /// Character between cells: , ; | or a word: comma, semicolon, pipe, tab [default: detected]
     #[arg(long, value_name = "CHAR", value_parser = values::delimiter)]
     pub delimiter: Option<u8>,
-    /// Encoding of the file, such as utf-8 or windows-1252 [default: detected]
+    /// Encoding of a text file, such as utf-8 or windows-1252 [default: detected]
     #[arg(long, value_name = "LABEL", value_parser = values::encoding)]
     pub encoding: Option<&'static Encoding>,
+    /// Read phone numbers of bare digits as national ones, or as international ones that lost their + [default: reject
+    /// those that can be both]
+    #[arg(long, value_name = "READING", value_parser = values::phone_reading)]
+    pub phone_without_plus: Option<PhoneReading>,
+    /// Mend text that was encoded twice as UTF-8, like MÃ¼ller for Müller [default: reject it]
+    #[arg(long)]
+    pub mend_double_encoding: bool,
+    /// Sheet of a workbook [default: the first visible one]
+    #[arg(long, value_name = "NAME")]
+    pub sheet: Option<String>,
+    /// Line with the column names, counted from 1 [default: found among the first 20 rows]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = values::header_row)]
+    pub header_row: Option<u64>,
 }
 
 /// Flags of commands that write result files. Each command states its own default.

@@ -30,7 +30,7 @@ Examples:
 pub(super) const CHECK: &str = "\
 Examples:
   plu-onboard check customers.csv
-  plu-onboard check customers.csv --all --rate 10";
+  plu-onboard check customers.xlsx --sheet June --all --rate 10";
 
 pub(super) const IMPORT: &str = "\
 Examples:
@@ -59,17 +59,17 @@ Examples:
 
 pub(super) const DEAD_SHOW: &str = "\
 Examples:
-  plu-onboard dead show 42 --queue local:jobs.db
-  plu-onboard dead show 42 --reveal --json";
+  plu-onboard dead show 0e2f5a6c-9d41-5b7e-8c1a-3f6d2b9e4a70
+  plu-onboard dead show 0e2f5a6c-9d41-5b7e-8c1a-3f6d2b9e4a70 --reveal --json";
 
 pub(super) const DEAD_RETRY: &str = "\
 Examples:
-  plu-onboard dead retry 42 43 --queue local:jobs.db
+  plu-onboard dead retry 0e2f5a6c-9d41-5b7e-8c1a-3f6d2b9e4a70
   plu-onboard dead retry --all --config worker.toml";
 
 pub(super) const DEAD_DROP: &str = "\
 Examples:
-  plu-onboard dead drop 42 --queue local:jobs.db
+  plu-onboard dead drop 0e2f5a6c-9d41-5b7e-8c1a-3f6d2b9e4a70
   plu-onboard dead drop --reason MALFORMED_JOB --yes";
 
 pub(super) const SANDBOX: &str = "\

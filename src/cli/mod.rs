@@ -1,6 +1,6 @@
 //! The command line: commands, flags and their help.
 //!
-//! A flag that sets a setting is text here and becomes an entry of [`crate::config::Overrides`]. So its value is
+//! A flag that sets a setting is text here and becomes an entry of `config::Overrides`. So its value is
 //! checked in one place, and an error reads the same for a file, a variable and a flag. Usage errors exit with
 //! status 2.
 //!
@@ -49,16 +49,15 @@ pub struct Cli {
     api_key: Option<Infallible>,
 }
 
-/// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CliCommand {
-    /// Create every user of a CSV file and write the results; started again, it resumes
+    /// Create every user of a CSV file or workbook and write the results; started again, it resumes
     #[command(after_help = help::RUN)]
     Run(RunArgs),
-    /// Validate a CSV file and print the plan; nothing is sent
+    /// Validate a CSV file or workbook and print the plan; nothing is sent
     #[command(after_help = help::CHECK)]
     Check(CheckArgs),
-    /// Put the rows of a CSV file on the queue
+    /// Put the rows of a CSV file or workbook on the queue
     #[command(after_help = help::IMPORT)]
     Import(ImportArgs),
     /// Process the jobs of the queue until stopped
@@ -87,7 +86,6 @@ pub(crate) enum CliCommand {
     Config(ConfigCommand),
 }
 
-/// The commands for the settings.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Check the settings and the API key without starting anything
@@ -98,7 +96,6 @@ pub(crate) enum ConfigCommand {
     Show(ConfigArgs),
 }
 
-/// The commands for dead letters.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadCommand {
     /// List dead letters and count them by reason
@@ -126,7 +123,6 @@ impl DeadCommand {
     }
 }
 
-/// `run`.
 #[derive(Debug, Args)]
 #[command(mut_args(help::replaced(&[
     ("queue", "Queue file of this run: local:PATH [default: queue.db in the folder of --out]"),
@@ -134,7 +130,7 @@ impl DeadCommand {
      FILE-results-sandbox]"),
 ])))]
 pub(crate) struct RunArgs {
-    /// CSV file; its first line has the column names
+    /// CSV file, workbook (.xlsx, .xls, .ods) or one job a line (NDJSON); - reads standard input
     pub file: PathBuf,
     #[command(flatten)]
     pub csv: CsvArgs,
@@ -161,13 +157,12 @@ pub(crate) struct RunArgs {
     pub canary: Option<u32>,
 }
 
-/// `check`.
 #[derive(Debug, Args)]
 #[command(mut_args(help::replaced(&[
     ("rate", "Requests per second for the time in the plan; 0 is no limit [default: 20] [setting: rate_limit.rate]"),
 ])))]
 pub(crate) struct CheckArgs {
-    /// CSV file; its first line has the column names
+    /// CSV file, workbook (.xlsx, .xls, .ods) or one job a line (NDJSON); - reads standard input
     pub file: PathBuf,
     #[command(flatten)]
     pub csv: CsvArgs,
@@ -178,13 +173,12 @@ pub(crate) struct CheckArgs {
     pub all: bool,
 }
 
-/// `import`.
 #[derive(Debug, Args)]
 #[command(mut_args(help::replaced(&[
-    ("out", "Folder for the rows that can't become jobs [default: the working directory]"),
+    ("out", "Folder for FILE-rejected.csv, the rows that were rejected [default: the working directory]"),
 ])))]
 pub(crate) struct ImportArgs {
-    /// CSV file; its first line has the column names
+    /// CSV file, workbook (.xlsx, .xls, .ods) or one job a line (NDJSON); - reads standard input
     pub file: PathBuf,
     #[command(flatten)]
     pub csv: CsvArgs,
@@ -194,12 +188,14 @@ pub(crate) struct ImportArgs {
     pub queue: QueueArgs,
     #[command(flatten)]
     pub out: OutArgs,
+    /// Confirm a guessed encoding without being asked
+    #[arg(long, help_heading = "Operations")]
+    pub yes: bool,
 }
 
-/// `worker`.
 #[derive(Debug, Args)]
 #[command(mut_args(help::replaced(&[
-    ("out", "Folder for the events of a local queue, readable by its owner only; on RabbitMQ, events are published \
+    ("out", "Folder for the events of an embedded queue, readable by its owner only; on RabbitMQ, events are published \
      to an exchange [default: QUEUE-results]"),
 ])))]
 pub(crate) struct WorkerArgs {
@@ -215,12 +211,11 @@ pub(crate) struct WorkerArgs {
     pub service: ServiceArgs,
 }
 
-/// `webhooks`.
 #[derive(Debug, Args)]
 #[command(mut_args(help::replaced(&[
     ("queue", "Destination of the events: an exchange of RabbitMQ, or for local:PATH the file kyc.ndjson \
      [default: local:plu-onboard.db] [setting: queue.url]"),
-    ("out", "Folder for kyc.ndjson of a local queue, readable by its owner only [default: QUEUE-results]"),
+    ("out", "Folder for kyc.ndjson of an embedded queue, readable by its owner only [default: QUEUE-results]"),
 ])))]
 pub(crate) struct WebhooksArgs {
     /// Address for webhooks; a port alone is on 127.0.0.1. The partner reaches it through a proxy with TLS
@@ -241,7 +236,6 @@ pub(crate) struct WebhooksArgs {
     pub listen: Option<SocketAddr>,
 }
 
-/// `dead list`.
 #[derive(Debug, Args)]
 pub(crate) struct DeadListArgs {
     #[command(flatten)]
@@ -264,7 +258,6 @@ pub(crate) struct DeadListArgs {
     pub json: bool,
 }
 
-/// `dead show`.
 #[derive(Debug, Args)]
 pub(crate) struct DeadShowArgs {
     /// Id of the dead letter, from the list
@@ -279,7 +272,6 @@ pub(crate) struct DeadShowArgs {
     pub json: bool,
 }
 
-/// `dead retry`.
 #[derive(Debug, Args)]
 pub(crate) struct DeadRetryArgs {
     #[command(flatten)]
@@ -288,7 +280,6 @@ pub(crate) struct DeadRetryArgs {
     pub queue: QueueArgs,
 }
 
-/// `dead drop`.
 #[derive(Debug, Args)]
 pub(crate) struct DeadDropArgs {
     #[command(flatten)]
@@ -315,7 +306,6 @@ pub(crate) struct SelectionArgs {
     pub all: bool,
 }
 
-/// `sandbox`.
 #[derive(Debug, Args)]
 pub(crate) struct SandboxArgs {
     /// Address of the simulated API; port 0 takes a free port
@@ -340,11 +330,10 @@ pub(crate) struct SandboxArgs {
     pub seed: Option<String>,
 }
 
-/// `purge`.
 #[derive(Debug, Args)]
 #[command(mut_args(help::replaced(&[
     ("queue", "Queue file of a worker: local:PATH [default: queue.db in the folder of --out]"),
-    ("out", "Folder of a run, with its results and its queue.db"),
+    ("out", "Folder of the run whose personal data is removed"),
 ])))]
 pub(crate) struct PurgeArgs {
     #[command(flatten)]
@@ -359,7 +348,6 @@ pub(crate) struct PurgeArgs {
     pub force: bool,
 }
 
-/// `health`.
 #[derive(Debug, Args)]
 pub(crate) struct HealthArgs {
     /// URL to check: /healthz for liveness, /readyz for progress. The answer of /readyz is printed in both cases
@@ -367,7 +355,6 @@ pub(crate) struct HealthArgs {
     pub url: Url,
 }
 
-/// `topology`.
 #[derive(Debug, Args)]
 #[command(mut_args(help::replaced(&[
     ("queue", "RabbitMQ URL; the definitions are for its virtual host, or for / without a URL [setting: queue.url]"),

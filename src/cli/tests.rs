@@ -49,10 +49,11 @@ fn each_command_has_only_the_flags_that_apply_to_it() {
     for (command, expected) in [
         (
             "run",
-            "api-key-file api-url canary concurrency delimiter encoding fault lane listen out queue rate sandbox yes",
+            "api-key-file api-url canary concurrency delimiter encoding fault header-row lane listen mend-double-encoding out \
+             phone-without-plus queue rate sandbox sheet yes",
         ),
-        ("check", "all delimiter encoding rate"),
-        ("import", "delimiter encoding lane out queue"),
+        ("check", "all delimiter encoding header-row mend-double-encoding phone-without-plus rate sheet"),
+        ("import", "delimiter encoding header-row lane mend-double-encoding out phone-without-plus queue sheet yes"),
         ("dead list", "json limit queue reason"),
         ("dead show", "json queue reveal"),
         ("dead retry", "all queue reason"),

@@ -9,6 +9,8 @@ use clap::error::ErrorKind;
 use clap::{Arg, Command, Error};
 use encoding_rs::Encoding;
 
+use crate::domain::PhoneReading;
+
 /// Refuses the value of `--api-key`. Other users of the machine can see arguments, and shells and logs store them. The
 /// error doesn't repeat the value.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +43,11 @@ pub(super) fn encoding(label: &str) -> Result<&'static Encoding, String> {
         .ok_or_else(|| "write a name such as utf-8, utf-16le, windows-1252 or iso-8859-15".to_owned())
 }
 
+/// How phone numbers without a `+` are read.
+pub(super) fn phone_reading(text: &str) -> Result<PhoneReading, String> {
+    text.parse().map_err(|_| "write national or international".to_owned())
+}
+
 /// An address to listen on: `127.0.0.1:9464`, or a port alone (`9464`, `:9464`), which means 127.0.0.1.
 pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     let port = text.strip_prefix(':').unwrap_or(text);
@@ -59,4 +66,12 @@ pub(super) fn canary(text: &str) -> Result<u32, String> {
 /// A number of lines.
 pub(super) fn lines(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "write a whole number".to_owned())
+}
+
+/// The line of a header.
+pub(super) fn header_row(text: &str) -> Result<u64, String> {
+    /// Every row above the header is read and skipped each time.
+    const LINE_MAX: u64 = 10_000;
+    let line = text.parse().ok().filter(|line| (1..=LINE_MAX).contains(line));
+    line.ok_or_else(|| format!("write a whole number from 1 to {LINE_MAX}"))
 }

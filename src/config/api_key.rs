@@ -10,7 +10,6 @@ use url::{Host, Url};
 use crate::config::layers::read_bounded;
 use crate::config::leaf::Origin;
 
-/// The environment variable that holds the key.
 pub(crate) const API_KEY_VARIABLE: &str = "PLU_API_KEY";
 /// The host for `sk_staging_` keys. Source: the vendor's documentation.
 pub(crate) const STAGING_HOST: &str = "services-staging.getplu.com";
@@ -35,19 +34,15 @@ pub(crate) enum ApiKeyError {
     #[error("no API key: set the environment variable PLU_API_KEY, or name a file that holds it with --api-key-file")]
     Missing,
     /// The file can't be read, isn't text or is too long.
-    #[error("the API key file {} can't be read: {source}", path.display())]
-    File {
-        /// The path as it was given.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
+    #[error("the API key file {} can't be read: {source}. Check the path and its permissions", path.display())]
+    File { path: PathBuf, source: io::Error },
     /// The source holds only white space.
-    #[error("{0}: there is no API key in it")]
+    #[error("{0}: there is no API key in it: put the key of your Plu account there")]
     Empty(Origin),
     /// The key has a character that a header can't have.
     #[error(
-        "{origin}: the API key has white space, a control character or a character outside ASCII at position {position}"
+        "{origin}: the API key has white space, a control character or a character outside ASCII at position {position}: \
+         copy the key again"
     )]
     Character {
         /// The source of the key.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::config::Settings;
 use crate::domain::answer::RefusalMarks;
 use crate::domain::decide::Limits;
-use crate::pipeline::Policy;
+use crate::pipeline::PipelinePolicy;
 use crate::pipeline::gate::ProbeSchedule;
-use crate::pipeline::gate::breaker::{BreakerPolicy, FAILURES_IN_A_ROW, REQUESTS_MIN, TRIALS};
+use crate::pipeline::gate::breaker::{BreakerPolicy, REQUESTS_MIN};
 use crate::pipeline::guards::halt::HaltPolicy;
 use crate::pipeline::rate::backoff::Backoff;
 use crate::pipeline::rate::hours::ActiveHours;
@@ -20,9 +20,9 @@ const WINDOW_PER_REQUEST: usize = 4;
 
 impl Settings {
     /// The policy of the pipeline. `seed` is the seed of its jitter.
-    pub(crate) fn policy(&self, seed: u64) -> Policy {
+    pub(crate) fn policy(&self, seed: u64) -> PipelinePolicy {
         let Self { api, worker, circuit_breaker: breaker, halt, .. } = self;
-        Policy {
+        PipelinePolicy {
             concurrency: worker.concurrency,
             window: if worker.window == 0 { WINDOW_PER_REQUEST * worker.concurrency } else { worker.window },
             message_bytes_max: self.queue.message_bytes_max,
@@ -46,17 +46,16 @@ impl Settings {
             breaker: BreakerPolicy {
                 window: Duration::from_secs(breaker.window_s),
                 requests_min: REQUESTS_MIN,
-                failures_in_a_row: FAILURES_IN_A_ROW,
                 failure_share: breaker.failure_share,
                 slow_after: Duration::from_secs(breaker.slow_after_s),
                 open_for: Duration::from_secs(breaker.open_s),
                 open_for_max: Duration::from_secs(breaker.open_max_s),
-                trials: TRIALS,
             },
             halt: HaltPolicy {
                 window: halt.window,
                 rejected_share: halt.on_rejected_share,
                 existing_share: halt.on_existing_share,
+                lost_link_share: halt.on_lost_link_share,
                 ..HaltPolicy::NEVER
             },
         }
@@ -71,7 +70,6 @@ impl Settings {
         }
     }
 
-    /// The rate limits.
     pub(crate) fn rate_limit(&self) -> RateLimitConfig {
         let Self { rate_limit, worker, .. } = self;
         RateLimitConfig {

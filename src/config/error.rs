@@ -12,13 +12,8 @@ use crate::config::leaf::Origin;
 #[derive(Debug, Error)]
 pub(crate) enum SettingsError {
     /// The `--config` file can't be read.
-    #[error("the settings file {} can't be read: {source}", path.display())]
-    File {
-        /// The path as it was given.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
+    #[error("the settings file {} can't be read: {source}. Check the path given with --config", path.display())]
+    File { path: PathBuf, source: io::Error },
     /// A layer isn't TOML. The error doesn't quote the file, which may hold a secret.
     #[error("{origin}: {reason}")]
     Syntax {
@@ -31,7 +26,9 @@ pub(crate) enum SettingsError {
     #[error("the settings can't be used:{}", ProblemLines(.0))]
     Invalid(Vec<SettingsProblem>),
     /// The values passed the rules but don't fit the types of the structs, which is a defect of this program.
-    #[error("the settings passed their rules and can't be read, which is a defect of this program: {0}")]
+    #[error(
+        "the settings passed their rules and can't be read: {0}. This is a defect of plu-onboard; please report it"
+    )]
     Defect(#[from] config::ConfigError),
 }
 

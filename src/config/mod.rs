@@ -63,29 +63,17 @@ pub(crate) const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
-    /// The partner API.
     pub api: ApiSettings,
-    /// The queue.
     pub queue: QueueSettings,
-    /// RabbitMQ.
     pub amqp: AmqpSettings,
-    /// The rate limit.
     pub rate_limit: RateLimitSettings,
-    /// The worker.
     pub worker: WorkerSettings,
-    /// The circuit breaker.
     pub circuit_breaker: CircuitBreakerSettings,
-    /// When bad outcomes halt the work.
     pub halt: HaltSettings,
-    /// How files become jobs.
     pub import: ImportSettings,
-    /// The fee, for the plan of `check`.
     pub plan: PlanSettings,
-    /// The partner's webhooks.
     pub webhooks: WebhookSettings,
-    /// Log lines.
     pub log: LogSettings,
-    /// The built-in simulated API.
     pub sandbox: SandboxSettings,
     /// The origin of each value.
     #[serde(skip)]
@@ -168,7 +156,6 @@ impl Settings {
         Ok(Self { origins, ..builder.build()?.try_deserialize()? })
     }
 
-    /// The path of the settings file, as it was given.
     pub(crate) fn file(&self) -> Option<&Path> {
         self.read_from.file.as_deref()
     }

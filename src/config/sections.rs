@@ -20,35 +20,24 @@ pub(crate) struct ApiSettings {
     pub url: Url,
     /// File that holds the API key, relative to the working directory. Empty: none.
     pub key_file: PathBuf,
-    /// Time limit for a connection, in seconds.
     pub connect_timeout_s: u64,
-    /// Time limit for a whole answer, in seconds.
     pub timeout_s: u64,
     /// How long the partner remembers an idempotency key, in seconds. 0: it replays the first answer.
     pub key_ttl_s: u64,
-    /// Error codes for "key already used".
     pub key_used_codes: Vec<String>,
-    /// Words for "key already used".
     pub key_used_words: Vec<String>,
-    /// Error codes for "a user with this email exists".
     pub user_exists_codes: Vec<String>,
-    /// Maximum difference between the partner's clock and ours, in seconds.
     pub clock_skew_s: u64,
-    /// Users on one page of the user list.
-    pub page_size: u32,
     /// Lifetime of a verification link, in hours. 0: unknown, so events don't have it.
     pub link_ttl_h: u64,
 }
 
-/// `[queue]`: the queue.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct QueueSettings {
     /// The queue. Serialized without its password.
     pub url: QueueUrl,
-    /// Maximum size of the file of a local queue, in mebibytes.
     pub size_mib_max: u64,
-    /// Maximum size of a job's message, in bytes.
     pub message_bytes_max: usize,
 }
 
@@ -66,13 +55,9 @@ pub(crate) enum TopologyMode {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AmqpSettings {
-    /// Prefix of the names of exchanges and queues.
     pub prefix: String,
-    /// Whether exchanges and queues are declared or only verified.
     pub topology: TopologyMode,
-    /// Time limit for a connection and its topology, in seconds.
     pub connect_timeout_s: u64,
-    /// Time limit for a publisher confirm, in seconds.
     pub confirm_timeout_s: u64,
     /// Heartbeat, in seconds; a connection that is silent for twice this counts as broken. 0: no heartbeat.
     pub heartbeat_s: u16,
@@ -100,7 +85,6 @@ pub(crate) struct RateLimitSettings {
     pub per_day: u64,
     /// Times of day outside of which `bulk` is held. Empty: never.
     pub active_hours: String,
-    /// Time zone of `active_hours`.
     pub time_zone: String,
 }
 
@@ -108,27 +92,17 @@ pub(crate) struct RateLimitSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WorkerSettings {
-    /// Maximum number of requests in flight.
     pub concurrency: usize,
     /// Maximum number of jobs in progress; at least `concurrency`. 0: four times as many.
     pub window: usize,
-    /// Share of the requests for `bulk` while `signup` is never empty, in percent.
     pub bulk_share_percent: u32,
-    /// Maximum number of attempts for a job.
     pub attempts_max: u32,
-    /// Time limit from a job's first request until it becomes a dead letter, in seconds.
     pub give_up_after_s: u64,
-    /// Delay before the second attempt, in milliseconds.
     pub backoff_initial_ms: u64,
-    /// Maximum delay between attempts, in seconds.
     pub backoff_max_s: u64,
-    /// Maximum delay that a job spends in memory; for a longer one it returns to the queue. In seconds.
     pub delay_in_memory_max_s: u64,
-    /// Time from a pause to the first probe, in seconds.
     pub probe_initial_s: u64,
-    /// Maximum time between probes, in seconds.
     pub probe_max_s: u64,
-    /// Time limit for requests in flight after a stop, in seconds.
     pub shutdown_grace_s: u64,
 }
 
@@ -136,15 +110,10 @@ pub(crate) struct WorkerSettings {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CircuitBreakerSettings {
-    /// Length of the window in which answers count, in seconds.
     pub window_s: u64,
-    /// Share of failures at which the breaker opens.
     pub failure_share: f64,
-    /// An answer that takes longer is a failure, in seconds.
     pub slow_after_s: u64,
-    /// Time from opening to the first trials, in seconds.
     pub open_s: u64,
-    /// Maximum time between trials, in seconds.
     pub open_max_s: u64,
 }
 
@@ -152,19 +121,16 @@ pub(crate) struct CircuitBreakerSettings {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HaltSettings {
-    /// Number of latest outcomes that count.
     pub window: usize,
-    /// The work halts above this share of rejected and failed jobs.
     pub on_rejected_share: f64,
-    /// The work halts above this share of users who existed before.
     pub on_existing_share: f64,
+    pub on_lost_link_share: f64,
 }
 
 /// `[import]`: how files become jobs.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ImportSettings {
-    /// The lane of the rows.
     pub lane: Lane,
 }
 
@@ -172,9 +138,7 @@ pub(crate) struct ImportSettings {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PlanSettings {
-    /// Price of one new user, in `currency`.
     pub fee_per_user: f64,
-    /// Three capital letters, such as `USD`.
     pub currency: String,
 }
 
@@ -182,15 +146,11 @@ pub(crate) struct PlanSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WebhookSettings {
-    /// Path that webhooks are posted to.
     pub path: String,
     /// File that holds the secret, relative to the working directory. Empty: none.
     pub secret_file: PathBuf,
-    /// Header that holds the signature.
     pub signature_header: String,
-    /// How the signature is written.
     pub signature_encoding: SignatureEncoding,
-    /// Time limit for recording an event, in seconds.
     pub publish_timeout_s: u64,
 }
 
@@ -198,7 +158,6 @@ pub(crate) struct WebhookSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LogSettings {
-    /// Text or JSON.
     pub format: LogFormat,
     /// Log filter in the syntax of `RUST_LOG`. Empty: the default of the command.
     pub filter: String,
@@ -208,14 +167,10 @@ pub(crate) struct LogSettings {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SandboxSettings {
-    /// How long the sandbox remembers an idempotency key, in seconds.
     pub key_ttl_s: u64,
-    /// Delay of each answer, in milliseconds.
     pub latency_ms: u64,
     /// Requests per second above which the answer is 429. 0: no limit.
     pub rate_limit: u32,
-    /// The fault list.
     pub faults: FaultPlan,
-    /// Seed of the ids and of the random numbers.
     pub seed: u64,
 }

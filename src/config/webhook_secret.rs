@@ -9,7 +9,6 @@ use thiserror::Error;
 
 use crate::config::layers::read_bounded;
 
-/// The environment variable that holds the secret.
 pub(crate) const WEBHOOK_SECRET_VARIABLE: &str = "PLU_WEBHOOK_SECRET";
 
 /// Maximum length of the secret, in bytes; a longer file is refused.
@@ -25,15 +24,10 @@ pub(crate) enum WebhookSecretError {
     )]
     Missing,
     /// The file can't be read, isn't text or is too long.
-    #[error("the webhook secret's file {} can't be read: {source}", path.display())]
-    File {
-        /// The path as it was given.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
+    #[error("the webhook secret's file {} can't be read: {source}. Check webhooks.secret_file", path.display())]
+    File { path: PathBuf, source: io::Error },
     /// The file holds only white space.
-    #[error("the webhook secret's file {} is empty", .0.display())]
+    #[error("the webhook secret's file {} is empty: put the secret (whsec_...) there", .0.display())]
     Empty(PathBuf),
 }
 

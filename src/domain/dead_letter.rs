@@ -8,10 +8,10 @@ use crate::domain::private::debug_redacted;
 use crate::domain::{Job, Lane, Problem, Timestamp};
 
 /// Reason of a job that RabbitMQ dead-lettered because its delivery limit was reached.
-pub const DELIVERY_LIMIT: &str = "DELIVERY_LIMIT";
+pub(crate) const DELIVERY_LIMIT: &str = "DELIVERY_LIMIT";
 
 /// Reason of a job that RabbitMQ dead-lettered because the time to live that its upstream set had passed.
-pub const EXPIRED: &str = "EXPIRED";
+pub(crate) const EXPIRED: &str = "EXPIRED";
 
 /// A job or a message in the dead letter queue.
 pub struct DeadLetter {
@@ -58,7 +58,7 @@ impl DeadLetter {
 
 /// What to do with a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeadLetterAction {
+pub(crate) enum DeadLetterAction {
     /// Leave it.
     Keep,
     /// Move its job back to its lane.
@@ -71,7 +71,7 @@ pub enum DeadLetterAction {
 
 /// What a walk through the dead letters did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct WalkResult {
+pub(crate) struct WalkResult {
     /// Dead letters that were read.
     pub seen: u64,
     /// Dead letters that were retried or deleted.
@@ -82,7 +82,7 @@ pub struct WalkResult {
 
 /// Selects dead letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeadLetterSelection {
+pub(crate) enum DeadLetterSelection {
     /// Those with one of these ids.
     Ids(BTreeSet<String>),
     /// Those with this reason.
@@ -93,7 +93,7 @@ pub enum DeadLetterSelection {
 
 impl DeadLetterSelection {
     /// Returns whether it includes this one.
-    pub fn includes(&self, dead_letter: &DeadLetter) -> bool {
+    pub(crate) fn includes(&self, dead_letter: &DeadLetter) -> bool {
         match self {
             Self::Ids(ids) => ids.contains(&dead_letter.id),
             Self::Reason(reason) => dead_letter.reason == *reason,

@@ -10,7 +10,7 @@ use strum::VariantArray;
 use uuid::Uuid;
 
 use crate::domain::job::Identity;
-use crate::domain::{IdempotencyKey, Problem, Source, Timestamp};
+use crate::domain::{IdempotencyKey, LinkLoss, Problem, ServiceId, Source, Timestamp, VerificationUrl};
 
 /// Version of the event's shape. It changes only with a change that can break a reader.
 pub const SPEC_VERSION: &str = "1.0";
@@ -57,16 +57,16 @@ pub enum Outcome {
     /// This job created the user.
     Created {
         /// The new user.
-        service_id: String,
-        /// `None` where the answer was lost and a look-up found the user.
-        verification_url: Option<String>,
+        service_id: ServiceId,
+        /// Where the person verifies their identity, or why that isn't known.
+        link: Result<VerificationUrl, LinkLoss>,
         /// Whether the answer was lost and a look-up found the user.
         recovered: bool,
     },
     /// The user existed before this job.
     Existing {
         /// `None` where the user list doesn't have it.
-        service_id: Option<String>,
+        service_id: Option<ServiceId>,
     },
     /// Validation or the API refused the job.
     Rejected(Vec<Problem>),
@@ -87,6 +87,17 @@ impl Outcome {
             Self::Existing { .. } => EventType::Existing,
             Self::Rejected(_) => EventType::Rejected,
             Self::Failed { .. } => EventType::Failed,
+        }
+    }
+
+    /// Adds a link that an earlier answer of the job had to a created user without one.
+    #[must_use]
+    pub fn with_link(self, earlier: Option<&VerificationUrl>) -> Self {
+        match (self, earlier) {
+            (Self::Created { service_id, link: Err(_), recovered }, Some(earlier)) => {
+                Self::Created { service_id, link: Ok(earlier.clone()), recovered }
+            }
+            (outcome, _) => outcome,
         }
     }
 }
@@ -128,10 +139,16 @@ pub struct Event {
     pub source: Option<Source>,
     /// The partner's id of the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(length(min = 1, max = 255)))]
     pub service_id: Option<String>,
-    /// Where the person verifies their identity.
+    /// Where the person verifies their identity. A failed job has it where the API sent the link without an id and no
+    /// look-up found the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(length(max = 2048), regex(pattern = r"^https://")))]
     pub verification_url: Option<String>,
+    /// Why a created user has no link: the answer was lost, the API sent none, or it sent something that is no link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_missing: Option<LinkLoss>,
     /// When the verification link expires. Present only with a link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_expires_at: Option<Timestamp>,
@@ -191,18 +208,20 @@ impl Event {
             source,
             service_id: None,
             verification_url: None,
+            link_missing: None,
             link_expires_at: None,
             recovered: false,
             may_have_been_created: false,
             errors: Vec::new(),
         };
         match outcome {
-            Outcome::Created { service_id, verification_url, recovered } => {
-                event.service_id = Some(service_id);
-                event.verification_url = verification_url;
+            Outcome::Created { service_id, link, recovered } => {
+                event.service_id = Some(service_id.into_string());
+                event.link_missing = link.as_ref().err().copied();
+                event.verification_url = link.ok().map(VerificationUrl::into_string);
                 event.recovered = recovered;
             }
-            Outcome::Existing { service_id } => event.service_id = service_id,
+            Outcome::Existing { service_id } => event.service_id = service_id.map(ServiceId::into_string),
             Outcome::Rejected(problems) => event.errors = problems,
             Outcome::Failed { problem, may_have_been_created } => {
                 event.errors = vec![problem];
@@ -210,6 +229,16 @@ impl Event {
             }
         }
         event
+    }
+
+    /// Adds a link that an earlier answer of the job had, if the event has none.
+    #[must_use]
+    pub fn with_link(mut self, link: Option<VerificationUrl>) -> Self {
+        if let (None, Some(link)) = (&self.verification_url, link) {
+            self.verification_url = Some(link.into_string());
+            self.link_missing = None;
+        }
+        self
     }
 
     /// Adds the expiry of the link, if there is one. `ttl` is the lifetime of links.
@@ -254,13 +283,17 @@ mod tests {
         Event::of(outcome, identity, key, 2, Timestamp::from_unix_ms(0))
     }
 
+    fn link() -> VerificationUrl {
+        VerificationUrl::parse("https://v.example/1").unwrap()
+    }
+
+    fn created(link: Result<VerificationUrl, LinkLoss>, recovered: bool) -> Outcome {
+        Outcome::Created { service_id: ServiceId::parse("acme-user-1").unwrap(), link, recovered }
+    }
+
     #[test]
     fn an_event_is_published_as_the_contract_says() {
-        let created = event(Outcome::Created {
-            service_id: "acme-user-1".to_owned(),
-            verification_url: Some("https://v.example/1".to_owned()),
-            recovered: false,
-        });
+        let created = event(created(Ok(link()), false));
         assert_eq!(
             created.to_json(),
             concat!(
@@ -273,17 +306,42 @@ mod tests {
     }
 
     #[test]
+    fn an_event_says_why_its_link_is_missing() {
+        for (reason, recovered) in
+            [(LinkLoss::LostAnswer, true), (LinkLoss::NotSent, false), (LinkLoss::Unusable, false)]
+        {
+            let json = event(created(Err(reason), recovered)).to_json();
+            assert!(json.contains(&format!(r#""linkMissing":"{}""#, reason.code())), "{json}");
+            assert!(!json.contains("verificationUrl"), "{json}");
+        }
+        assert!(!event(created(Ok(link()), false)).to_json().contains("linkMissing"));
+        assert!(!event(Outcome::Existing { service_id: None }).to_json().contains("linkMissing"));
+    }
+
+    #[test]
+    fn a_link_of_an_earlier_answer_is_added_and_replaces_none() {
+        let lost = || created(Err(LinkLoss::LostAnswer), true);
+        assert_eq!(lost().with_link(Some(&link())), created(Ok(link()), true));
+        assert_eq!(lost().with_link(None), lost());
+        let other = VerificationUrl::parse("https://v.example/2").unwrap();
+        assert_eq!(created(Ok(other.clone()), false).with_link(Some(&link())), created(Ok(other.clone()), false));
+        let failed = Outcome::Failed { problem: Problem::whole("ID_NOT_FOUND", "no"), may_have_been_created: true };
+        let event_of = |outcome: Outcome| event(outcome).with_link(Some(link()));
+        for outcome in [failed, Outcome::Existing { service_id: None }, lost()] {
+            let event = event_of(outcome);
+            assert_eq!((event.verification_url.as_deref(), event.link_missing), (Some("https://v.example/1"), None));
+        }
+        let kept = event_of(created(Ok(other), false));
+        assert_eq!(kept.verification_url.as_deref(), Some("https://v.example/2"));
+    }
+
+    #[test]
     fn only_an_event_with_a_link_has_its_expiry() {
         let day = Some(Duration::from_secs(86_400));
-        let with = |url: Option<&str>, ttl| {
-            let verification_url = url.map(str::to_owned);
-            let outcome = Outcome::Created { service_id: "1".to_owned(), verification_url, recovered: false };
-            event(outcome).with_link_ttl(ttl).to_json()
-        };
-        let link = Some("https://v.example/1");
-        assert!(with(link, day).contains(r#""linkExpiresAt":"1970-01-02T00:00:00.000Z""#));
-        assert!(!with(link, None).contains("linkExpiresAt"));
-        assert!(!with(None, day).contains("linkExpiresAt"));
+        let with = |link, ttl| event(created(link, false)).with_link_ttl(ttl).to_json();
+        assert!(with(Ok(link()), day).contains(r#""linkExpiresAt":"1970-01-02T00:00:00.000Z""#));
+        assert!(!with(Ok(link()), None).contains("linkExpiresAt"));
+        assert!(!with(Err(LinkLoss::NotSent), day).contains("linkExpiresAt"));
     }
 
     #[test]
@@ -295,7 +353,7 @@ mod tests {
 
     #[test]
     fn debug_output_has_no_personal_data() {
-        let shown = format!("{:?}", event(Outcome::Existing { service_id: Some("acme-user-1".to_owned()) }));
+        let shown = format!("{:?}", event(Outcome::Existing { service_id: ServiceId::parse("acme-user-1") }));
         assert!(!shown.contains("jane") && !shown.contains("acme"), "{shown}");
     }
 }

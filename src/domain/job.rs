@@ -124,13 +124,13 @@ impl Job {
     pub fn name_mark(&self) -> Option<NameMark> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Name<'a> {
+        struct NameFields<'a> {
             #[serde(borrow)]
             first_name: Cow<'a, str>,
             #[serde(borrow)]
             last_name: Cow<'a, str>,
         }
-        let name: Name<'_> = serde_json::from_slice(&self.body).ok()?;
+        let name: NameFields<'_> = serde_json::from_slice(&self.body).ok()?;
         NameMark::of(&name.first_name, &name.last_name)
     }
 
@@ -195,7 +195,9 @@ impl Job {
             IdempotencyKey::parse(text).ok_or_else(|| Problem {
                 field: Some("idempotencyKey".to_owned()),
                 code: "INVALID_IDEMPOTENCY_KEY".to_owned(),
-                message: "must be a UUID: correct it, or leave idempotencyKey out to have it derived".to_owned(),
+                message: "must be a UUID, and not the nil UUID (only zeros): correct it, or leave idempotencyKey out \
+                          to have it derived"
+                    .to_owned(),
             })
         });
         let own_key = match own_key.transpose() {
@@ -225,6 +227,17 @@ impl Job {
 }
 
 debug_redacted!(JobMessage<'a>, Job, Identity, InvalidJob);
+
+/// Returns the problem of a job whose `idempotencyKey` was used before, for other data.
+pub fn key_in_use() -> Problem {
+    Problem {
+        field: Some("idempotencyKey".to_owned()),
+        code: "IDEMPOTENCY_KEY_IN_USE".to_owned(),
+        message: "other data have this key already: give each person and each correction a key of its own, or leave \
+                  idempotencyKey out to have it derived"
+            .to_owned(),
+    }
+}
 
 fn bounded(name: &str, id: Option<String>, problems: &mut Vec<Problem>) -> Option<String> {
     let id = id?;

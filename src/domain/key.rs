@@ -34,9 +34,10 @@ impl IdempotencyKey {
         Self(Uuid::new_v5(&NAMESPACE, format!("row:{batch_id}:{line}").as_bytes()))
     }
 
-    /// Parses an upstream's own key. `None` unless it is a UUID, which the API asks for.
+    /// Parses an upstream's own key. `None` unless it is a UUID, which the API asks for. The nil UUID is none: programs
+    /// send it where a value is missing, so it would be the key of many persons.
     pub fn parse(text: &str) -> Option<Self> {
-        Uuid::try_parse(text.trim()).ok().map(Self)
+        Uuid::try_parse(text.trim()).ok().filter(|uuid| !uuid.is_nil()).map(Self)
     }
 
     /// Takes a key as the embedded queue stores it.
@@ -63,5 +64,14 @@ mod tests {
     #[test]
     fn the_namespace_is_derived_as_documented() {
         assert_eq!(NAMESPACE, Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"idempotency.plu-onboard"));
+    }
+
+    #[test]
+    fn the_nil_uuid_is_no_key() {
+        let nil = Uuid::nil();
+        for text in [nil.to_string(), nil.simple().to_string(), format!(" {} ", nil.braced()), nil.urn().to_string()] {
+            assert_eq!(IdempotencyKey::parse(&text), None, "{text}");
+        }
+        assert!(IdempotencyKey::parse("00000000-0000-0000-0000-000000000001").is_some());
     }
 }

@@ -9,10 +9,9 @@ use serde_json::value::RawValue as RawJson;
 use strum::VariantArray;
 use uuid::Uuid;
 
-use crate::domain::Timestamp;
 use crate::domain::event::SPEC_VERSION;
-use crate::domain::job::ID_BYTES_MAX;
 use crate::domain::private::debug_redacted;
+use crate::domain::{ServiceId, Timestamp, VerificationUrl};
 
 /// Namespace of the ids of these events: UUIDv5 of the DNS namespace and `kyc.plu-onboard`. It never changes: a
 /// repeated webhook must get the same id on every machine and in every version.
@@ -67,7 +66,7 @@ impl KycType {
 /// How the signature of a webhook is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum SignatureEncoding {
+pub(crate) enum SignatureEncoding {
     /// Hexadecimal digits in lower or upper case.
     Hex,
     /// Base64 with padding.
@@ -99,13 +98,15 @@ pub struct KycEvent {
     /// The time in the webhook, else the time of its arrival.
     pub time: Timestamp,
     /// The partner's id of the user.
+    #[cfg_attr(test, schemars(length(min = 1, max = 255)))]
     pub service_id: String,
     /// The partner's status.
     pub status: Cow<'static, str>,
     /// Codes of the reasons for a denial, for example `WRONG_USER_REGION`.
     pub reasons: Vec<String>,
-    /// Where the person continues the verification.
+    /// Where the person continues the verification. Left out if the webhook has none, or none that is a safe link.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(length(max = 2048), regex(pattern = r"^https://")))]
     pub verification_url: Option<String>,
     /// The user's email.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,7 +115,7 @@ pub struct KycEvent {
 
 /// A webhook, as far as this program uses it.
 #[derive(Debug)]
-pub enum Webhook {
+pub(crate) enum Webhook {
     /// The result of a verification.
     Kyc(Box<KycEvent>),
     /// A webhook about something else, which is ignored.
@@ -126,7 +127,7 @@ pub enum Webhook {
 /// A webhook that doesn't have the documented shape. The text says what is wrong and quotes no value.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct UnfitWebhook(&'static str);
+pub(crate) struct UnfitWebhook(&'static str);
 
 #[derive(Deserialize)]
 struct WebhookEnvelope<'a> {
@@ -149,7 +150,7 @@ struct KycData {
     #[serde(default)]
     reason: Value,
     #[serde(default)]
-    verification_link: Option<String>,
+    verification_link: Value,
 }
 
 /// Parses the body of a webhook that arrived at `now`. One with another name is [`Webhook::Other`]. Optional members
@@ -157,7 +158,7 @@ struct KycData {
 ///
 /// # Errors
 /// [`UnfitWebhook`] where it isn't JSON, or is about a verification and has no user.
-pub fn read(body: &[u8], now: Timestamp) -> Result<Webhook, UnfitWebhook> {
+pub(crate) fn read(body: &[u8], now: Timestamp) -> Result<Webhook, UnfitWebhook> {
     // RFC 8259, 8.1: a byte order mark may be ignored.
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     let envelope: WebhookEnvelope<'_> =
@@ -168,9 +169,7 @@ pub fn read(body: &[u8], now: Timestamp) -> Result<Webhook, UnfitWebhook> {
     }
     let data: Option<KycData> = envelope.data.and_then(|data| serde_json::from_str(data.get()).ok());
     let data = data.ok_or(UnfitWebhook("data has no serviceId, or a member of another type than documented"))?;
-    let is_valid =
-        (1..=ID_BYTES_MAX).contains(&data.service_id.len()) && !data.service_id.chars().any(char::is_control);
-    if !is_valid {
+    if ServiceId::parse(&data.service_id).is_none() {
         return Err(UnfitWebhook("serviceId is empty, too long or has control characters"));
     }
     let known = match data.status.as_deref() {
@@ -197,7 +196,7 @@ pub fn read(body: &[u8], now: Timestamp) -> Result<Webhook, UnfitWebhook> {
             part(Some(event_type.name())),
             part(timestamp.as_deref()),
             part(reason.as_deref()),
-            part(verification_link.as_deref()),
+            part(verification_link.as_str()),
         ];
         Uuid::new_v5(&NAMESPACE, content.join("\n").as_bytes())
     };
@@ -210,7 +209,7 @@ pub fn read(body: &[u8], now: Timestamp) -> Result<Webhook, UnfitWebhook> {
         service_id,
         status: Cow::Borrowed(event_type.status()),
         reasons: reasons.map(str::to_owned).collect(),
-        verification_url: verification_link,
+        verification_url: verification_link.as_str().and_then(VerificationUrl::parse).map(VerificationUrl::into_string),
         email,
     })))
 }
@@ -274,6 +273,24 @@ mod tests {
             ("kyc.needs-verification", "needsVerification")
         );
         assert_eq!(unfinished.verification_url.as_deref(), Some("https://kyc.getplu.com/verify?userId=e5508685"));
+    }
+
+    #[test]
+    fn a_link_that_can_not_be_used_is_left_out() {
+        let link = r#""https://kyc.getplu.com/verify?userId=e5508685""#;
+        for other in [
+            r#""javascript:alert(1)""#,
+            r#""http://169.254.169.254/""#,
+            r#""=HYPERLINK(\"https://v.example\")""#,
+            r#""https://v.example/\u0000""#,
+            r#""""#,
+            "7",
+            "null",
+            r#"{"url":"https://v.example/1"}"#,
+        ] {
+            let event = event(&NEEDS_VERIFICATION.replace(link, other));
+            assert_eq!((event.event_type, event.verification_url), (KycType::NeedsVerification, None), "{other}");
+        }
     }
 
     #[test]

@@ -4,19 +4,22 @@
 //! crate. A function with the same arguments always returns the same result. So the idempotency key is the same on
 //! every machine, and the decisions are tested as tables.
 
-pub mod answer;
-pub mod dead_letter;
+pub(crate) mod answer;
+pub mod columns;
+mod country;
+pub(crate) mod dead_letter;
 pub mod decide;
 pub mod event;
-pub mod field;
+pub(crate) mod field;
 pub mod job;
 pub mod key;
-pub mod kyc;
-pub mod name_mark;
+pub(crate) mod kyc;
+pub mod link;
+pub(crate) mod name_mark;
 pub(crate) mod private;
-pub mod problem;
+pub(crate) mod problem;
 pub mod timestamp;
-pub mod trace;
+pub(crate) mod trace;
 pub mod user;
 pub mod validate;
 
@@ -27,9 +30,10 @@ pub use field::Field;
 pub use job::{Job, Lane, Source};
 pub use key::IdempotencyKey;
 pub use kyc::{KycEvent, KycType};
+pub use link::{LinkLoss, ServiceId, VerificationUrl};
 pub use name_mark::NameMark;
-pub use problem::{Problem, Warning};
+pub use problem::{Problem, Warning, WarningKind};
 pub use timestamp::Timestamp;
 pub use trace::TraceContext;
 pub use user::{RawUser, RawValue, User};
-pub use validate::validate;
+pub use validate::{PhoneReading, ReadingOptions, validate, validate_with};

@@ -31,13 +31,36 @@ impl Problem {
     }
 }
 
-/// Something that a person should check; the job continues.
+/// Something that a person should know or check; the job continues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// The field to check.
     pub field: crate::domain::Field,
     /// Stable, upper-case, for machines.
     pub code: &'static str,
+    /// Whether the value is sent as it is.
+    pub kind: WarningKind,
     /// For people.
     pub message: &'static str,
+}
+
+impl Warning {
+    /// Creates a warning of a value that is sent as it is and may be wrong.
+    pub const fn doubtful(field: crate::domain::Field, code: &'static str, message: &'static str) -> Self {
+        Self { field, code, kind: WarningKind::Doubtful, message }
+    }
+
+    /// Creates a report of a value that was converted.
+    pub const fn converted(field: crate::domain::Field, code: &'static str, message: &'static str) -> Self {
+        Self { field, code, kind: WarningKind::Converted, message }
+    }
+}
+
+/// What happens to the value of a [`Warning`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WarningKind {
+    /// It was converted in the only way that it can be meant.
+    Converted,
+    /// It is sent as it is, and may be wrong.
+    Doubtful,
 }

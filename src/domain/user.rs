@@ -61,7 +61,7 @@ impl<'de> Visitor<'de> for UserVisitor {
 
     fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<RawUser<'de>, M::Error> {
         let mut user = RawUser::default();
-        while let Some(Name(name)) = members.next_key()? {
+        while let Some(MemberName(name)) = members.next_key()? {
             let value = members.next_value()?;
             match Field::from_name(&name) {
                 // Which of the two values is meant is unknown.
@@ -76,7 +76,7 @@ impl<'de> Visitor<'de> for UserVisitor {
 }
 
 #[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+struct MemberName<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for RawValue<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -161,7 +161,6 @@ pub struct User<'a> {
     /// Street address.
     #[cfg_attr(test, schemars(length(min = 1, max = 500)))]
     pub(super) address: Cow<'a, str>,
-    /// City.
     #[cfg_attr(test, schemars(length(min = 1, max = 100)))]
     pub(super) city: Cow<'a, str>,
     /// ISO 3166-1 alpha-2, for example `US`.
@@ -183,7 +182,6 @@ pub struct User<'a> {
     pub(super) last_name: Cow<'a, str>,
     /// E.164, for example `+14155550132`.
     pub(super) phone_number: String,
-    /// Postal code.
     #[cfg_attr(test, schemars(length(min = 1, max = 20)))]
     pub(super) postal_code: Cow<'a, str>,
     /// The card program.

@@ -3,25 +3,27 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::domain::decide::Limits;
 use crate::pipeline::gate::breaker::BreakerPolicy;
 use crate::pipeline::gate::{Gate, ProbeSchedule};
+use crate::pipeline::guards::finished_keys::FinishedKeys;
 use crate::pipeline::guards::halt::{Halt, HaltPolicy};
+use crate::pipeline::guards::known_keys::KnownKeys;
 use crate::pipeline::guards::outliers::OutlierJobs;
 use crate::pipeline::guards::ownership::UserOwnership;
 use crate::pipeline::guards::per_person::PersonLocks;
 use crate::pipeline::rate::backoff::Backoff;
 use crate::pipeline::rate::rate_limiter::RateLimiter;
-use crate::pipeline::user_lookup::UserLookup;
+use crate::pipeline::user_lookup::UserLookUp;
+use crate::pipeline::window::waiting_max;
 use crate::telemetry::Metrics;
 
 /// How the pipeline behaves. Holds every bound.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Policy {
+pub(crate) struct PipelinePolicy {
     /// Most requests in flight.
     pub concurrency: usize,
     /// Most jobs in progress: in flight, waiting for a permit or a look-up, or for a retry in memory.
@@ -46,14 +48,21 @@ pub(crate) struct Policy {
     pub halt: HaltPolicy,
 }
 
+impl PipelinePolicy {
+    /// Returns how many jobs the worker holds at most: in progress, or waiting for an earlier job about their person.
+    pub(crate) fn jobs_max(&self) -> usize {
+        self.window + waiting_max(self.window)
+    }
+}
+
 /// State that all jobs of a worker share.
 #[derive(Debug)]
 pub(crate) struct Context<A> {
     pub api: A,
-    pub policy: Policy,
+    pub policy: PipelinePolicy,
     pub rate_limiter: RateLimiter,
     pub gate: Gate,
-    pub look_up: UserLookup,
+    pub look_up: UserLookUp,
     pub halt: Halt,
     pub outliers: OutlierJobs,
     pub clock: Clock,
@@ -64,15 +73,15 @@ pub(crate) struct Context<A> {
     pub link_ttl: Option<Duration>,
     pub(super) person_locks: PersonLocks,
     pub(super) ownership: UserOwnership,
-    /// Slots for requests in flight.
-    pub(super) in_flight: Semaphore,
+    pub(super) finished_keys: FinishedKeys,
+    pub(super) known_keys: KnownKeys,
     rng: Mutex<fastrand::Rng>,
 }
 
 impl<A> Context<A> {
     pub(crate) fn new(
         api: A,
-        policy: Policy,
+        policy: PipelinePolicy,
         rate_limiter: RateLimiter,
         clock: Clock,
         metrics: Metrics,
@@ -82,8 +91,8 @@ impl<A> Context<A> {
             api,
             policy,
             rate_limiter,
-            gate: Gate::new(policy.probes, policy.breaker).with_first_request_alone(),
-            look_up: UserLookup::default(),
+            gate: Gate::new(policy.probes, policy.breaker, policy.concurrency).with_first_request_alone(),
+            look_up: UserLookUp::default(),
             halt: Halt::new(policy.halt),
             outliers: OutlierJobs::default(),
             clock,
@@ -92,7 +101,8 @@ impl<A> Context<A> {
             link_ttl: None,
             person_locks: PersonLocks::default(),
             ownership: UserOwnership::default(),
-            in_flight: Semaphore::new(policy.concurrency),
+            finished_keys: FinishedKeys::new(policy.limits.key_ttl),
+            known_keys: KnownKeys::default(),
             rng: Mutex::new(fastrand::Rng::with_seed(policy.seed)),
         }
     }

@@ -11,7 +11,8 @@
 //! | [`job`] | processes one job |
 //! | [`gate`] | decides whether requests may be sent now: throttled, paused, circuit open, halted |
 //! | [`rate`] | decides when the next request may be sent, and from which lane; backoff |
-//! | [`guards`] | halt, outlier jobs, per-person lock, user ownership |
+//! | [`guards`] | halt, outlier jobs, identical jobs, per-person lock, user ownership |
+//! | [`read_probe`] | finds out whether an API that lost creations answers again, without losing a link |
 //! | [`user_lookup`] | finds users by email in the partner's user list, for all jobs together |
 //! | [`context`] | policy and shared state |
 //!
@@ -22,12 +23,14 @@ pub(crate) mod context;
 pub(crate) mod gate;
 pub(crate) mod guards;
 pub(crate) mod job;
+mod job_slot;
 pub(crate) mod rate;
+mod read_probe;
 pub(crate) mod user_lookup;
 mod window;
 pub(crate) mod worker;
 
-pub(crate) use self::context::{Context, Policy};
+pub(crate) use self::context::{Context, PipelinePolicy};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,8 @@
 //! Window of a worker: how many jobs it holds, and from which lane the next one is taken. Pure: time is passed in.
 //!
 //! - At most `capacity` jobs are in progress. The last quarter is kept for signups.
+//! - Jobs that wait for an earlier job about the same person aren't in progress: any number of them leaves room for
+//!   other jobs. At most [`waiting_max`] of them wait; further ones are requeued.
 //! - While bulk is held, the window's number of bulk jobs is taken and requeued once in [`BULK_TURNOVER`].
 
 use std::time::Duration;
@@ -21,12 +23,35 @@ const LOGGED_HOLD_MIN: Duration = Duration::from_secs(10);
 /// away that it handed out ahead and that stay unacknowledged for 30 minutes.
 const BULK_TURNOVER: Duration = Duration::from_secs(1_200);
 
-/// Jobs in progress, and the lane that is next.
+/// Jobs that may wait for an earlier job about the same person beside a small window. Fewer would have to be requeued
+/// after a few clicks on one button.
+const WAITING_MIN: usize = 64;
+
+/// Jobs that may wait beside a large window. Bounds memory: a job message has up to 64 KiB.
+const WAITING_MAX: usize = 1_024;
+
+/// Returns how many jobs may wait for an earlier job about the same person: as many as the window holds.
+pub(super) fn waiting_max(capacity: usize) -> usize {
+    capacity.clamp(WAITING_MIN, WAITING_MAX)
+}
+
+/// Where a job that the worker holds is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum JobPlace {
+    /// It takes up the window.
+    InProgress,
+    /// It waits for an earlier job about the same person.
+    Waiting,
+}
+
+/// The jobs that a worker holds, and the lane that is next.
+#[derive(Debug)]
 pub(super) struct JobWindow {
     capacity: usize,
     picker: LanePicker,
     in_progress: usize,
     bulk_in_progress: usize,
+    waiting: usize,
     bulk_hold: Option<BulkHold>,
     is_hold_logged: bool,
     /// While bulk is held: when the next bulk job is taken.
@@ -48,6 +73,7 @@ impl JobWindow {
             picker: LanePicker::new(bulk_share_percent),
             in_progress: 0,
             bulk_in_progress: 0,
+            waiting: 0,
             bulk_hold: None,
             is_hold_logged: false,
             next_bulk_at: now,
@@ -64,8 +90,9 @@ impl JobWindow {
         self.picker.first()
     }
 
+    /// Returns whether the worker holds no job.
     pub(super) const fn is_empty(&self) -> bool {
-        self.in_progress == 0
+        self.in_progress + self.waiting == 0
     }
 
     /// Returns whether a job of this lane may be taken now.
@@ -91,16 +118,44 @@ impl JobWindow {
     /// Adds a job that was taken.
     pub(super) fn add(&mut self, lane: Lane, now: Instant) {
         self.picker.took(lane);
-        self.in_progress += 1;
+        self.enter(lane);
         if lane == Lane::Bulk {
-            self.bulk_in_progress += 1;
             let jobs = u32::try_from(self.capacity).unwrap_or(u32::MAX).max(1);
             self.next_bulk_at = now + BULK_TURNOVER / jobs;
         }
     }
 
     /// Removes a job that was finished or requeued.
-    pub(super) fn remove(&mut self, lane: Lane) {
+    pub(super) fn remove(&mut self, lane: Lane, place: JobPlace) {
+        match place {
+            JobPlace::InProgress => self.leave(lane),
+            JobPlace::Waiting => self.waiting -= 1,
+        }
+    }
+
+    /// A job in progress has to wait for an earlier job about the same person. Returns `false` if too many jobs wait.
+    pub(super) fn start_waiting(&mut self, lane: Lane) -> bool {
+        let has_room = self.waiting < waiting_max(self.capacity);
+        if has_room {
+            self.waiting += 1;
+            self.leave(lane);
+        }
+        has_room
+    }
+
+    /// A job that waited is in progress again. It takes the room of the job that it waited for, perhaps a moment before
+    /// that one leaves it.
+    pub(super) fn resume(&mut self, lane: Lane) {
+        self.waiting -= 1;
+        self.enter(lane);
+    }
+
+    fn enter(&mut self, lane: Lane) {
+        self.in_progress += 1;
+        self.bulk_in_progress += usize::from(lane == Lane::Bulk);
+    }
+
+    fn leave(&mut self, lane: Lane) {
         self.in_progress -= 1;
         self.bulk_in_progress -= usize::from(lane == Lane::Bulk);
     }
@@ -146,9 +201,29 @@ mod tests {
                 window.add(Lane::Signup, now);
             }
             assert_eq!(window.in_progress, capacity);
-            window.remove(Lane::Bulk);
+            window.remove(Lane::Bulk, JobPlace::InProgress);
             assert!(window.has_room(Lane::Bulk, now));
         }
+    }
+
+    #[tokio::test]
+    async fn jobs_that_wait_for_their_person_leave_room_for_others() {
+        let now = Instant::now();
+        let mut window = JobWindow::new(4, 10, now);
+        for _ in 0..waiting_max(4) {
+            window.add(Lane::Bulk, now);
+            assert!(window.start_waiting(Lane::Bulk));
+        }
+        (0..3).for_each(|_| window.add(Lane::Bulk, now));
+        assert!(!window.has_room(Lane::Bulk, now) && window.has_room(Lane::Signup, now));
+        assert!(!window.start_waiting(Lane::Bulk), "too many wait");
+        window.remove(Lane::Bulk, JobPlace::InProgress);
+        window.resume(Lane::Bulk);
+        assert!(window.start_waiting(Lane::Bulk));
+        (0..waiting_max(4)).for_each(|_| window.remove(Lane::Bulk, JobPlace::Waiting));
+        (0..2).for_each(|_| window.remove(Lane::Bulk, JobPlace::InProgress));
+        assert!(window.is_empty());
+        assert_eq!((waiting_max(4), waiting_max(256), waiting_max(65_536)), (WAITING_MIN, 256, WAITING_MAX));
     }
 
     #[tokio::test]

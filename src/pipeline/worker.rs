@@ -10,6 +10,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::domain::Lane;
 use crate::pipeline::context::Context;
 use crate::pipeline::job::process;
+use crate::pipeline::job_slot::{JobSlot, SharedWindow};
+use crate::pipeline::read_probe::probe_by_reading;
 use crate::pipeline::user_lookup::scan_on_demand;
 use crate::pipeline::window::{HoldChange, JobWindow};
 use crate::ports::{Delivery, JobSource, PartnerApi, QueueError, Settle, UserList};
@@ -18,7 +20,6 @@ use crate::telemetry::{BulkHoldChanged, QueueEmpty};
 /// The queue is reported as empty when no job came for this long. A broker takes a while to answer.
 const EMPTY_AFTER: Duration = Duration::from_secs(1);
 
-/// How a worker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WorkerEnd {
     /// The queue is empty and every job is settled.
@@ -46,12 +47,16 @@ where
         let context = Arc::clone(&context);
         AbortOnDropHandle::new(tokio::spawn(async move { scan_on_demand(&context).await }))
     };
+    let prober = {
+        let context = Arc::clone(&context);
+        AbortOnDropHandle::new(tokio::spawn(async move { probe_by_reading(&context).await }))
+    };
     let mut tasks = JoinSet::new();
     let taken = take_jobs(&context, signup, bulk, &mut tasks).await;
     // From here on no new request is sent, after an error too.
     context.stop.cancel();
     let finished = timeout(context.policy.shutdown_grace, finish_all(&mut tasks)).await;
-    drop(scanner);
+    drop((scanner, prober));
     let cut_off = tasks.len();
     tasks.shutdown().await;
     match (taken?, finished) {
@@ -68,7 +73,7 @@ enum TakingEnd {
     Stopped,
 }
 
-type JobTasks = JoinSet<Result<Lane, QueueError>>;
+type JobTasks = JoinSet<Result<(), QueueError>>;
 
 async fn take_jobs<A, S>(
     context: &Arc<Context<A>>,
@@ -81,24 +86,26 @@ where
     S: JobSource,
 {
     let (mut signup, mut bulk) = (Some(signup), Some(bulk));
-    let mut window = JobWindow::new(context.policy.window, context.rate_limiter.bulk_share_percent(), Instant::now());
+    let bulk_share_percent = context.rate_limiter.bulk_share_percent();
+    let window = SharedWindow::new(JobWindow::new(context.policy.window, bulk_share_percent, Instant::now()));
     let mut is_empty = false;
     while signup.is_some() || bulk.is_some() {
-        update_window(context, &mut window);
         let now = Instant::now();
-        let from_signup = signup.as_mut().filter(|_| window.has_room(Lane::Signup, now));
-        let from_bulk = bulk.as_mut().filter(|_| window.has_room(Lane::Bulk, now));
-        let check_at = window.check_at(now);
+        let Receivable { first_lane, has_room, check_at, is_idle } =
+            window.with(|window| Receivable::now(context, window, now));
+        let from_signup = signup.as_mut().filter(|_| has_room[Lane::Signup as usize]);
+        let from_bulk = bulk.as_mut().filter(|_| has_room[Lane::Bulk as usize]);
         let (lane, delivery) = tokio::select! {
             biased;
             () = context.stop.cancelled() => return Ok(TakingEnd::Stopped),
             Some(settled) = tasks.join_next() => {
-                window.remove(settled_lane(settled)?);
+                job_end(settled)?;
                 continue;
             }
-            (lane, delivery) = receive(from_signup, from_bulk, window.first_lane()) => (lane, delivery?),
+            () = window.has_room() => continue,
+            (lane, delivery) = receive(from_signup, from_bulk, first_lane) => (lane, delivery?),
             () = sleep_until(check_at.unwrap_or(now)), if check_at.is_some() => continue,
-            () = sleep(EMPTY_AFTER), if window.is_empty() && !is_empty => {
+            () = sleep(EMPTY_AFTER), if is_idle && !is_empty => {
                 // Without a connection to the broker, it isn't known whether the queue is empty.
                 is_empty = context.metrics.health.broken_connection().is_none();
                 if is_empty {
@@ -111,10 +118,7 @@ where
             QueueEmpty(false).emit(&context.metrics);
         }
         match (delivery, lane) {
-            (Some(delivery), _) => {
-                start(context, tasks, delivery);
-                window.add(lane, Instant::now());
-            }
+            (Some(delivery), _) => start(context, tasks, delivery, window.add(lane)),
             (None, Lane::Signup) => signup = None,
             (None, Lane::Bulk) => bulk = None,
         }
@@ -122,14 +126,34 @@ where
     Ok(TakingEnd::Drained)
 }
 
-/// Applies what may have changed while the worker runs: bulk's share, and whether bulk is held.
-fn update_window<A>(context: &Context<A>, window: &mut JobWindow) {
-    window.set_bulk_share(context.rate_limiter.bulk_share_percent());
-    let time = context.clock.now();
-    match window.set_bulk_hold(context.rate_limiter.bulk_hold(time), time, Instant::now()) {
-        HoldChange::Unchanged => {}
-        HoldChange::Held(hold) => BulkHoldChanged { why: Some(hold.to_string()) }.emit(),
-        HoldChange::Released => BulkHoldChanged { why: None }.emit(),
+/// What may be taken now.
+struct Receivable {
+    first_lane: Lane,
+    /// By lane.
+    has_room: [bool; 2],
+    /// When to check again.
+    check_at: Option<Instant>,
+    /// The worker holds no job.
+    is_idle: bool,
+}
+
+impl Receivable {
+    /// Applies to the window what may have changed while the worker runs (bulk's share, and whether bulk is held), and
+    /// returns what may be taken.
+    fn now<A>(context: &Context<A>, window: &mut JobWindow, now: Instant) -> Self {
+        window.set_bulk_share(context.rate_limiter.bulk_share_percent());
+        let time = context.clock.now();
+        match window.set_bulk_hold(context.rate_limiter.bulk_hold(time), time, now) {
+            HoldChange::Unchanged => {}
+            HoldChange::Held(hold) => BulkHoldChanged { why: Some(hold.to_string()) }.emit(),
+            HoldChange::Released => BulkHoldChanged { why: None }.emit(),
+        }
+        Self {
+            first_lane: window.first_lane(),
+            has_room: Lane::ALL.map(|lane| window.has_room(lane, now)),
+            check_at: window.check_at(now),
+            is_idle: window.is_empty(),
+        }
     }
 }
 
@@ -153,7 +177,7 @@ async fn receive_from<S: JobSource>(source: Option<&mut S>) -> Received<S> {
     }
 }
 
-fn start<A, H>(context: &Arc<Context<A>>, tasks: &mut JobTasks, delivery: Delivery<H>)
+fn start<A, H>(context: &Arc<Context<A>>, tasks: &mut JobTasks, delivery: Delivery<H>, mut slot: JobSlot)
 where
     A: PartnerApi + UserList,
     H: Settle,
@@ -164,20 +188,22 @@ where
         let (spans, lane) = (&context.metrics.spans, delivery.lane);
         let now = || context.clock.now();
         let job = spans.begin(delivery.handle.trace(), now);
-        let settled = job.work(process(&context, delivery)).await;
+        let settled = job.work(process(&context, delivery, &mut slot)).await;
         spans.end(&job, lane.name(), now);
-        settled.map(|()| lane)
+        settled
     }));
 }
 
+/// Waits for every job, after an error too: the answers that are still in flight have links. Returns the first error.
 async fn finish_all(tasks: &mut JobTasks) -> Result<(), QueueError> {
+    let mut result = Ok(());
     while let Some(settled) = tasks.join_next().await {
-        settled_lane(settled)?;
+        result = result.and(job_end(settled));
     }
-    Ok(())
+    result
 }
 
-fn settled_lane(settled: Result<Result<Lane, QueueError>, JoinError>) -> Result<Lane, QueueError> {
+fn job_end(settled: Result<Result<(), QueueError>, JoinError>) -> Result<(), QueueError> {
     match settled {
         Ok(result) => result,
         Err(error) => Err(QueueError(format!("the task of a job ended abnormally ({error}); the job is on the queue"))),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::sandbox::config::SandboxConfig;
 use crate::sandbox::fault_kind::FaultKind;
-use crate::sandbox::plan::{FaultPlan, FaultTiming};
+use crate::sandbox::plan::{FaultPlan, FaultRule, FaultTiming};
+use crate::sandbox::request::RequestKind;
 
 /// What `lose_every` and `error_every` do to the answer of a creation that took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +26,28 @@ pub(super) struct Faults {
     pub(super) error_every: Option<NonZeroU32>,
     creations: u64,
     rng: fastrand::Rng,
-    plan: Vec<(FaultKind, FaultTiming)>,
+    plan: Vec<FaultRule>,
     /// When the plan was set.
     since: Duration,
     /// Requests since `since`.
-    requests: u64,
+    requests: RequestNumbers,
     /// Random numbers of the plan. The delays have their own, so that a plan does the same with any latency.
     plan_rng: fastrand::Rng,
+}
+
+/// Requests that were counted, of each kind.
+#[derive(Debug, Default)]
+struct RequestNumbers([u64; RequestKind::ALL.len()]);
+
+impl RequestNumbers {
+    fn count(&mut self, kind: RequestKind) {
+        self.0[kind as usize] += 1;
+    }
+
+    /// The number of requests of a kind; `None`: of all kinds.
+    fn of(&self, kind: Option<RequestKind>) -> u64 {
+        kind.map_or_else(|| self.0.iter().sum(), |kind| self.0[kind as usize])
+    }
 }
 
 impl Faults {
@@ -45,7 +61,7 @@ impl Faults {
             rng: fastrand::Rng::with_seed(config.model.seed),
             plan: config.faults.rules.clone(),
             since: Duration::ZERO,
-            requests: 0,
+            requests: RequestNumbers::default(),
             plan_rng: fastrand::Rng::with_seed(config.model.seed.wrapping_add(1)),
         }
     }
@@ -54,22 +70,23 @@ impl Faults {
     pub(super) fn set_plan(&mut self, plan: &FaultPlan, now: Duration) {
         self.plan.clone_from(&plan.rules);
         self.since = now;
-        self.requests = 0;
+        self.requests = RequestNumbers::default();
     }
 
     /// The fault of the next request: the first of the plan that applies to it.
-    pub(super) fn next_fault(&mut self, now: Duration, is_creation: bool) -> Option<FaultKind> {
-        self.requests += 1;
-        let (requests, age) = (self.requests, now.saturating_sub(self.since));
+    pub(super) fn next_fault(&mut self, now: Duration, request: RequestKind) -> Option<FaultKind> {
+        self.requests.count(request);
+        let (requests, age) = (&self.requests, now.saturating_sub(self.since));
         let rng = &mut self.plan_rng;
-        let mut applies = |timing: &FaultTiming| match timing {
+        let mut applies = |rule: &FaultRule| match &rule.timing {
             FaultTiming::Share(share) => rng.f64() < *share,
-            FaultTiming::Every(n) => requests.is_multiple_of(u64::from(n.get())),
-            FaultTiming::Requests(range) => range.contains(&requests),
+            FaultTiming::Every(n) => requests.of(rule.request).is_multiple_of(u64::from(n.get())),
+            FaultTiming::Requests(range) => range.contains(&requests.of(rule.request)),
             FaultTiming::Time(range) => range.contains(&age),
         };
-        let is_possible = |kind: FaultKind| is_creation || kind != FaultKind::PaymentRequired;
-        self.plan.iter().find(|(kind, timing)| is_possible(*kind) && applies(timing)).map(|(kind, _)| *kind)
+        let is_possible =
+            |rule: &FaultRule| rule.request.is_none_or(|kind| kind == request) && rule.fault.applies_to(request);
+        self.plan.iter().find(|rule| is_possible(rule) && applies(rule)).map(|rule| rule.fault)
     }
 
     /// The fate of the answer to the next creation that took effect. Call it for these only: refused creations don't

@@ -3,17 +3,21 @@
 //! A pure function of requests and times: it returns what is sent to the client and after which delay. It never sleeps
 //! and has no sockets, so the simulation calls it directly, and the HTTP server sends what it returns.
 
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::domain::Timestamp;
 use crate::sandbox::config::SandboxConfig;
-use crate::sandbox::control::Control;
+use crate::sandbox::control::SandboxControl;
+use crate::sandbox::damage::damaged;
 use crate::sandbox::fault_kind::FaultKind;
 use crate::sandbox::faults::{AnswerFate, Faults};
-use crate::sandbox::model::{CreateRequest, ListRequest, Model};
+use crate::sandbox::model::Model;
 use crate::sandbox::model_config::ModelConfig;
 use crate::sandbox::reply::SandboxReply;
+use crate::sandbox::request::{CreateRequest, DeleteRequest, ListRequest, RequestKind, WalletRequest};
 use crate::sandbox::stats::SandboxStats;
+use crate::sandbox::user_change::{ChangedUsers, UserChange};
 
 /// What the client receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,12 +51,14 @@ pub struct HostilePartner {
     /// The partner without the quirks of a fault list, for the next fault list.
     base: ModelConfig,
     epoch: Timestamp,
+    /// Chooses the users of a share.
+    chosen: fastrand::Rng,
     answers_lost: u64,
     answers_failed: u64,
     faults_injected: u64,
 }
 
-/// The `Retry-After` of the faults with 429.
+/// The `Retry-After` of the faults with 429 and 503.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 impl HostilePartner {
@@ -60,48 +66,64 @@ impl HostilePartner {
     pub fn new(config: SandboxConfig, epoch: Timestamp) -> Self {
         let faults = Faults::new(&config);
         let model = Model::new(config.faults.applied_to(config.model.clone()), epoch);
-        Self { model, faults, base: config.model, epoch, answers_lost: 0, answers_failed: 0, faults_injected: 0 }
+        let chosen = fastrand::Rng::with_seed(config.model.seed.wrapping_add(2));
+        let base = config.model;
+        Self { model, faults, base, epoch, chosen, answers_lost: 0, answers_failed: 0, faults_injected: 0 }
     }
 
     /// `POST /v2/partner/card/users`.
     pub fn create(&mut self, now: Duration, request: &CreateRequest<'_>) -> SandboxAnswer {
-        let fault = self.faults.next_fault(now, true);
-        if let Some(fault) = fault
-            && let Some(wire) = self.instead_of_partner(now, fault)
-        {
-            return self.answer(wire, Some(fault));
-        }
-        let reply = self.model.create(now, request);
-        let fate = if reply.status == 201 { self.faults.next_fate() } else { AnswerFate::Sent };
-        match (fault, fate) {
-            (Some(fault), _) => {
-                let wire = self.after_effect(fault, reply);
-                self.answer(wire, Some(fault))
-            }
-            (None, AnswerFate::Sent) => self.answer(Wire::Whole(reply), None),
-            (None, AnswerFate::Lost) => {
-                self.answers_lost += 1;
-                self.answer(Wire::Nothing, None)
-            }
-            (None, AnswerFate::Failed) => {
-                self.answers_failed += 1;
-                self.answer(Wire::Whole(internal_error()), None)
-            }
-        }
+        self.exchange(now, RequestKind::Create, |model| model.create(now, request))
     }
 
     /// `GET /v1/partner/card/users`.
     pub fn list(&mut self, now: Duration, request: &ListRequest<'_>) -> SandboxAnswer {
-        let fault = self.faults.next_fault(now, false);
+        self.exchange(now, RequestKind::List, |model| model.list(now, request))
+    }
+
+    /// `DELETE /v1/partner/card/users/{serviceId}`.
+    pub fn delete(&mut self, now: Duration, request: &DeleteRequest<'_>) -> SandboxAnswer {
+        self.exchange(now, RequestKind::Delete, |model| model.delete(now, request))
+    }
+
+    /// `GET /v1/partner/wallet`.
+    pub fn wallet(&mut self, now: Duration, request: &WalletRequest<'_>) -> SandboxAnswer {
+        self.exchange(now, RequestKind::Wallet, |model| model.wallet(now, request))
+    }
+
+    /// Answers a request. `effect` is what it does at the partner, if the partner receives it.
+    fn exchange(
+        &mut self,
+        now: Duration,
+        kind: RequestKind,
+        effect: impl FnOnce(&mut Model) -> SandboxReply,
+    ) -> SandboxAnswer {
+        let fault = self.faults.next_fault(now, kind);
         if let Some(fault) = fault
             && let Some(wire) = self.instead_of_partner(now, fault)
         {
             return self.answer(wire, Some(fault));
         }
-        let reply = self.model.list(now, request);
-        let wire = match fault {
-            Some(fault) => self.after_effect(fault, reply),
-            None => Wire::Whole(reply),
+        let users_before = self.model.stats().created;
+        let reply = effect(&mut self.model);
+        let is_created = self.model.stats().created > users_before;
+        let reply = match fault {
+            Some(FaultKind::IdNumber) if is_created => self.model.number_latest_user().unwrap_or(reply),
+            _ => reply,
+        };
+        let has_fate = kind == RequestKind::Create && reply.status == 201;
+        let fate = if has_fate { self.faults.next_fate() } else { AnswerFate::Sent };
+        let wire = match (fault, fate) {
+            (Some(fault), _) => self.after_effect(fault, reply),
+            (None, AnswerFate::Sent) => Wire::Whole(reply),
+            (None, AnswerFate::Lost) => {
+                self.answers_lost += 1;
+                Wire::Nothing
+            }
+            (None, AnswerFate::Failed) => {
+                self.answers_failed += 1;
+                Wire::Whole(internal_error())
+            }
         };
         self.answer(wire, fault)
     }
@@ -111,12 +133,14 @@ impl HostilePartner {
         let reply = match fault {
             FaultKind::Drop => return Some(Wire::Nothing),
             FaultKind::ErrorBefore => internal_error(),
+            FaultKind::Unavailable => unavailable(),
             FaultKind::Throttled => SandboxReply::throttled(Some(RETRY_AFTER.as_secs().to_string())),
             FaultKind::ThrottledDate => {
                 let clock = self.model.wrong_time(now).unwrap_or(self.epoch.plus(now));
                 SandboxReply::throttled(Some(http_date(clock.plus(RETRY_AFTER))))
             }
             FaultKind::ThrottledBare => SandboxReply::throttled(None),
+            FaultKind::ThrottledLong => SandboxReply::throttled(Some("9".repeat(60))),
             FaultKind::Unauthorized => SandboxReply::error(401, "UNAUTHORIZED", "Missing or invalid API key"),
             FaultKind::PaymentRequired => SandboxReply::error(
                 402,
@@ -127,7 +151,7 @@ impl HostilePartner {
             FaultKind::NotFound => SandboxReply::error(404, "NOT_FOUND", "The resource does not exist"),
             FaultKind::Odd400 => SandboxReply::odd(),
             FaultKind::Html200 => SandboxReply::html(200, "Please sign in to use this network"),
-            _ => return None,
+            _ => SandboxReply::gateway(fault.gateway_status()?),
         };
         Some(Wire::Whole(reply))
     }
@@ -144,17 +168,13 @@ impl HostilePartner {
                 self.answers_failed += 1;
                 Wire::Whole(internal_error())
             }
-            FaultKind::Truncated => {
-                // Half of a JSON object is never valid JSON.
-                let body = reply.body.chars().take(reply.body.chars().count() / 2).collect();
-                Wire::Whole(SandboxReply { body, ..reply })
-            }
-            FaultKind::WrongJson if reply.status < 300 => {
-                Wire::Whole(SandboxReply { body: r#"{"result":[{"id":1}]}"#.to_owned(), ..reply })
+            FaultKind::UnavailableAfter => {
+                self.answers_failed += 1;
+                Wire::Whole(unavailable())
             }
             FaultKind::Drip => Wire::Drip(reply),
             FaultKind::Html502 => Wire::Whole(SandboxReply::html(502, "Bad Gateway")),
-            _ => Wire::Whole(reply),
+            _ => Wire::Whole(damaged(fault, reply)),
         }
     }
 
@@ -183,18 +203,24 @@ impl HostilePartner {
         }
     }
 
-    /// Applies the changes, from `now` on.
-    pub fn control(&mut self, now: Duration, control: &Control) {
-        let Self { model, faults, .. } = self;
-        if let Some(account) = control.account {
-            model.set_account(account);
+    /// Applies the changes, from `now` on. Returns the users that were named and don't exist: then nothing is changed.
+    pub fn control(&mut self, now: Duration, control: &SandboxControl) -> Vec<String> {
+        let named = control.users.iter().filter_map(|change| match &change.users {
+            ChangedUsers::One(user) => Some(user),
+            ChangedUsers::Share(_) => None,
+        });
+        let unknown: Vec<String> = named.filter(|user| self.model.find(user).is_none()).cloned().collect();
+        if !unknown.is_empty() {
+            return unknown;
         }
-        if let Some(creations) = control.wallet {
-            model.set_wallet(creations);
-        }
-        if let Some(requests_per_second) = control.rate_limit {
-            model.set_rate_limit(requests_per_second);
-        }
+        self.change_faults(now, control);
+        self.change_model(control);
+        control.users.iter().for_each(|change| self.change_users(change));
+        Vec::new()
+    }
+
+    fn change_faults(&mut self, now: Duration, control: &SandboxControl) {
+        let Self { model, faults, base, .. } = self;
         if let Some(ms) = control.latency_ms {
             faults.latency = Duration::from_millis(ms);
         }
@@ -208,14 +234,54 @@ impl HostilePartner {
             faults.error_every = every;
         }
         if let Some(plan) = &control.faults {
-            model.set_quirks(plan.applied_to(self.base.clone()));
+            model.set_quirks(now, plan.applied_to(base.clone()));
             faults.set_plan(plan, now);
+        }
+    }
+
+    fn change_model(&mut self, control: &SandboxControl) {
+        let Self { model, base, .. } = self;
+        if let Some(account) = control.account {
+            model.set_account(account);
+        }
+        if let Some(fee) = control.fee {
+            base.fee = fee;
+            model.set_fee(fee);
+        }
+        if let Some(creations) = control.wallet {
+            model.set_wallet(creations);
+        }
+        if let Some(balance) = control.balance {
+            model.set_balance(balance);
+        }
+        if let Some(requests_per_second) = control.rate_limit {
+            model.set_rate_limit(requests_per_second);
+        }
+    }
+
+    fn change_users(&mut self, change: &UserChange) {
+        let positions = match &change.users {
+            ChangedUsers::One(user) => self.model.find(user).into_iter().collect(),
+            ChangedUsers::Share(share) => self.model.share(*share, &mut self.chosen),
+        };
+        let status: Option<Option<Arc<str>>> = change.status.as_ref().map(|status| status.as_deref().map(Arc::from));
+        for position in positions {
+            if let Some(status) = &status {
+                self.model.set_status(position, status.clone());
+            }
+            if let Some(cards) = change.active_cards {
+                self.model.set_active_cards(position, cards);
+            }
         }
     }
 }
 
 fn http_date(time: Timestamp) -> String {
     httpdate::fmt_http_date(UNIX_EPOCH + time.since(Timestamp::from_unix_ms(0)))
+}
+
+fn unavailable() -> SandboxReply {
+    SandboxReply::unavailable(RETRY_AFTER.as_secs().to_string())
 }
 
 fn internal_error() -> SandboxReply {

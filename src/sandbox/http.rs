@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::sandbox::config::SandboxConfig;
-use crate::sandbox::control::Control;
+use crate::sandbox::control::SandboxControl;
 use crate::sandbox::routes::router;
 use crate::sandbox::severable::{ClientConnection, SeverableListener};
 use crate::sandbox::shared::SandboxShared;
@@ -56,8 +56,12 @@ impl Sandbox {
     }
 
     /// Applies changes to the running sandbox.
-    pub fn control(&self, control: &Control) {
-        self.shared.control(control);
+    ///
+    /// # Panics
+    /// If a change names a user who doesn't exist.
+    pub fn control(&self, control: &SandboxControl) {
+        let unknown = self.shared.control(control);
+        assert!(unknown.is_empty(), "{} users of this change don't exist", unknown.len());
     }
 
     /// Stops accepting connections and waits at most two seconds for the requests in flight.

@@ -14,6 +14,10 @@ pub(super) enum FirstUse {
     Duplicate,
     Blacklisted,
     InvalidProgram,
+    Deleted,
+    UserNotFound,
+    /// The number of cards.
+    ActiveCards(u32),
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +43,6 @@ impl KeyLedger {
         self.used.get(&key).copied()
     }
 
-    /// Marks a key as used at `now`.
     pub(super) fn insert(&mut self, now: Duration, key: u128, first_use: FirstUse) {
         if self.used.insert(key, first_use).is_none() {
             self.queue.push_back((now, key));

@@ -1,51 +1,36 @@
 //! The partner as a pure value: it answers a request at a given time.
 //!
 //! Time is a [`Duration`] since an epoch that the caller chooses. The model knows the wall-clock time of the epoch,
-//! which
-//! `createdAt` needs. A `now` before the latest one counts as the latest one.
+//! which `createdAt` needs. A `now` before the latest one counts as the latest one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use url::form_urlencoded;
-use uuid::Uuid;
 
 use crate::domain::Timestamp;
 use crate::sandbox::ids::Ids;
 use crate::sandbox::key_ledger::{FirstUse, KeyLedger};
-use crate::sandbox::model_config::{AccountState, KeyReuse, ModelConfig};
+use crate::sandbox::list_index::ListView;
+use crate::sandbox::model_config::{AccountState, KeyReuse, ListOverLimit, ModelConfig};
+use crate::sandbox::money::Money;
 use crate::sandbox::new_user::{NewUser, SandboxProgram};
 use crate::sandbox::refusal::SandboxRefusal;
 use crate::sandbox::reply::{ReplyPagination, SandboxReply};
+use crate::sandbox::request::{
+    CreateRequest, DeleteRequest, ListRequest, WalletRequest, bearer, is_json, parse_key, parse_page,
+};
 use crate::sandbox::rolling_second::RollingSecond;
 use crate::sandbox::rules::CreateBody;
 use crate::sandbox::stats::ModelStats;
 use crate::sandbox::users::{UserView, Users};
+use crate::sandbox::wallet::{CURRENCY, Wallet};
 
 /// How long a partner that replays remembers the first answer. Assumed: a day, as with other APIs.
 const REPLAY_TTL: Duration = Duration::from_secs(86_400);
 
-/// A request to create a user. Headers are as received; `None` is a header that is absent or isn't text.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CreateRequest<'a> {
-    /// The `Authorization` header.
-    pub authorization: Option<&'a str>,
-    /// The `idempotency-key` header.
-    pub idempotency_key: Option<&'a str>,
-    /// The `Content-Type` header.
-    pub content_type: Option<&'a str>,
-    /// The body.
-    pub body: &'a [u8],
-}
-
-/// A request for a page of users.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ListRequest<'a> {
-    /// The `Authorization` header.
-    pub authorization: Option<&'a str>,
-    /// The query of the URL without its question mark, such as `skip=0&limit=50`.
-    pub query: &'a str,
-}
+/// Time between the creations of the users who exist at the start.
+const EARLIER_USERS_APART: Duration = Duration::from_secs(60);
 
 /// The simulated partner.
 #[derive(Debug)]
@@ -54,6 +39,7 @@ pub struct Model {
     epoch: Timestamp,
     latest: Duration,
     users: Users,
+    wallet: Wallet,
     keys: KeyLedger,
     arrivals: RollingSecond,
     admitted: RollingSecond,
@@ -61,13 +47,18 @@ pub struct Model {
 }
 
 impl Model {
-    /// A partner without users. `epoch` is the wall-clock time at which `now` is zero.
+    /// A partner with the users of `config.users_min`. `epoch` is the wall-clock time at which `now` is zero.
     pub fn new(config: ModelConfig, epoch: Timestamp) -> Self {
+        let mut users = Users::default();
+        for age in (1..=config.users_min).rev() {
+            insert_other(&mut users, epoch.minus(EARLIER_USERS_APART * age));
+        }
         Self {
+            wallet: Wallet::for_creations(config.wallet, config.fee),
             config,
             epoch,
             latest: Duration::ZERO,
-            users: Users::default(),
+            users,
             keys: KeyLedger::default(),
             arrivals: RollingSecond::default(),
             admitted: RollingSecond::default(),
@@ -92,8 +83,28 @@ impl Model {
     pub fn list(&mut self, now: Duration, request: &ListRequest<'_>) -> SandboxReply {
         let now = self.advance(now);
         self.stats.requests.list += 1;
-        self.grow(now);
+        for _ in 0..self.config.list_grows {
+            insert_other(&mut self.users, self.epoch.plus(now));
+        }
         let result = self.try_list(now, request);
+        self.answer(result)
+    }
+
+    /// `DELETE /v1/partner/card/users/{serviceId}`. The checks, in this order: rate limit (429), API key (401),
+    /// account (403), idempotency key present and well-formed (400), key unused (400). The checks after these use up
+    /// the key: the user exists (404 or 400) and has no active cards (409).
+    pub fn delete(&mut self, now: Duration, request: &DeleteRequest<'_>) -> SandboxReply {
+        let now = self.advance(now);
+        self.stats.requests.delete += 1;
+        let result = self.try_delete(now, request);
+        self.answer(result)
+    }
+
+    /// `GET /v1/partner/wallet`. The checks, in this order: rate limit (429), API key (401), account (403).
+    pub fn wallet(&mut self, now: Duration, request: &WalletRequest<'_>) -> SandboxReply {
+        let now = self.advance(now);
+        self.stats.requests.wallet += 1;
+        let result = self.try_wallet(now, request);
         self.answer(result)
     }
 
@@ -102,19 +113,51 @@ impl Model {
         ModelStats { users: self.users.len() as u64, ..self.stats }
     }
 
-    /// The time of the partner's clock; `None` if it is right.
-    pub(super) fn wrong_time(&self, now: Duration) -> Option<Timestamp> {
-        (self.config.clock_skew_s != 0).then(|| self.config.clock(self.epoch, now))
+    /// The balance of the wallet.
+    pub fn balance(&self) -> Money {
+        if self.config.account == AccountState::WalletEmpty { Money::ZERO } else { self.wallet.balance() }
     }
 
+    /// The time of the partner's clock; `None` if it is right.
+    pub(super) fn wrong_time(&self, now: Duration) -> Option<Timestamp> {
+        (self.config.clock_skew_s != 0).then(|| self.config.on_partner_clock(self.epoch.plus(now)))
+    }
+
+    /// Every user in the order of creation, as of `now`. Not a request of the API: no counter changes.
+    pub fn users(&self, now: Duration) -> impl Iterator<Item = UserView<'_>> {
+        (0..self.users.positions()).filter_map(move |position| self.view(position, now))
+    }
+
+    /// The user with this email, without regard to case. Not a request of the API: no counter changes.
+    pub fn user_by_email(&self, now: Duration, email: &str) -> Option<UserView<'_>> {
+        self.view(self.users.find(email)?, now)
+    }
+
+    fn view(&self, position: usize, now: Duration) -> Option<UserView<'_>> {
+        self.users.view(position, self.epoch.plus(now), &self.config)
+    }
+}
+
+/// Changes while the model runs. None is a request of the API.
+impl Model {
     /// Sets the state of the account.
     pub fn set_account(&mut self, account: AccountState) {
         self.config.account = account;
     }
 
-    /// Sets how many creations the wallet pays for; `None` is any number.
+    /// Sets what a creation costs.
+    pub fn set_fee(&mut self, fee: Money) {
+        self.config.fee = fee;
+    }
+
+    /// Sets the balance to the fees of this many creations; `None` is any number.
     pub fn set_wallet(&mut self, creations: Option<u64>) {
-        self.config.wallet = creations;
+        self.wallet = Wallet::for_creations(creations, self.config.fee);
+    }
+
+    /// Sets the balance of the wallet; `None` pays for any number of creations.
+    pub fn set_balance(&mut self, balance: Option<Money>) {
+        self.wallet = Wallet::with_balance(balance);
     }
 
     /// Sets the maximum number of requests in any rolling second; `None` is any number. Requests that were admitted
@@ -123,44 +166,44 @@ impl Model {
         self.config.rate_limit = requests_per_second;
     }
 
-    /// Takes over the properties of `from` that quirks set: the answer to a used key, the codes, the clock, the list.
-    pub fn set_quirks(&mut self, from: ModelConfig) {
-        let ModelConfig {
-            key_reuse,
-            key_used_code,
-            dup_user_code,
-            clock_skew_s,
-            shows_created_at,
-            list_order,
-            list_limit_max,
-            list_grows,
-            list_lag_s,
-            list_refused,
-            ..
-        } = from;
-        let config = &mut self.config;
-        config.key_reuse = key_reuse;
-        config.key_used_code = key_used_code;
-        config.dup_user_code = dup_user_code;
-        config.clock_skew_s = clock_skew_s;
-        config.shows_created_at = shows_created_at;
-        config.list_order = list_order;
-        config.list_limit_max = list_limit_max;
-        config.list_grows = list_grows;
-        config.list_lag_s = list_lag_s;
-        config.list_refused = list_refused;
+    /// Takes over all properties that no other method here sets. Users that `users_min` asks for are created at `now`.
+    pub(super) fn set_quirks(&mut self, now: Duration, from: ModelConfig) {
+        let ModelConfig { account, rate_limit, .. } = self.config;
+        self.config = ModelConfig { account, rate_limit, ..from };
+        self.latest = self.latest.max(now);
+        let missing = u64::from(self.config.users_min).saturating_sub(self.users.len() as u64);
+        (0..missing).for_each(|_| insert_other(&mut self.users, self.epoch.plus(self.latest)));
     }
 
-    /// Every user in the order of creation, as of `now`. Not a request of the API: no counter changes.
-    pub fn users(&self, now: Duration) -> impl Iterator<Item = UserView<'_>> {
-        (0..self.users.len()).filter_map(move |position| self.view(position, now))
+    /// The position of the user with this email or `serviceId`.
+    pub(super) fn find(&self, user: &str) -> Option<usize> {
+        self.users.find(user).or_else(|| self.users.find_id(user, &self.config))
     }
 
-    /// The user with this email, without regard to case. Not a request of the API: no counter changes.
-    pub fn user_by_email(&self, now: Duration, email: &str) -> Option<UserView<'_>> {
-        self.view(self.users.find(email)?, now)
+    /// The positions of a random share of the users, from 0 to 1.
+    pub(super) fn share(&self, share: f64, rng: &mut fastrand::Rng) -> Vec<usize> {
+        self.users.share(share, rng)
     }
 
+    /// Sets the KYC status of a user; `None`: the one that its last name decides.
+    pub(super) fn set_status(&mut self, position: usize, status: Option<Arc<str>>) {
+        self.users.set_status(position, status);
+    }
+
+    pub(super) fn set_active_cards(&mut self, position: usize, cards: u32) {
+        self.users.set_active_cards(position, cards);
+    }
+
+    /// Makes the `serviceId` of the latest user a number, and returns the answer to its creation.
+    pub(super) fn number_latest_user(&mut self) -> Option<SandboxReply> {
+        let position = self.users.positions().checked_sub(1)?;
+        self.users.number(position, &self.config);
+        Some(self.created(position))
+    }
+}
+
+/// The checks of each request, in their order.
+impl Model {
     fn advance(&mut self, now: Duration) -> Duration {
         self.latest = self.latest.max(now);
         let in_this_second = self.arrivals.push(self.latest) as u64;
@@ -176,21 +219,22 @@ impl Model {
     }
 
     fn try_create(&mut self, now: Duration, request: &CreateRequest<'_>) -> Result<SandboxReply, SandboxRefusal> {
-        self.admit(now)?;
-        self.authorize(request.authorization)?;
+        self.admit(now, request.authorization)?;
         let key = parse_key(request.idempotency_key)?;
-        self.keys.evict(now, self.key_ttl());
-        if let Some(first_use) = self.keys.first_use(key) {
+        if let Some(first_use) = self.first_use(now, key) {
             return self.reuse(first_use);
         }
         if !request.content_type.is_some_and(is_json) {
             return Err(SandboxRefusal::ContentType);
         }
         let body = CreateBody::parse(request.body)?;
-        if self.config.account == AccountState::WalletEmpty || self.config.wallet == Some(0) {
+        let is_waived = self.users.is_fee_waived(body.email());
+        let fee = if is_waived { Money::ZERO } else { self.config.fee };
+        if self.config.account == AccountState::WalletEmpty || !self.wallet.can_pay(fee) {
             return Err(SandboxRefusal::PaymentRequired);
         }
-        let created = body.new_user().and_then(|user| self.users.insert(now, &user).ok_or(SandboxRefusal::Duplicate));
+        let time = self.epoch.plus(now);
+        let created = body.new_user().and_then(|user| self.users.insert(time, &user).ok_or(SandboxRefusal::Duplicate));
         match &created {
             Ok(position) => self.keys.insert(now, key, FirstUse::Created(*position)),
             Err(SandboxRefusal::Blacklisted) => self.keys.insert(now, key, FirstUse::Blacklisted),
@@ -198,19 +242,79 @@ impl Model {
             Err(_) => self.keys.insert(now, key, FirstUse::InvalidProgram),
         }
         let position = created?;
-        self.config.wallet = self.config.wallet.map(|creations| creations.saturating_sub(1));
+        self.wallet.pay(fee);
+        self.stats.fees_total = self.stats.fees_total.plus(fee);
+        let fees = if is_waived { &mut self.stats.fees_waived } else { &mut self.stats.fees_charged };
+        *fees += 1;
         self.stats.created += 1;
         Ok(self.created(position))
     }
 
     fn created(&self, position: usize) -> SandboxReply {
-        let ids = Ids::new(self.config.seed);
-        SandboxReply::created(&ids.service_id(&self.config.slug, position), &ids.verification_url(position))
+        let url = Ids::new(self.config.seed).verification_url(position);
+        SandboxReply::created(&self.users.service_id(position, &self.config), &url)
     }
 
-    /// How long a key is remembered.
-    fn key_ttl(&self) -> Duration {
-        if self.config.key_ttl.is_zero() { REPLAY_TTL } else { self.config.key_ttl }
+    fn try_list(&mut self, now: Duration, request: &ListRequest<'_>) -> Result<SandboxReply, SandboxRefusal> {
+        self.admit(now, request.authorization)?;
+        if let Some(status) = self.config.list_refused {
+            return Err(SandboxRefusal::ListRefused(status));
+        }
+        let (skip, limit) = parse_page(request.query)?;
+        let limit_max = self.config.list_limit_max;
+        let limit = limit.unwrap_or(self.config.list_limit_default.min(limit_max));
+        if limit > limit_max && self.config.list_over_limit == ListOverLimit::Refused {
+            return Err(SandboxRefusal::Invalid(format!("limit must be at most {limit_max}")));
+        }
+        let limit = limit.min(limit_max);
+        self.stats.listed += 1;
+        let lag = Duration::from_secs(self.config.list_lag_s);
+        let view = ListView {
+            order: self.config.list_order,
+            positions_end: self.users.positions_created_by(self.epoch.plus(now), lag),
+            seed: self.config.seed,
+            shuffle: self.config.seed.wrapping_add(self.stats.requests.list),
+        };
+        let total = self.users.len_below(view.positions_end);
+        let page = self.users.page(view, skip, limit);
+        let users = page.into_iter().filter_map(|position| self.view(position, now)).collect();
+        Ok(SandboxReply::page(users, ReplyPagination { skip, limit, total }))
+    }
+
+    fn try_delete(&mut self, now: Duration, request: &DeleteRequest<'_>) -> Result<SandboxReply, SandboxRefusal> {
+        self.admit(now, request.authorization)?;
+        let key = parse_key(request.idempotency_key)?;
+        if let Some(first_use) = self.first_use(now, key) {
+            return self.reuse(first_use);
+        }
+        let deleted = match self.users.find_id(request.service_id, &self.config) {
+            None => FirstUse::UserNotFound,
+            Some(position) => match self.users.active_cards(position) {
+                0 => {
+                    let is_approved = self.users.is_approved(position, self.epoch.plus(now), &self.config);
+                    self.users.delete(position, is_approved);
+                    self.stats.deleted += 1;
+                    self.stats.approved_deleted += u64::from(is_approved);
+                    FirstUse::Deleted
+                }
+                cards => FirstUse::ActiveCards(cards),
+            },
+        };
+        self.keys.insert(now, key, deleted);
+        self.first_answer(deleted)
+    }
+
+    fn try_wallet(&mut self, now: Duration, request: &WalletRequest<'_>) -> Result<SandboxReply, SandboxRefusal> {
+        self.admit(now, request.authorization)?;
+        self.stats.wallet_read += 1;
+        Ok(SandboxReply::wallet(&self.config.slug, self.balance(), CURRENCY))
+    }
+
+    /// What the key was used for, if it is remembered.
+    fn first_use(&mut self, now: Duration, key: u128) -> Option<FirstUse> {
+        let ttl = if self.config.key_ttl.is_zero() { REPLAY_TTL } else { self.config.key_ttl };
+        self.keys.evict(now, ttl);
+        self.keys.first_use(key)
     }
 
     /// Answers the second use of a key.
@@ -218,57 +322,29 @@ impl Model {
         if self.config.key_reuse != KeyReuse::Replayed && !self.config.key_ttl.is_zero() {
             return Err(SandboxRefusal::KeyUsed);
         }
+        self.first_answer(first_use)
+    }
+
+    fn first_answer(&self, first_use: FirstUse) -> Result<SandboxReply, SandboxRefusal> {
         match first_use {
             FirstUse::Created(position) => Ok(self.created(position)),
             FirstUse::Duplicate => Err(SandboxRefusal::Duplicate),
             FirstUse::Blacklisted => Err(SandboxRefusal::Blacklisted),
             FirstUse::InvalidProgram => Err(SandboxRefusal::InvalidProgram),
+            FirstUse::Deleted => Ok(SandboxReply::deleted()),
+            FirstUse::UserNotFound => Err(SandboxRefusal::UserNotFound),
+            FirstUse::ActiveCards(cards) => Err(SandboxRefusal::ActiveCards(cards)),
         }
     }
 
-    /// Creates the users of `list_grows`, as another client would while the list is read.
-    fn grow(&mut self, now: Duration) {
-        for _ in 0..self.config.list_grows {
-            let email = format!("user{}@elsewhere.example", self.users.len());
-            let user = NewUser {
-                email: &email,
-                first_name: "Another",
-                last_name: "Client",
-                program: SandboxProgram::Custodial,
-            };
-            // If the email is taken, the list doesn't grow this time.
-            let _ = self.users.insert(now, &user);
+    /// The checks that every request passes: rate limit, API key, account.
+    fn admit(&mut self, now: Duration, authorization: Option<&str>) -> Result<(), SandboxRefusal> {
+        if let Some(limit) = self.config.rate_limit {
+            if self.admitted.count(now) >= limit as usize {
+                return Err(SandboxRefusal::Throttled { retry_after_s: self.config.retry_after_s });
+            }
+            self.admitted.push(now);
         }
-    }
-
-    fn try_list(&mut self, now: Duration, request: &ListRequest<'_>) -> Result<SandboxReply, SandboxRefusal> {
-        self.admit(now)?;
-        self.authorize(request.authorization)?;
-        if let Some(status) = self.config.list_refused {
-            return Err(SandboxRefusal::ListRefused(status));
-        }
-        let (skip, limit) = parse_page(request.query)?;
-        let limit = limit.unwrap_or(self.config.list_limit_default).min(self.config.list_limit_max);
-        self.stats.listed += 1;
-        let shuffle = self.config.seed.wrapping_add(self.stats.requests.list);
-        let total = self.users.created_by(now, Duration::from_secs(self.config.list_lag_s));
-        let page = Users::page(total, self.config.list_order, skip, limit, shuffle);
-        let users = page.into_iter().filter_map(|position| self.view(position, now)).collect();
-        Ok(SandboxReply::page(users, ReplyPagination { skip, limit, total }))
-    }
-
-    fn admit(&mut self, now: Duration) -> Result<(), SandboxRefusal> {
-        let Some(limit) = self.config.rate_limit else {
-            return Ok(());
-        };
-        if self.admitted.count(now) >= limit as usize {
-            return Err(SandboxRefusal::Throttled { retry_after_s: self.config.retry_after_s });
-        }
-        self.admitted.push(now);
-        Ok(())
-    }
-
-    fn authorize(&self, authorization: Option<&str>) -> Result<(), SandboxRefusal> {
         let is_known = authorization.and_then(bearer) == Some(self.config.api_key.expose_secret());
         match self.config.account {
             AccountState::KeyRevoked => Err(SandboxRefusal::Unauthorized),
@@ -277,46 +353,11 @@ impl Model {
             AccountState::Ok | AccountState::WalletEmpty => Ok(()),
         }
     }
-
-    fn view(&self, position: usize, now: Duration) -> Option<UserView<'_>> {
-        self.users.view(position, now, self.epoch, &self.config)
-    }
 }
 
-fn bearer(authorization: &str) -> Option<&str> {
-    let (scheme, token) = authorization.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// Assumed: a UUID in the usual notation of 36 characters, in upper or lower case.
-fn parse_key(header: Option<&str>) -> Result<u128, SandboxRefusal> {
-    let key = header.map(str::trim).filter(|key| !key.is_empty()).ok_or(SandboxRefusal::KeyMissing)?;
-    match Uuid::try_parse(key) {
-        Ok(uuid) if key.len() == 36 => Ok(uuid.as_u128()),
-        _ => Err(SandboxRefusal::KeyMalformed),
-    }
-}
-
-fn is_json(content_type: &str) -> bool {
-    let media_type = content_type.split_once(';').map_or(content_type, |(media_type, _)| media_type);
-    media_type.trim().eq_ignore_ascii_case("application/json")
-}
-
-/// `skip` (0 if absent) and `limit` of a list's query.
-fn parse_page(query: &str) -> Result<(u64, Option<u32>), SandboxRefusal> {
-    let (mut skip, mut limit) = (0, None);
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        match name.as_ref() {
-            "skip" => {
-                skip = value.parse().map_err(|_| SandboxRefusal::Invalid("skip must be a number from 0".to_owned()))?;
-            }
-            "limit" => {
-                let parsed = value.parse().ok().filter(|limit| *limit > 0);
-                limit =
-                    Some(parsed.ok_or_else(|| SandboxRefusal::Invalid("limit must be a number from 1".to_owned()))?);
-            }
-            _ => {}
-        }
-    }
-    Ok((skip, limit))
+/// Creates a user of another client. If its email is taken, there is no new user this time.
+fn insert_other(users: &mut Users, now: Timestamp) {
+    let email = format!("user{}@elsewhere.example", users.positions());
+    let program = SandboxProgram::Custodial;
+    let _ = users.insert(now, &NewUser { email: &email, first_name: "Another", last_name: "Client", program });
 }

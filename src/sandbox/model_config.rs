@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Timestamp;
+use crate::sandbox::money::Money;
 
 /// The state of the partner account. It decides the answer to every request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +48,19 @@ pub enum ListOrder {
     OldestFirst,
     /// In another order at every request.
     Shuffled,
+    /// In an order that looks random and doesn't change, as if sorted by a random id. A new user can be anywhere.
+    Scattered,
+}
+
+/// The answer to a `limit` above the largest page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ListOverLimit {
+    /// The largest page. The default.
+    #[default]
+    Clipped,
+    /// 422.
+    Refused,
 }
 
 /// The properties of the simulated partner. `Debug` doesn't print the key.
@@ -82,12 +96,19 @@ pub struct ModelConfig {
     /// How long after its creation a user whose `lastName` ends in a staging keyword shows the KYC outcome. Default
     /// zero: in the next list.
     pub kyc_after: Duration,
+    /// Whether the list has `status`. Default: yes.
+    pub shows_status: bool,
     /// The order of the list. Default: newest first.
     pub list_order: ListOrder,
     /// Users on a page if the request has no `limit`. Default 50, as documented.
     pub list_limit_default: u32,
-    /// Maximum number of users on a page; a larger `limit` is lowered to this. Default 100.
+    /// Maximum number of users on a page. Default 100.
     pub list_limit_max: u32,
+    /// The answer to a larger `limit`. Default: it is lowered to the maximum.
+    pub list_over_limit: ListOverLimit,
+    /// Other clients created users until at least this many existed. Their emails are `user0@elsewhere.example`
+    /// onwards. At the start, the newest is a minute old, and the others were created a minute apart. Default 0.
+    pub users_min: u32,
     /// Maximum number of requests of all kinds in any rolling second; requests above it are answered 429. Zero refuses
     /// everything. Default `None`: no limit.
     pub rate_limit: Option<u32>,
@@ -96,14 +117,20 @@ pub struct ModelConfig {
     pub retry_after_s: Option<NonZeroU32>,
     /// The state of the account at the start. Default [`AccountState::Ok`].
     pub account: AccountState,
-    /// How many creations the wallet pays for; at zero, creations are answered 402. Default `None`: any number.
+    /// What a creation costs. Default 1.50 dollars.
+    pub fee: Money,
+    /// How many creations the wallet pays for at the start: its balance is this many fees. A creation that costs more
+    /// than the balance is answered 402. Default `None`: any number.
     pub wallet: Option<u64>,
+    /// The status of the answer to the deletion of a user who doesn't exist. The vendor's pages differ: 404 and 400.
+    /// Default 404.
+    pub user_not_found_status: u16,
 }
 
 impl ModelConfig {
-    /// The time that the partner's clock shows, `now` after `epoch`.
-    pub(super) fn clock(&self, epoch: Timestamp, now: Duration) -> Timestamp {
-        let (time, skew) = (epoch.plus(now), Duration::from_secs(self.clock_skew_s.unsigned_abs()));
+    /// What the partner's clock shows at this time.
+    pub(super) fn on_partner_clock(&self, time: Timestamp) -> Timestamp {
+        let skew = Duration::from_secs(self.clock_skew_s.unsigned_abs());
         if self.clock_skew_s < 0 { time.minus(skew) } else { time.plus(skew) }
     }
 }
@@ -124,13 +151,18 @@ impl Default for ModelConfig {
             list_lag_s: 0,
             list_refused: None,
             kyc_after: Duration::ZERO,
+            shows_status: true,
             list_order: ListOrder::default(),
             list_limit_default: 50,
             list_limit_max: 100,
+            list_over_limit: ListOverLimit::default(),
+            users_min: 0,
             rate_limit: None,
             retry_after_s: Some(NonZeroU32::MIN),
             account: AccountState::default(),
+            fee: Money::from_cents(150),
             wallet: None,
+            user_not_found_status: 404,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The fault list of the sandbox: which faults happen, and to which requests.
 //!
 //! The grammar is the same for the flag `--fault`, the setting `sandbox.faults` and the member `faults` of
-//! `POST /control`. `NAME=WHEN` names a fault of single requests ([`FaultKind`]); `NAME=VALUE` sets a property of the
-//! partner ([`Quirk`]). If several faults apply to a request, the first of the list happens.
+//! `POST /control`. `NAME=WHEN` names a fault of single requests ([`FaultKind`]), `REQUEST:NAME=WHEN` one of a single
+//! kind of requests ([`RequestKind`]); `NAME=VALUE` sets a property of the partner ([`Quirk`]). If several faults apply
+//! to a request, the first of the list happens.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::sandbox::fault_kind::FaultKind;
 use crate::sandbox::model_config::ModelConfig;
 use crate::sandbox::quirk::Quirk;
+use crate::sandbox::request::RequestKind;
 
 /// The requests that a fault applies to.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,10 +25,20 @@ pub enum FaultTiming {
     Share(f64),
     /// Every n-th.
     Every(NonZeroU32),
-    /// The requests with these numbers. They are counted from 1; creations and pages of the list count together.
+    /// The requests with these numbers, counted from 1. Requests of all kinds count together, unless the fault is
+    /// limited to one kind.
     Requests(Range<u64>),
     /// The requests that arrive in this time after the start.
     Time(Range<Duration>),
+}
+
+/// A fault, and the requests that it applies to.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct FaultRule {
+    pub(super) fault: FaultKind,
+    /// The only kind of requests that the fault applies to; `None`: all that it can apply to.
+    pub(super) request: Option<RequestKind>,
+    pub(super) timing: FaultTiming,
 }
 
 /// A fault list.
@@ -34,7 +46,7 @@ pub enum FaultTiming {
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct FaultPlan {
     texts: Vec<String>,
-    pub(super) rules: Vec<(FaultKind, FaultTiming)>,
+    pub(super) rules: Vec<FaultRule>,
     quirks: Vec<Quirk>,
 }
 
@@ -76,8 +88,10 @@ impl FaultPlan {
             return Err("which lacks a \"=\": write NAME=WHEN, such as lost=5%".to_owned());
         };
         let (name, value) = (name.trim(), value.trim());
-        if let Ok(kind) = FaultKind::from_str(name) {
-            self.rules.push((kind, FaultTiming::parse(value)?));
+        if let Some((request, fault)) = name.split_once(':') {
+            self.rules.push(FaultRule::limited(request.trim(), fault.trim(), value)?);
+        } else if let Ok(fault) = FaultKind::from_str(name) {
+            self.rules.push(FaultRule { fault, request: None, timing: FaultTiming::parse(value)? });
         } else {
             self.quirks.push(Quirk::parse(name, value).unwrap_or_else(|| Err(unknown(name)))?);
         }
@@ -89,6 +103,21 @@ impl FaultPlan {
     pub fn applied_to(&self, mut model: ModelConfig) -> ModelConfig {
         self.quirks.iter().for_each(|quirk| quirk.apply_to(&mut model));
         model
+    }
+}
+
+impl FaultRule {
+    /// Reads a fault of a single kind of requests.
+    fn limited(request: &str, fault: &str, when: &str) -> Result<Self, String> {
+        let Ok(request) = RequestKind::from_str(request) else {
+            let known: Vec<_> = RequestKind::ALL.iter().map(|kind| kind.name()).collect();
+            return Err(format!("but no kind of request is called {request:?} (there are {})", known.join(", ")));
+        };
+        let fault = FaultKind::from_str(fault).map_err(|_| unknown(fault))?;
+        if !fault.applies_to(request) {
+            return Err(format!("which is never: {} doesn't happen to {}", fault.name(), request.name()));
+        }
+        Ok(Self { fault, request: Some(request), timing: FaultTiming::parse(when)? })
     }
 }
 
@@ -177,11 +206,11 @@ mod tests {
                 ("10s..12.5s", FaultTiming::Time(Duration::from_secs(10)..Duration::from_millis(12_500))),
             ] {
                 let plan = FaultPlan::parse(&[format!("{}={text}", kind.name())]).unwrap();
-                assert_eq!(plan.rules, [(*kind, timing)]);
+                assert_eq!(plan.rules, [FaultRule { fault: *kind, request: None, timing }]);
             }
         }
         for quirk in Quirk::names() {
-            let values = ["403", "409", "SOME_CODE", "-90s", "missing", "shuffled", "7"];
+            let values = ["403", "404", "409", "SOME_CODE", "-90s", "missing", "shuffled", "7", "refuse"];
             let readable = values.iter().filter(|value| FaultPlan::parse(&[format!("{quirk}={value}")]).is_ok());
             assert!(readable.count() > 0, "{quirk}");
         }
@@ -194,9 +223,34 @@ mod tests {
         assert_eq!(
             names.join(" "),
             "drop lost cut error-before error-after truncated wrong-json drip 429 429-date 429-bare 401 402 403 404 \
-             html-200 html-502 odd-400 key-reuse key-used-code dup-user-code clock-skew created-at list-order \
-             list-limit list-grows list-lag list-refused"
+             html-200 html-502 odd-400 429-long 503 503-after bom gzip deflate deflate-raw type-text type-none twice \
+             twice-differs flat nested open-end open-link id-number id-none id-long id-nul link-none link-null \
+             link-renamed link-object link-script link-http link-formula link-nul link-long gateway-405 gateway-406 \
+             gateway-407 gateway-408 gateway-409 gateway-410 gateway-411 gateway-412 gateway-413 gateway-414 \
+             gateway-415 gateway-417 gateway-421 gateway-422 gateway-425 gateway-426 gateway-428 gateway-431 \
+             gateway-451 key-reuse key-used-code dup-user-code clock-skew created-at list-order \
+             list-limit list-over-limit list-grows list-lag list-refused users status kyc-after fee user-not-found"
         );
+    }
+
+    #[test]
+    fn a_fault_can_be_limited_to_a_kind_of_requests() {
+        let plan = FaultPlan::parse(&["delete:lost=1/20", " wallet : 403 = 5..6 "]).unwrap();
+        let rule = |fault, request, timing| FaultRule { fault, request: Some(request), timing };
+        let expected = [
+            rule(FaultKind::Lost, RequestKind::Delete, FaultTiming::Every(NonZeroU32::new(20).unwrap())),
+            rule(FaultKind::Forbidden, RequestKind::Wallet, FaultTiming::Requests(5..6)),
+        ];
+        assert_eq!(plan.rules, expected);
+        for (entry, expected) in [
+            ("update:lost=5%", "but no kind of request is called \"update\" (there are create, list, delete, wallet)"),
+            ("list:402=5%", "which is never: 402 doesn't happen to list"),
+            ("delete:los=5%", "did you mean lost?"),
+            ("delete:list-order=oldest", "but no fault is called \"list-order\""),
+        ] {
+            let wrong = FaultPlan::parse(&[entry]).unwrap_err();
+            assert!(wrong.contains(expected), "{entry}: {wrong}");
+        }
     }
 
     #[test]
@@ -223,6 +277,10 @@ mod tests {
             ("list-lag=-1s", "but list-lag is seconds"),
             ("list-limit=0", "but list-limit is a number of users from 1 up"),
             ("list-refused=402", "but list-refused is 401, 403 or 404"),
+            ("users=1000001", "but users is a number of users up to 1000000"),
+            ("fee=1.505", "but fee is an amount such as 1.50"),
+            ("user-not-found=410", "but user-not-found is 400 or 404"),
+            ("kyc-after=-1s", "but kyc-after is seconds"),
             ("dup-user-code=dup user", "but dup-user-code is a code of 1 to 64 capital letters"),
         ] {
             let wrong = FaultPlan::parse(&[entry]).unwrap_err();

@@ -1,8 +1,10 @@
 //! Quirks: the properties of the partner that the vendor's documentation leaves open.
 
 use std::str::FromStr as _;
+use std::time::Duration;
 
-use crate::sandbox::model_config::{KeyReuse, ListOrder, ModelConfig};
+use crate::sandbox::model_config::{KeyReuse, ListOrder, ListOverLimit, ModelConfig};
+use crate::sandbox::money::Money;
 
 /// One property of the partner, with its value.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,8 +21,18 @@ pub(super) enum Quirk {
     ListGrows(u32),
     /// In seconds.
     ListLag(u64),
+    ListOverLimit(ListOverLimit),
     /// The status of the refusal.
     ListRefused(u16),
+    /// How many users exist at least.
+    Users(u32),
+    /// Whether the list has `status`.
+    Status(bool),
+    /// In seconds.
+    KycAfter(u64),
+    Fee(Money),
+    /// The status of the refusal.
+    UserNotFound(u16),
 }
 
 /// The names of the quirks in a fault list.
@@ -34,17 +46,27 @@ enum QuirkName {
     CreatedAt,
     ListOrder,
     ListLimit,
+    ListOverLimit,
     ListGrows,
     ListLag,
     ListRefused,
+    Users,
+    Status,
+    KycAfter,
+    Fee,
+    UserNotFound,
 }
 
 const CODE_FORM: &str = "a code of 1 to 64 capital letters, digits and _";
 
+const DELAY_FORM: &str = "seconds, at most a day's, such as 30s";
+
 const DAY_S: i64 = 86_400;
 
+/// Maximum of `users`. They take about 200 MB.
+const USERS_MAX: u32 = 1_000_000;
+
 impl Quirk {
-    /// The names of all quirks.
     pub(super) fn names() -> impl Iterator<Item = &'static str> {
         <QuirkName as strum::VariantArray>::VARIANTS.iter().map(|name| (*name).into())
     }
@@ -63,6 +85,12 @@ impl Quirk {
     fn read(name: QuirkName, value: &str) -> (Option<Self>, &'static str) {
         let number = |text: &str| text.parse::<u32>().ok();
         let seconds = |text: &str| text.strip_suffix('s').unwrap_or(text).parse::<i64>().ok();
+        let delay = |text| seconds(text).filter(|seconds| *seconds <= DAY_S).and_then(|delay| delay.try_into().ok());
+        let shown = match value {
+            "missing" => Some(false),
+            "shown" => Some(true),
+            _ => None,
+        };
         match name {
             QuirkName::KeyReuse => {
                 let reuse = match value {
@@ -79,22 +107,17 @@ impl Quirk {
                 let skew = seconds(value).filter(|seconds| (-DAY_S..=DAY_S).contains(seconds));
                 (skew.map(Self::ClockSkew), "seconds, at most a day's, such as 90s or -90s")
             }
-            QuirkName::CreatedAt => {
-                let shown = match value {
-                    "missing" => Some(false),
-                    "shown" => Some(true),
-                    _ => None,
-                };
-                (shown.map(Self::CreatedAt), "missing or shown")
-            }
+            QuirkName::CreatedAt => (shown.map(Self::CreatedAt), "missing or shown"),
+            QuirkName::Status => (shown.map(Self::Status), "missing or shown"),
             QuirkName::ListOrder => {
                 let order = match value {
                     "newest" => Some(ListOrder::NewestFirst),
                     "oldest" => Some(ListOrder::OldestFirst),
                     "shuffled" => Some(ListOrder::Shuffled),
+                    "scattered" => Some(ListOrder::Scattered),
                     _ => None,
                 };
-                (order.map(Self::ListOrder), "newest, oldest or shuffled")
+                (order.map(Self::ListOrder), "newest, oldest, shuffled or scattered")
             }
             QuirkName::ListLimit => {
                 (number(value).filter(|users| *users > 0).map(Self::ListLimit), "a number of users from 1 up")
@@ -102,9 +125,27 @@ impl Quirk {
             QuirkName::ListGrows => {
                 (number(value).filter(|users| *users <= 100).map(Self::ListGrows), "a number of users up to 100")
             }
-            QuirkName::ListLag => {
-                let lag = seconds(value).filter(|seconds| *seconds <= DAY_S).and_then(|lag| lag.try_into().ok());
-                (lag.map(Self::ListLag), "seconds, at most a day's, such as 30s")
+            QuirkName::ListOverLimit => {
+                let answer = match value {
+                    "clip" => Some(ListOverLimit::Clipped),
+                    "refuse" => Some(ListOverLimit::Refused),
+                    _ => None,
+                };
+                (answer.map(Self::ListOverLimit), "clip or refuse")
+            }
+            QuirkName::ListLag => (delay(value).map(Self::ListLag), DELAY_FORM),
+            QuirkName::KycAfter => (delay(value).map(Self::KycAfter), DELAY_FORM),
+            QuirkName::Users => {
+                (number(value).filter(|users| *users <= USERS_MAX).map(Self::Users), "a number of users up to 1000000")
+            }
+            QuirkName::Fee => {
+                let fee = value.parse().ok().and_then(Money::from_dollars);
+                (fee.map(Self::Fee), "an amount such as 1.50, in dollars with at most two decimals")
+            }
+            QuirkName::UserNotFound => {
+                let status = number(value).and_then(|status| u16::try_from(status).ok());
+                let status = status.filter(|status| [400, 404].contains(status));
+                (status.map(Self::UserNotFound), "400 or 404")
             }
             QuirkName::ListRefused => {
                 let status = number(value).and_then(|status| u16::try_from(status).ok());
@@ -126,7 +167,13 @@ impl Quirk {
             Self::ListLimit(users) => model.list_limit_max = users,
             Self::ListGrows(users) => model.list_grows = users,
             Self::ListLag(seconds) => model.list_lag_s = seconds,
+            Self::ListOverLimit(answer) => model.list_over_limit = answer,
             Self::ListRefused(status) => model.list_refused = Some(status),
+            Self::Users(users) => model.users_min = users,
+            Self::Status(shown) => model.shows_status = shown,
+            Self::KycAfter(seconds) => model.kyc_after = Duration::from_secs(seconds),
+            Self::Fee(fee) => model.fee = fee,
+            Self::UserNotFound(status) => model.user_not_found_status = status,
         }
     }
 }

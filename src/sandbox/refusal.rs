@@ -25,6 +25,9 @@ pub(super) enum SandboxRefusal {
     Duplicate,
     Blacklisted,
     ListRefused(u16),
+    UserNotFound,
+    /// The number of cards.
+    ActiveCards(u32),
 }
 
 impl SandboxRefusal {
@@ -66,6 +69,10 @@ impl SandboxRefusal {
             Self::Duplicate => SandboxReply::error(400, &config.dup_user_code, "A user with this email already exists"),
             Self::Blacklisted => SandboxReply::error(400, "USER_BLACKLISTED", "This user cannot be onboarded"),
             Self::ListRefused(status) => SandboxReply::error(*status, "FORBIDDEN", "This key may not list users"),
+            Self::UserNotFound => {
+                SandboxReply::error(config.user_not_found_status, "USER_NOT_FOUND", "The user does not exist")
+            }
+            Self::ActiveCards(cards) => SandboxReply::active_cards(*cards),
         }
     }
 
@@ -77,6 +84,7 @@ impl SandboxRefusal {
             Self::Forbidden | Self::PaymentRequired | Self::ListRefused(_) => &mut stats.account_refused,
             Self::KeyUsed => &mut stats.keys_refused,
             Self::Duplicate => &mut stats.duplicates_refused,
+            Self::UserNotFound | Self::ActiveCards(_) => &mut stats.deletions_refused,
             Self::KeyMissing
             | Self::KeyMalformed
             | Self::ContentType

@@ -4,9 +4,11 @@
 //! | --- | --- |
 //! | `POST /v2/partner/card/users` | the API: creates a user |
 //! | `GET /v1/partner/card/users` | the API: lists users |
+//! | `DELETE /v1/partner/card/users/{serviceId}` | the API: deletes a user |
+//! | `GET /v1/partner/wallet` | the API: the balance |
 //! | `GET /stats` | [`SandboxStats`](crate::sandbox::SandboxStats) as JSON |
 //! | `GET /healthz` | 200 while the sandbox runs |
-//! | `POST /control` | a [`Control`], from loopback addresses only |
+//! | `POST /control` | a [`SandboxControl`], from loopback addresses only |
 //!
 //! The API's paths also work under `/api`, the end of the partner's base URLs. Every other request is answered 404 or
 //! 405 in the API's error shape. A body larger than 64 KiB is answered 413 and not counted.
@@ -15,17 +17,17 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
 use serde::Serialize;
 
-use crate::sandbox::control::Control;
+use crate::sandbox::control::SandboxControl;
 use crate::sandbox::hostile::{SandboxAnswer, Wire};
-use crate::sandbox::model::{CreateRequest, ListRequest};
 use crate::sandbox::reply::SandboxReply;
+use crate::sandbox::request::{CreateRequest, DeleteRequest, ListRequest, WalletRequest};
 use crate::sandbox::severable::ClientConnection;
 use crate::sandbox::shared::SandboxShared;
 use crate::sandbox::trickle::Trickle;
@@ -46,7 +48,9 @@ pub(super) fn router(shared: Arc<SandboxShared>) -> Router {
     for prefix in ["", "/api"] {
         router = router
             .route(&format!("{prefix}/v2/partner/card/users"), post(create))
-            .route(&format!("{prefix}/v1/partner/card/users"), get(list));
+            .route(&format!("{prefix}/v1/partner/card/users"), get(list))
+            .route(&format!("{prefix}/v1/partner/card/users/{{service_id}}"), delete(delete_user))
+            .route(&format!("{prefix}/v1/partner/wallet"), get(wallet));
     }
     // The fallback for methods reaches only the routes that are already there.
     router.fallback(not_found).method_not_allowed_fallback(method_not_allowed).with_state(shared)
@@ -82,6 +86,29 @@ async fn list(
     deliver(&shared, &connection, answer).await
 }
 
+async fn delete_user(
+    State(shared): State<Arc<SandboxShared>>,
+    ConnectInfo(connection): ConnectInfo<ClientConnection>,
+    Path(service_id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let answer = shared.delete(&DeleteRequest {
+        authorization: text(&headers, &header::AUTHORIZATION),
+        idempotency_key: text(&headers, &IDEMPOTENCY_KEY),
+        service_id: &service_id,
+    });
+    deliver(&shared, &connection, answer).await
+}
+
+async fn wallet(
+    State(shared): State<Arc<SandboxShared>>,
+    ConnectInfo(connection): ConnectInfo<ClientConnection>,
+    headers: HeaderMap,
+) -> Response {
+    let answer = shared.wallet(&WalletRequest { authorization: text(&headers, &header::AUTHORIZATION) });
+    deliver(&shared, &connection, answer).await
+}
+
 async fn stats(State(shared): State<Arc<SandboxShared>>) -> SandboxReply {
     SandboxReply::json(200, &shared.stats())
 }
@@ -107,11 +134,14 @@ async fn control(
         return SandboxReply::error(403, "LOOPBACK_ONLY", "The sandbox is controlled from its own machine")
             .into_response();
     }
-    match serde_json::from_slice::<Control>(&body) {
-        Ok(control) => {
-            shared.control(&control);
-            StatusCode::NO_CONTENT.into_response()
-        }
+    match serde_json::from_slice::<SandboxControl>(&body) {
+        Ok(control) => match shared.control(&control).as_slice() {
+            [] => StatusCode::NO_CONTENT.into_response(),
+            unknown => {
+                let text = format!("These users don't exist, so nothing was changed: {}", unknown.join(", "));
+                SandboxReply::error(404, "USER_NOT_FOUND", &text).into_response()
+            }
+        },
         Err(error) => SandboxReply::error(422, "VALIDATION_ERROR", &error.to_string()).into_response(),
     }
 }
@@ -141,7 +171,7 @@ fn response_for(connection: &ClientConnection, wire: Wire) -> Response {
 
 /// The answer with a body that arrives in pieces. `Content-Length` is that of the whole body.
 fn in_pieces(reply: SandboxReply, pieces: fn(Bytes) -> Trickle) -> Response {
-    let body = Bytes::from(reply.body.clone());
+    let body = Bytes::from(reply.encoded_body());
     let mut response = reply.into_response();
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     *response.body_mut() = Body::from_stream(pieces(body));
@@ -159,11 +189,17 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 
 impl IntoResponse for SandboxReply {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        let mut response = (status, [content_type], self.body).into_response();
+        let mut response = Response::new(Body::from(self.encoded_body()));
+        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        if let Some(content_type) = self.content_type {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
+        if let Some(encoding) = self.content_encoding {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
+        }
         if let Some(value) = self.retry_after.and_then(|text| HeaderValue::try_from(text).ok()) {
-            response.headers_mut().insert(header::RETRY_AFTER, value);
+            headers.insert(header::RETRY_AFTER, value);
         }
         response
     }

@@ -79,7 +79,11 @@ impl CreateBody {
         if last_name.ends_with("Blacklisted") {
             return Err(SandboxRefusal::Blacklisted);
         }
-        Ok(NewUser { email: self.text("email"), first_name: self.text("firstName"), last_name, program })
+        Ok(NewUser { email: self.email(), first_name: self.text("firstName"), last_name, program })
+    }
+
+    pub(super) fn email(&self) -> &str {
+        self.text("email")
     }
 
     fn text(&self, field: &str) -> &str {

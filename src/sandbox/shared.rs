@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::sandbox::config::SandboxConfig;
-use crate::sandbox::control::Control;
+use crate::sandbox::control::SandboxControl;
 use crate::sandbox::hostile::{HostilePartner, SandboxAnswer};
-use crate::sandbox::model::{CreateRequest, ListRequest};
+use crate::sandbox::request::{CreateRequest, DeleteRequest, ListRequest, WalletRequest};
 use crate::sandbox::stats::SandboxStats;
 
 #[derive(Debug)]
@@ -38,6 +38,14 @@ impl SandboxShared {
         self.lock().list(self.started.elapsed(), request)
     }
 
+    pub(super) fn delete(&self, request: &DeleteRequest<'_>) -> SandboxAnswer {
+        self.lock().delete(self.started.elapsed(), request)
+    }
+
+    pub(super) fn wallet(&self, request: &WalletRequest<'_>) -> SandboxAnswer {
+        self.lock().wallet(self.started.elapsed(), request)
+    }
+
     /// The value of the header `Date`; `None`: the right time.
     pub(super) fn date(&self) -> Option<String> {
         self.lock().date(self.started.elapsed())
@@ -47,8 +55,9 @@ impl SandboxShared {
         self.lock().stats()
     }
 
-    pub(super) fn control(&self, control: &Control) {
-        self.lock().control(self.started.elapsed(), control);
+    /// Returns the users that were named and don't exist: then nothing is changed.
+    pub(super) fn control(&self, control: &SandboxControl) -> Vec<String> {
+        self.lock().control(self.started.elapsed(), control)
     }
 
     /// Waits until the answer is due, or until the shutdown.

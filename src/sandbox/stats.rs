@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::sandbox::money::Money;
+
 /// Requests by kind, with any answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -11,12 +13,16 @@ pub struct RequestCounts {
     pub create: u64,
     /// Requests for a page of users.
     pub list: u64,
+    /// Requests to delete a user.
+    pub delete: u64,
+    /// Requests for the balance of the wallet.
+    pub wallet: u64,
 }
 
 /// Counters of the model since it was created.
 ///
-/// `created + listed` and the refusals (`duplicates_refused`, `keys_refused`, `rejected`,
-/// `throttled`, `unauthorized`, `account_refused`) together are all requests.
+/// `created + listed + deleted + wallet_read` and the refusals (`duplicates_refused`, `keys_refused`,
+/// `deletions_refused`, `rejected`, `throttled`, `unauthorized`, `account_refused`) together are all requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelStats {
@@ -26,10 +32,24 @@ pub struct ModelStats {
     pub created: u64,
     /// Pages of the user list that were answered 200.
     pub listed: u64,
+    /// Users deleted, even if the answer was lost.
+    pub deleted: u64,
+    /// Deleted users whose status was `approved`. This project deletes none.
+    pub approved_deleted: u64,
+    /// Answers with the balance of the wallet.
+    pub wallet_read: u64,
+    /// Creations whose fee was charged.
+    pub fees_charged: u64,
+    /// Creations whose fee was waived: the user had been deleted with the same email and hadn't been approved.
+    pub fees_waived: u64,
+    /// The sum of the charged fees.
+    pub fees_total: Money,
     /// Creations refused because the email is taken: `DUP_USER`.
     pub duplicates_refused: u64,
-    /// Creations refused because the idempotency key was already used.
+    /// Creations and deletions refused because the idempotency key was already used.
     pub keys_refused: u64,
+    /// Deletions refused: `USER_NOT_FOUND` and `ACTIVE_CARDS_EXIST`.
+    pub deletions_refused: u64,
     /// Requests refused for their content: every other 400, and 422.
     pub rejected: u64,
     /// Requests refused by the rate limit: 429.

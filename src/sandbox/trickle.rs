@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use futures_core::Stream;
+use futures_util::Stream;
 use tokio::time::{Sleep, sleep};
 
 use crate::sandbox::fault_kind::DRIP;

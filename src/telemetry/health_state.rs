@@ -11,7 +11,6 @@ use crate::domain::{KeySource, Timestamp};
 /// Most error codes that are kept. The one that occurred longest ago is dropped first.
 const CODES_MAX: usize = 16;
 
-/// A connection to the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub enum BrokerConnection {
@@ -31,15 +30,19 @@ impl BrokerConnection {
     }
 }
 
-/// A problem with the broker.
+/// A problem with the queue: with the broker, or with the file of an embedded queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BrokerTrouble {
+pub enum QueueTrouble {
     /// A connection is down, and why.
     Down(BrokerConnection, String),
     /// The broker has an alarm (`connection.blocked`), and which.
     Alarm(String),
     /// The broker refuses outcomes or has no queue for them: where, and what is wrong there.
     Refusal(String),
+    /// The broker doesn't confirm outcomes, and the connection is open.
+    Silent,
+    /// Outcomes can't be written to the embedded queue or its events file, and why.
+    Storage(String),
 }
 
 /// How often an error occurred.
@@ -63,6 +66,10 @@ struct HealthInner {
     blocked: [Option<String>; 2],
     /// Where the broker refuses outcomes.
     refusal: Option<String>,
+    /// Whether the broker doesn't confirm outcomes.
+    is_silent: bool,
+    /// Why outcomes can't be written to the embedded queue or its events file.
+    storage_failure: Option<String>,
     key_source: KeySource,
 }
 
@@ -124,21 +131,35 @@ impl HealthState {
         self.lock().refusal = refusal.map(str::to_owned);
     }
 
-    /// Whether the broker accepts no messages on a connection, because of an alarm or a refusal.
+    /// Sets whether the broker doesn't confirm outcomes.
+    pub(super) fn set_silent(&self, is_silent: bool) {
+        self.lock().is_silent = is_silent;
+    }
+
+    /// Sets why outcomes can't be written to the embedded queue or its events file; `None` if they can.
+    pub(super) fn set_storage_failure(&self, failure: Option<&str>) {
+        self.lock().storage_failure = failure.map(str::to_owned);
+    }
+
+    /// Whether the broker accepts no messages on a connection, because of an alarm, a refusal or silence.
     pub(super) fn is_blocked(&self, connection: BrokerConnection) -> bool {
         let inner = self.lock();
         inner.blocked[connection as usize].is_some()
-            || connection == BrokerConnection::Publisher && inner.refusal.is_some()
+            || connection == BrokerConnection::Publisher && (inner.refusal.is_some() || inner.is_silent)
     }
 
-    /// The most important problem with the broker: a connection that is down, then an alarm, then a refusal.
-    pub fn broker_trouble(&self) -> Option<BrokerTrouble> {
+    /// The most important problem with the queue: a connection that is down, an alarm, a refusal, silence, or a file
+    /// that can't be written.
+    pub fn queue_trouble(&self) -> Option<QueueTrouble> {
         if let Some((connection, reason)) = self.broken_connection() {
-            return Some(BrokerTrouble::Down(connection, reason));
+            return Some(QueueTrouble::Down(connection, reason));
         }
         let inner = self.lock();
-        let alarm = inner.blocked.iter().flatten().next().cloned().map(BrokerTrouble::Alarm);
-        alarm.or_else(|| inner.refusal.clone().map(BrokerTrouble::Refusal))
+        let alarm = inner.blocked.iter().flatten().next().cloned().map(QueueTrouble::Alarm);
+        alarm
+            .or_else(|| inner.refusal.clone().map(QueueTrouble::Refusal))
+            .or_else(|| inner.is_silent.then_some(QueueTrouble::Silent))
+            .or_else(|| inner.storage_failure.clone().map(QueueTrouble::Storage))
     }
 
     /// The first connection that is down, and why.

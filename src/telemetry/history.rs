@@ -10,10 +10,10 @@ use serde::Serialize;
 use crate::domain::Timestamp;
 
 /// Time between two samples.
-pub const SAMPLE_EVERY: Duration = Duration::from_secs(10);
+pub(crate) const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 
 /// Bars of the chart, one a minute.
-pub const MINUTES: usize = 60;
+pub(crate) const MINUTES: usize = 60;
 
 /// One hour, the sample before its first minute, and the current minute.
 const SAMPLES_MAX: usize = MINUTES * 6 + 7;
@@ -28,7 +28,7 @@ const MINUTE_MS: i64 = 60_000;
 
 /// The counters at one moment.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StatusSample {
+pub(crate) struct StatusSample {
     /// Time of the sample.
     pub at: Timestamp,
     /// Finished jobs, by [`crate::domain::EventType::ALL`].
@@ -41,7 +41,7 @@ pub struct StatusSample {
 
 /// The jobs that finished in one minute of the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct MinuteTotals {
+pub(crate) struct MinuteTotals {
     /// Start of the minute.
     pub at: Timestamp,
     /// Finished jobs, by [`crate::domain::EventType::ALL`].
@@ -50,13 +50,13 @@ pub struct MinuteTotals {
 
 /// The samples of the last hour.
 #[derive(Debug, Default)]
-pub struct StatusHistory {
+pub(crate) struct StatusHistory {
     samples: VecDeque<StatusSample>,
 }
 
 impl StatusHistory {
     /// Keeps the sample if [`SAMPLE_EVERY`] has passed since the last one.
-    pub fn record(&mut self, sample: &StatusSample) {
+    pub(crate) fn record(&mut self, sample: &StatusSample) {
         if self.samples.back().is_some_and(|last| sample.at.since(last.at) < SAMPLE_EVERY) {
             return;
         }
@@ -67,7 +67,7 @@ impl StatusHistory {
     }
 
     /// Finished jobs and requests per second, over the last minute.
-    pub fn rates(&self, now: &StatusSample) -> (f64, f64) {
+    pub(crate) fn rates(&self, now: &StatusSample) -> (f64, f64) {
         let Some(before) = self.sample_before(now, RATE_OVER) else { return (0.0, 0.0) };
         let seconds = now.at.since(before.at).as_secs_f64();
         if seconds < 1.0 {
@@ -79,7 +79,7 @@ impl StatusHistory {
     }
 
     /// Quantile `share` of the duration of the last five minutes' creations, in seconds. `None` if there were none.
-    pub fn answered_within(&self, now: &StatusSample, share: f64) -> Option<f64> {
+    pub(crate) fn answered_within(&self, now: &StatusSample, share: f64) -> Option<f64> {
         let before = self.sample_before(now, LATENCY_OVER)?;
         let counts: Vec<(f64, u64)> = now
             .creations
@@ -91,7 +91,7 @@ impl StatusHistory {
     }
 
     /// One bar for each minute of the last hour, the current minute last.
-    pub fn minutes(&self, now: &StatusSample) -> Vec<MinuteTotals> {
+    pub(crate) fn minutes(&self, now: &StatusSample) -> Vec<MinuteTotals> {
         let current = now.at.unix_ms().div_euclid(MINUTE_MS);
         let first = current - MINUTES as i64 + 1;
         let mut before = self.sample_at(Timestamp::from_unix_ms(first * MINUTE_MS), now);

@@ -46,13 +46,14 @@ pub enum RequeueReason {
     Outlier,
     /// The job waited too long for its permit to send, or `bulk` is held.
     NoPermit,
+    /// Too many jobs wait for an earlier job about the same person.
+    PersonBusy,
     /// The connection to the broker was lost, and the broker delivers the job again.
     ConnectionLost,
 }
 
 impl RequeueReason {
-    /// All reasons.
-    pub const ALL: [Self; 5] = *Self::VARIANTS.as_array().unwrap();
+    pub const ALL: [Self; 6] = *Self::VARIANTS.as_array().unwrap();
 
     /// Name in labels.
     pub const fn name(self) -> &'static str {

@@ -15,7 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// Text for people.
     Text,
     /// One JSON object a line.
@@ -26,7 +26,7 @@ pub enum LogFormat {
 ///
 /// # Errors
 /// A text that says why the filter is not valid.
-pub fn start<W>(format: LogFormat, filter: &str, writer: W) -> Result<(), String>
+pub(crate) fn start<W>(format: LogFormat, filter: &str, writer: W) -> Result<(), String>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -68,7 +68,7 @@ const GATHERED_FOR: Duration = Duration::from_millis(20);
 ///
 /// A line that finds 4,096 lines waiting is left out, and a later line gives the number of lines left out. Dropping the
 /// guard writes the waiting lines, for at most one second.
-pub fn stderr_writer() -> (NonBlocking, WorkerGuard) {
+pub(crate) fn stderr_writer() -> (NonBlocking, WorkerGuard) {
     let counter = Arc::default();
     let gathering = GatheringWriter { lines: Vec::new(), lost: 0, counter: Arc::clone(&counter) };
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_WAITING_MAX).thread_name("log");
@@ -107,7 +107,7 @@ impl Write for GatheringWriter {
 
 /// A writer to standard error that hides the progress bar while it writes.
 #[derive(Debug, Clone)]
-pub struct AboveProgress(pub indicatif::ProgressBar);
+pub(crate) struct AboveProgress(pub indicatif::ProgressBar);
 
 impl<'w> MakeWriter<'w> for AboveProgress {
     type Writer = Self;

@@ -9,7 +9,8 @@ use prometheus::{
 };
 
 use crate::domain::decide::RetryReason;
-use crate::domain::{AccountReason, EventType, Lane};
+use crate::domain::link::LinkLossCounts;
+use crate::domain::{AccountReason, EventType, Lane, LinkLoss};
 use crate::telemetry::health_state::{BrokerConnection, HealthState};
 use crate::telemetry::observed::{ObservedMetrics, RowCounts};
 use crate::telemetry::registrar::MetricRegistrar;
@@ -24,6 +25,9 @@ pub struct Metrics {
     pub(super) received: IntCounterVec,
     pub(super) completed: IntCounterVec,
     pub(super) recovered: IntCounter,
+    pub(super) links_lost: IntCounterVec,
+    pub(super) repeated: IntCounter,
+    pub(super) wrong_users: IntCounterVec,
     pub(super) requeued: IntCounterVec,
     pub(super) requests: IntCounterVec,
     pub(super) request_duration: HistogramVec,
@@ -35,6 +39,7 @@ pub struct Metrics {
     pub(super) reloads: IntCounterVec,
     pub(super) circuit_breaker_open: IntGauge,
     pub(super) user_list_refused: IntGauge,
+    queue_unwritable: IntGauge,
     pub(super) reconnects: IntCounterVec,
     pub(super) published: IntCounterVec,
     pub(super) events_returned: IntCounter,
@@ -87,7 +92,21 @@ impl Metrics {
             )?,
             recovered: register.counter(
                 "plu_onboard_jobs_recovered_total",
-                "Jobs whose user was created by a request with a lost answer; they have no link.",
+                "Jobs whose user was created by a request with a lost answer.",
+            )?,
+            links_lost: register.counters(
+                "plu_onboard_links_lost_total",
+                "Created users without a usable verification link, by reason.",
+                &["reason"],
+            )?,
+            repeated: register.counter(
+                "plu_onboard_jobs_repeated_total",
+                "Jobs that got the outcome of an identical job without a request.",
+            )?,
+            wrong_users: register.counters(
+                "plu_onboard_wrong_users_total",
+                "Answers of the API with a user that was reported for another person, by endpoint.",
+                &["endpoint"],
             )?,
             requeued: register.counters(
                 "plu_onboard_jobs_requeued_total",
@@ -137,6 +156,10 @@ impl Metrics {
                 "plu_onboard_user_list_refused",
                 "1 while the partner refuses the user list but creates users.",
             )?,
+            queue_unwritable: register.int_gauge(
+                "plu_onboard_queue_unwritable",
+                "1 while outcomes can't be written to the embedded queue or its events file.",
+            )?,
             reconnects: register.counters(
                 "plu_onboard_broker_reconnects_total",
                 "Reconnects to the broker, by connection.",
@@ -166,7 +189,8 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Creates the series whose labels are known with 0: Prometheus computes no rate for a counter that appears with 1.
+    /// Creates each series with known labels at 0. A counter that first appears with the value 1 has no increase in
+    /// Prometheus, so its first event would be missing in every rate.
     fn show_zeros(&self) {
         for lane in Lane::ALL.map(Lane::name) {
             self.received.with_label_values(&[lane]);
@@ -177,6 +201,9 @@ impl Metrics {
                 self.published.with_label_values(&[event_type.name()]);
             }
         }
+        for reason in LinkLoss::ALL {
+            self.links_lost.with_label_values(&[reason.code()]);
+        }
         for reason in RequeueReason::ALL {
             self.requeued.with_label_values(&[reason.name()]);
         }
@@ -185,8 +212,9 @@ impl Metrics {
         }
         for endpoint in ["create", "list"] {
             self.request_duration.with_label_values(&[endpoint]);
+            self.wrong_users.with_label_values(&[endpoint]);
         }
-        let others = ["key_must_expire", "throttled", "last_look_up"];
+        let others = ["key_must_expire", "throttled", "last_look_up", "id_not_listed"];
         for reason in RetryReason::ALL.into_iter().map(RetryReason::code).chain(others) {
             self.retries.with_label_values(&[reason]);
         }
@@ -225,6 +253,19 @@ impl Metrics {
         self.observed.set_blocked(connection, self.health.is_blocked(connection));
     }
 
+    /// Sets whether the broker doesn't confirm outcomes.
+    pub(super) fn set_silent(&self, is_silent: bool) {
+        self.health.set_silent(is_silent);
+        let publisher = BrokerConnection::Publisher;
+        self.observed.set_blocked(publisher, self.health.is_blocked(publisher));
+    }
+
+    /// Sets why outcomes can't be written to the embedded queue or its events file; `None` if they can.
+    pub(super) fn set_storage_failure(&self, failure: Option<&str>) {
+        self.health.set_storage_failure(failure);
+        self.queue_unwritable.set(i64::from(failure.is_some()));
+    }
+
     /// Sets where the broker refuses outcomes; `None` if it accepts them.
     pub(super) fn set_refusal(&self, refusal: Option<&str>) {
         self.health.set_refusal(refusal);
@@ -248,7 +289,12 @@ impl Metrics {
         Lane::ALL.map(|lane| self.completed.with_label_values(&[event_type.short(), lane.name()]).get()).iter().sum()
     }
 
-    /// Recovered users: created by a request with a lost answer, without a link.
+    /// Created users without a usable link, by reason.
+    pub fn links_lost(&self) -> LinkLossCounts {
+        LinkLossCounts::of(|reason| self.links_lost.with_label_values(&[reason.code()]).get())
+    }
+
+    /// Recovered users: created by a request with a lost answer.
     pub fn recovered(&self) -> u64 {
         self.recovered.get()
     }

@@ -9,23 +9,24 @@
 
 mod events;
 mod health_state;
-pub mod history;
+pub(crate) mod history;
 mod job_watch;
-pub mod logging;
+pub(crate) mod logging;
 mod metrics;
 mod observed;
 mod registrar;
-pub mod status;
-pub mod trace;
+pub(crate) mod status;
+pub(crate) mod trace;
 mod webhooks;
 
 pub use events::{
-    ApiAnswered, ApiThrottled, BrokerConnectionChanged, BulkHoldChanged, ClocksDiffer, EventsFileMoved, GateChanged,
-    ImportStateChanged, JobFinished, LookupDecided, NOTICE_TARGET, OutcomeMixChecked, OutlierDelayed, QueueEmpty,
-    RateLowered, RetryScheduled, ScanFinished, ScanProgressed, SettingsReloaded, TopologyMismatch, UserListPageResult,
-    UserListRefused, WorkersCounted,
+    ApiAnswered, ApiOverloaded, ApiThrottled, BrokerConnectionChanged, BulkHoldChanged, ClocksDiffer,
+    EmergencyFileRead, EmergencyFileWritten, EventsFileMoved, GateChanged, HALT_CAUSE, ImportStateChanged, JobFinished,
+    LinkNotPublished, LookUpDecided, NOTICE_TARGET, OutcomeMixChecked, OutcomeStorageChanged, OutlierDelayed,
+    QueueEmpty, RateLowered, RetryScheduled, ScanFinished, ScanProgressed, SettingsReloaded, TopologyMismatch,
+    UserListPageResult, UserListRefused, WorkersCounted, WrongUserAnswered,
 };
-pub use health_state::{BrokerConnection, BrokerTrouble, ErrorCount, HealthState};
+pub use health_state::{BrokerConnection, ErrorCount, HealthState, QueueTrouble};
 pub use job_watch::{JobStage, JobWatch, RequeueReason};
 pub use metrics::Metrics;
 pub use observed::{GateStateName, ObservedMetrics, QueueDepth, RowCounts};

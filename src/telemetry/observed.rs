@@ -19,7 +19,7 @@ pub enum GateStateName {
     Throttled,
     /// Only probes are sent.
     Paused,
-    /// Only trial requests of the circuit breaker are sent.
+    /// Only the pages and trials of the circuit breaker are sent.
     CircuitOpen,
     /// `bulk` waits for an operator.
     Halted,
@@ -91,6 +91,8 @@ pub struct ObservedMetrics {
     difference: IntGaugeVec,
     partner_clock: IntGaugeVec,
     rate_allowed: GaugeVec,
+    links_being_lost: IntGauge,
+    in_flight_allowed: IntGauge,
     /// Requests per second of the settings, for all workers together; 0: no limit.
     pub rate_configured: Gauge,
     /// Workers that share the rate limit; 0: not known yet.
@@ -163,6 +165,14 @@ impl ObservedMetrics {
                 "Requests per second that this worker may send; 0: no limit. Absent while workers are being counted.",
                 &[],
             )?,
+            links_being_lost: register.int_gauge(
+                "plu_onboard_links_being_lost",
+                "1 from the third creation in a row without an answer on, until one is answered.",
+            )?,
+            in_flight_allowed: register.int_gauge(
+                "plu_onboard_creations_in_flight_allowed",
+                "Creations that may be in flight: worker.concurrency, or fewer while creations are lost in a row.",
+            )?,
             rate_workers: register
                 .int_gauge("plu_onboard_rate_limit_workers", "Workers that share the rate limit; 0: not known yet.")?,
             rate_configured: register.gauge(
@@ -182,6 +192,12 @@ impl ObservedMetrics {
             self.paused.with_label_values(&[code]).set(i64::from(paused == Some(code)));
         }
         self.paused.with_label_values(&["halted"]).set(i64::from(state == GateStateName::Halted));
+    }
+
+    /// Sets whether links are being lost, and how many creations may be in flight.
+    pub fn set_losses(&self, links_being_lost: bool, in_flight_allowed: usize) {
+        self.links_being_lost.set(i64::from(links_being_lost));
+        self.in_flight_allowed.set(int(in_flight_allowed as u64));
     }
 
     /// Sets why `bulk` is held; `None` if it isn't.

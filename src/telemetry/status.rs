@@ -5,13 +5,14 @@
 use serde::Serialize;
 
 use crate::domain::Timestamp;
+use crate::domain::link::LinkLossCounts;
 use crate::telemetry::health_state::ErrorCount;
 use crate::telemetry::history::MinuteTotals;
 
 /// Everything that the status page shows.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct StatusSnapshot {
+pub(crate) struct StatusSnapshot {
     /// Version of the program.
     pub version: &'static str,
     /// Time of the snapshot.
@@ -24,8 +25,10 @@ pub struct StatusSnapshot {
     pub ended: OutcomeTotals,
     /// Of these, the jobs that finished before the start.
     pub ended_before: u64,
-    /// Recovered users since the start: created, without a link because the answer was lost.
+    /// Recovered users since the start: created by a request whose answer was lost.
     pub recovered: u64,
+    /// Created users without a usable link since the start, by reason.
+    pub links_lost: LinkLossCounts,
     /// Jobs that the worker holds.
     pub in_flight: u64,
     /// Finished jobs per second, over the last minute.
@@ -45,7 +48,7 @@ pub struct StatusSnapshot {
 /// State of the worker, and what an operator can do about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct WorkerStatus {
+pub(crate) struct WorkerStatus {
     /// Whether it can work: the answer of `/readyz`.
     pub ready: bool,
     /// State in one word.
@@ -61,11 +64,14 @@ pub struct WorkerStatus {
     pub message: String,
     /// What to do; `None` if nothing is wrong.
     pub advice: Option<String>,
+    /// What is wrong beside the state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// Finished jobs by outcome.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct OutcomeTotals {
+pub(crate) struct OutcomeTotals {
     pub created: u64,
     pub existing: u64,
     pub rejected: u64,
@@ -75,7 +81,7 @@ pub struct OutcomeTotals {
 /// The rate limit and its use, in requests per second.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RateStatus {
+pub(crate) struct RateStatus {
     /// What this worker may send; 0: no limit. `None` while workers are being counted.
     pub allowed_per_second: Option<f64>,
     /// What it sent, over the last minute.
@@ -87,7 +93,7 @@ pub struct RateStatus {
 /// Latency of creations over the last five minutes, from the histogram.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ApiLatency {
+pub(crate) struct ApiLatency {
     /// Median, in seconds.
     pub p50_s: f64,
     /// 99th percentile, in seconds.
@@ -97,7 +103,7 @@ pub struct ApiLatency {
 /// Contents of the queue.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct QueueStatus {
+pub(crate) struct QueueStatus {
     /// Jobs that are due, lane `signup`.
     pub signup: u64,
     /// Jobs that are due, lane `bulk`.

@@ -18,7 +18,7 @@ tokio::task_local! {
 }
 
 /// Trace context of the current task's job.
-pub fn current() -> Option<TraceContext> {
+pub(crate) fn current() -> Option<TraceContext> {
     CURRENT.try_with(|context| *context).ok().flatten()
 }
 
@@ -96,15 +96,8 @@ impl SpanRecorder {
         let Some((context, start)) = job.recorded else { return };
         let attributes = vec![("plu_onboard.lane", lane.to_owned())];
         let parent = job.parent.map(|parent| parent.span);
-        self.send(TraceSpan {
-            context,
-            parent,
-            name: "onboard",
-            kind: TraceSpanKind::Consumer,
-            start,
-            end: now(),
-            attributes,
-        });
+        let (name, kind) = ("onboard", TraceSpanKind::Consumer);
+        self.send(TraceSpan { context, parent, name, kind, start, end: now(), attributes });
     }
 
     /// The trace context for a request of the current task.
@@ -121,15 +114,8 @@ impl SpanRecorder {
         attributes.extend(status.map(|status| ("http.response.status_code", status.to_string())));
         let (start, end) = times;
         let parent = Some(parent.span);
-        self.send(TraceSpan {
-            context,
-            parent,
-            name: "create user",
-            kind: TraceSpanKind::Client,
-            start,
-            end,
-            attributes,
-        });
+        let (name, kind) = ("create user", TraceSpanKind::Client);
+        self.send(TraceSpan { context, parent, name, kind, start, end, attributes });
     }
 
     /// The context of a new span; `None` if it isn't recorded. `may_begin`: whether it may start a trace.

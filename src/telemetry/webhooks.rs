@@ -55,7 +55,6 @@ impl WebhookMetrics {
     }
 }
 
-/// Result of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WebhookResult {
     /// Its event was recorded.
@@ -102,10 +101,8 @@ impl WebhookResult {
     }
 }
 
-/// A webhook was received.
 #[derive(Debug)]
 pub struct WebhookReceived<'a> {
-    /// Its result.
     pub result: WebhookResult,
     /// Id of the event, if there is one.
     pub event: Option<Uuid>,
@@ -114,7 +111,6 @@ pub struct WebhookReceived<'a> {
 }
 
 impl WebhookReceived<'_> {
-    /// Writes the log line and updates the metric.
     pub fn emit(&self, metrics: &WebhookMetrics) {
         let Self { result, event, why } = self;
         metrics.received.with_label_values(&[result.name()]).inc();

@@ -244,9 +244,9 @@ impl<A: PartnerApi> PartnerApi for FaultyPartner<A> {
 }
 
 impl<A: UserList> UserList for FaultyPartner<A> {
-    async fn page(&self, skip: u64) -> Result<UserListPage, ListError> {
+    async fn page(&self, skip: u64, limit: u32) -> Result<UserListPage, ListError> {
         self.life.undelayed_step("before a page").await;
-        let page = self.inner.page(skip).await;
+        let page = self.inner.page(skip, limit).await;
         self.life.step("after a page").await;
         page
     }

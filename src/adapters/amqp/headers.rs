@@ -28,7 +28,7 @@ const UNKNOWN_AGE: Duration = Duration::from_secs(86_400);
 ///
 /// A redelivered job may have been sent, at the earliest when it was put on the queue. Its headers can't say, because
 /// nothing can be written to a message on a queue.
-pub fn read(properties: &BasicProperties, redelivered: bool, now: Timestamp) -> History {
+pub(crate) fn read(properties: &BasicProperties, redelivered: bool, now: Timestamp) -> History {
     let headers = properties.headers().as_ref();
     let number = |name: &str| headers.and_then(|headers| headers.inner().get(name)).and_then(integer);
     // A time in the future counts as now.
@@ -56,7 +56,7 @@ pub fn read(properties: &BasicProperties, redelivered: bool, now: Timestamp) -> 
 }
 
 /// Returns how long a job still has to be delayed, at most a day.
-pub fn remaining_delay(properties: &BasicProperties, now: Timestamp) -> Duration {
+pub(crate) fn remaining_delay(properties: &BasicProperties, now: Timestamp) -> Duration {
     let headers = properties.headers().as_ref();
     let due = headers.and_then(|headers| headers.inner().get(DUE)).and_then(integer);
     due.map_or(Duration::ZERO, |due| Timestamp::from_unix_ms(due).since(now).min(REMAINING_DELAY_MAX))
@@ -65,7 +65,7 @@ pub fn remaining_delay(properties: &BasicProperties, now: Timestamp) -> Duration
 const REMAINING_DELAY_MAX: Duration = Duration::from_secs(86_400);
 
 /// Writes when a job is due.
-pub fn put_due(headers: &mut FieldTable, due: Timestamp) {
+pub(crate) fn put_due(headers: &mut FieldTable, due: Timestamp) {
     headers.insert(DUE.into(), AMQPValue::LongLongInt(due.unix_ms()));
 }
 
@@ -74,7 +74,7 @@ pub fn put_due(headers: &mut FieldTable, due: Timestamp) {
 const OWN_BYTES_MAX: usize = 8 * 1_024;
 
 /// Writes a history into headers, replacing an older one. The upstream's own headers stay if they have at most 8 KiB.
-pub fn write(headers: Option<FieldTable>, history: &History) -> FieldTable {
+pub(crate) fn write(headers: Option<FieldTable>, history: &History) -> FieldTable {
     let mut headers = headers.filter(|own| table_bytes(own) <= OWN_BYTES_MAX).unwrap_or_default();
     if headers.contains_key(DUE) {
         headers = without(&headers, |name| name == DUE);
@@ -98,7 +98,6 @@ const JSON: &str = "application/json";
 
 const APP_ID: &str = "plu-onboard";
 
-/// Returns the properties of a job message.
 pub(super) fn of_job(key: IdempotencyKey, history: &History) -> BasicProperties {
     BasicProperties::default()
         .with_delivery_mode(PERSISTENT)

@@ -6,9 +6,9 @@
 //! | [`topology`] | exchanges, queues and bindings: declares, verifies, prints and counts them |
 //! | [`consume`] | delivers jobs from the lanes' queues to the pipeline, and settles them |
 //! | [`publish`] | publishes events, copies of jobs and rows of a file, with confirms |
-//! | [`dead`] | lists, retries and drops dead letters |
+//! | `dead` | lists, retries and drops dead letters |
 //!
-//! [`headers`] reads and writes a job's history in the headers of its message.
+//! `headers` reads and writes a job's history in the headers of its message.
 //!
 //! **Invariants**
 //! - A delivery is acknowledged only after the broker confirmed its event, or its copy on another queue.
@@ -18,7 +18,7 @@
 
 pub mod connection;
 pub mod consume;
-pub mod dead;
-pub mod headers;
+pub(crate) mod dead;
+pub(crate) mod headers;
 pub mod publish;
 pub mod topology;

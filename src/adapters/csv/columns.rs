@@ -6,8 +6,11 @@
 use crate::adapters::csv::header_error::{HeaderProblem, shown_title};
 use crate::domain::Field;
 
-/// Columns, beside `errorCode`, that this program appends to its result files. Ignored in an input file.
-const RESULT_COLUMNS: [&str; 4] = ["serviceId", "verificationUrl", "errorField", "errorMessage"];
+/// Columns that this program appends to the rows of created and existing users. Ignored in an input file.
+pub(crate) const LINK_TITLES: [&str; 3] = ["serviceId", "verificationUrl", "linkExpiresAt"];
+
+/// Columns that this program appends to the rows that were rejected or failed. Ignored in an input file.
+pub(crate) const ERROR_TITLES: [&str; 3] = ["errorField", "errorCode", "errorMessage"];
 
 /// A title with more single-letter changes than this is another word.
 const TYPING_ERRORS_MAX: usize = 2;
@@ -25,7 +28,7 @@ pub(super) enum CsvColumn {
     Metadata(String),
     /// `errorCode` of an earlier result file.
     ErrorCode,
-    /// One of [`RESULT_COLUMNS`].
+    /// Another one of [`LINK_TITLES`] and [`ERROR_TITLES`].
     Result,
     /// Any other column: copied to the result files, otherwise ignored.
     Other,
@@ -48,7 +51,7 @@ impl CsvColumn {
             None if is("jobId") => Self::JobId,
             None if is("idempotencyKey") => Self::IdempotencyKey,
             None if is("errorCode") => Self::ErrorCode,
-            None if RESULT_COLUMNS.into_iter().any(is) => Self::Result,
+            None if LINK_TITLES.into_iter().chain(ERROR_TITLES).any(is) => Self::Result,
             None => Self::Other,
         }
     }
@@ -133,6 +136,7 @@ mod tests {
             ("metadata.", CsvColumn::Other),
             ("metadata", CsvColumn::Other),
             ("service_id", CsvColumn::Result),
+            ("linkExpiresAt", CsvColumn::Result),
             ("Error Message", CsvColumn::Result),
             ("error_code", CsvColumn::ErrorCode),
             ("birthday", CsvColumn::Other),

@@ -3,8 +3,11 @@
 use std::io;
 use std::path::Path;
 
+use crate::adapters::csv::encoding::EncodingFailure;
+use crate::adapters::csv::format::ForeignFormat;
 use crate::adapters::csv::header_error::HeaderError;
 use crate::adapters::csv::record::RecordError;
+use crate::adapters::csv::workbook::WorkbookError;
 
 /// Ends the reading or writing of a file. The text names the file, the line and the remedy, and contains no value of a
 /// cell.
@@ -22,8 +25,7 @@ pub(crate) enum CsvError {
         /// Path as given.
         file: String,
     },
-    /// A directory.
-    #[error("{file}: is a directory: give a CSV file")]
+    #[error("{file}: is a directory: give a CSV file or a workbook")]
     Directory {
         /// Path as given.
         file: String,
@@ -40,11 +42,74 @@ pub(crate) enum CsvError {
         /// Path as given.
         file: String,
     },
-    /// An .xlsx, .ods or .xls file.
-    #[error("{file}: is a spreadsheet workbook: open it, save it as CSV UTF-8 and use that file")]
-    Workbook {
+    /// A format that can't be read.
+    #[error("{file}: {format}")]
+    Foreign {
         /// Path as given.
         file: String,
+        /// What it is.
+        format: ForeignFormat,
+    },
+    /// A workbook with a password.
+    #[error("{file}: is a workbook with a password: open it, remove the password and save it again")]
+    EncryptedWorkbook {
+        /// Path as given.
+        file: String,
+    },
+    /// A workbook that the parsers refuse.
+    #[error(
+        "{file}: is a workbook that is damaged, or that another program wrote in a way this program can't read: open it \
+         in a spreadsheet and save it as a new .xlsx file, or as CSV UTF-8"
+    )]
+    DamagedWorkbook {
+        /// Path as given.
+        file: String,
+    },
+    /// A workbook with parts that don't fit into the memory that is allowed.
+    #[error("{file}: is a workbook that is too large to be read: save it as CSV UTF-8, which has no limit")]
+    WorkbookTooLarge {
+        /// Path as given.
+        file: String,
+    },
+    /// `--sheet` names none of the sheets.
+    #[error("{file}: has no sheet {sheet:?}: give one of {sheets:?} with --sheet")]
+    NoSheet {
+        /// Path as given.
+        file: String,
+        /// The name that was given.
+        sheet: String,
+        /// Names of the visible sheets.
+        sheets: Vec<String>,
+    },
+    /// The sheet has no header, and there are others.
+    #[error(
+        "{file} sheet {sheet:?}: none of its first 20 rows names the columns: choose another sheet with --sheet (they are \
+         {sheets:?}), or name the columns as the API does (firstName, lastName, email, ...)"
+    )]
+    NoHeaderInSheet {
+        /// Path as given.
+        file: String,
+        /// Name of the sheet.
+        sheet: String,
+        /// Names of the visible sheets.
+        sheets: Vec<String>,
+    },
+    /// Compressed data that end too early or are damaged.
+    #[error("{file}: is damaged or incomplete: download it or save it again")]
+    Damaged {
+        /// Path as given.
+        file: String,
+    },
+    /// A program has put quotation marks around each line of another file.
+    #[error(
+        "{file} line {line}: the whole line is in quotation marks, so it is one cell: export the file again without \
+         them, or open it in a spreadsheet, split the column at the separator and save it"
+    )]
+    QuotedLines {
+        /// Path as given.
+        file: String,
+        /// Line of the header.
+        line: u64,
     },
     /// The header line contains zero bytes.
     #[error(
@@ -54,15 +119,40 @@ pub(crate) enum CsvError {
         /// Path as given.
         file: String,
     },
-    /// The first record names no columns. The message doesn't quote its cells, because they may be a customer's data.
+    /// A code page of DOS.
     #[error(
-        "{file} line {line}: is not a header: the first line must name the columns as the API does \
-         (firstName, lastName, email, ...), separated by commas, semicolons, tabs or |"
+        "{file}: is in a code page of DOS (850 or 437), which Excel calls CSV (MS-DOS): save it as CSV UTF-8, or \
+         convert it with iconv -f CP850 -t UTF-8"
+    )]
+    DosCodePage {
+        /// Path as given.
+        file: String,
+    },
+    /// The guessed encoding is proven wrong.
+    #[error(
+        "{file}: is not UTF-8, and the best guess, {encoding}, is wrong: {controls} of its characters would be control \
+         characters. Save it as CSV UTF-8, or name its encoding with --encoding (rows with control characters are \
+         rejected)"
+    )]
+    UnknownEncoding {
+        /// Path as given.
+        file: String,
+        /// The guess.
+        encoding: &'static str,
+        /// Number of control characters that it yields.
+        controls: u64,
+    },
+    /// None of the first rows names columns, or the one that the user gave doesn't. The message doesn't quote its cells,
+    /// because they may be a customer's data.
+    #[error(
+        "{file} line {line}: is not a header: one of the first 20 lines must name the columns as the API does \
+         (firstName, lastName, email, ...), separated by commas, semicolons, tabs or |; if it is further down, give its \
+         line with --header-row"
     )]
     NoHeader {
         /// Path as given.
         file: String,
-        /// Line of the first record.
+        /// Line of the first row.
         line: u64,
     },
     /// The header can't be used.
@@ -131,7 +221,22 @@ impl CsvError {
         match source.kind() {
             io::ErrorKind::NotFound => Self::NotFound { file },
             io::ErrorKind::PermissionDenied => Self::PermissionDenied { file },
+            // The decoder of gzip.
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                Self::Damaged { file }
+            }
             _ => Self::Read { file, source },
+        }
+    }
+
+    /// Converts the reason why no encoding was found.
+    pub(super) fn encoding(path: &Path, failure: EncodingFailure) -> Self {
+        let file = shown(path);
+        match failure {
+            EncodingFailure::Dos => Self::DosCodePage { file },
+            EncodingFailure::ProvenWrong { encoding, controls } => {
+                Self::UnknownEncoding { file, encoding: encoding.name(), controls }
+            }
         }
     }
 
@@ -147,11 +252,23 @@ impl CsvError {
             RecordError::TooLong { line, bytes_max } => Self::RecordTooLong { file, line, bytes_max },
             RecordError::QuoteNotClosed { line } => Self::QuoteNotClosed { file, line },
             RecordError::Io(source) => Self::reading(path, source),
+            RecordError::Workbook(error) => Self::workbook(path, error),
+        }
+    }
+
+    /// Adds the name of the file to the error of a workbook.
+    pub(super) fn workbook(path: &Path, error: WorkbookError) -> Self {
+        let file = shown(path);
+        match error {
+            WorkbookError::Encrypted => Self::EncryptedWorkbook { file },
+            WorkbookError::Damaged => Self::DamagedWorkbook { file },
+            WorkbookError::TooLarge => Self::WorkbookTooLarge { file },
         }
     }
 }
 
 /// Path as the user gave it.
 pub(super) fn shown(path: &Path) -> String {
-    path.display().to_string()
+    // A file without a name, which holds what was read from standard input.
+    if path.starts_with("/proc/self/fd") { "standard input".to_owned() } else { path.display().to_string() }
 }

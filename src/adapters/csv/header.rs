@@ -88,6 +88,11 @@ impl CsvHeader {
             .map(|(index, (title, _))| (index + 1, shown_title(title)))
     }
 
+    /// Whether every row needs a value in the column.
+    pub(super) fn is_required(&self, index: usize) -> bool {
+        matches!(self.columns.get(index), Some(CsvColumn::Field(field)) if field.is_required())
+    }
+
     /// Whether the column belongs to the customer's file. A column of an earlier result file doesn't.
     pub(super) fn is_own(&self, index: usize) -> bool {
         !self.columns.get(index).is_some_and(CsvColumn::is_result)

@@ -34,7 +34,6 @@ pub(crate) enum HeaderProblem {
     /// Two columns for one name.
     #[error("columns {first} and {second} are both {name}: remove one of them")]
     Twice {
-        /// The name.
         name: String,
         /// Position of the first column.
         first: usize,

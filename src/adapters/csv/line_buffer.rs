@@ -78,7 +78,6 @@ impl<R: Read> LineBuffer<R> {
         }
     }
 
-    /// Buffers a line end at the end of the input.
     pub(super) fn append_line_end(&mut self) {
         self.buffer[0] = b'\n';
         (self.start, self.end) = (0, 1);

@@ -18,6 +18,8 @@ use csv_core::{ReadRecordResult, ReaderBuilder};
 
 use crate::adapters::csv::Delimiter;
 use crate::adapters::csv::line_buffer::{BUFFER_BYTES, LineBuffer};
+use crate::adapters::csv::quoting::QuoteWatch;
+use crate::adapters::csv::workbook::WorkbookError;
 
 /// Initial size of the buffer for one record. It grows with the records, up to the limit.
 const RECORD_BYTES: usize = 1024;
@@ -35,6 +37,8 @@ pub(super) enum RecordError {
     QuoteNotClosed { line: u64 },
     /// The input can't be read.
     Io(io::Error),
+    /// The workbook can't be read.
+    Workbook(WorkbookError),
 }
 
 impl From<io::Error> for RecordError {
@@ -50,6 +54,8 @@ pub(super) struct RecordInfo {
     pub(super) line: u64,
     /// The limit in bytes, if the record is longer. The rest of it isn't in the cells.
     pub(super) cut_at: Option<usize>,
+    /// Whether a quotation mark has no meaning in CSV, so that the cells are a guess.
+    pub(super) has_guessed_quotes: bool,
 }
 
 /// How much of `text` and `ends` a record fills.
@@ -63,6 +69,7 @@ struct ParsedRecord {
 pub(super) struct RecordReader<R> {
     input: LineBuffer<R>,
     core: csv_core::Reader,
+    quotes: QuoteWatch,
     /// Cells of the current record, without separators.
     text: Vec<u8>,
     /// End of each cell in `text`.
@@ -77,20 +84,13 @@ impl<R: Read> RecordReader<R> {
     pub(super) fn new(input: R, delimiter: Delimiter, bytes_max: usize) -> Self {
         Self {
             input: LineBuffer::new(input),
+            quotes: QuoteWatch::new(delimiter.byte()),
             core: ReaderBuilder::new().delimiter(delimiter.byte()).build(),
             text: vec![0; RECORD_BYTES],
             ends: vec![0; RECORD_CELLS],
             skipped: Box::default(),
             skipped_ends: [0; RECORD_CELLS],
             bytes_max,
-        }
-    }
-
-    /// Reads the header, which may not be longer than the limit, and returns the line on which it starts.
-    pub(super) fn read_header(&mut self, titles: &mut StringRecord) -> Result<Option<u64>, RecordError> {
-        match self.read(titles)? {
-            Some(RecordInfo { line, cut_at: Some(bytes_max) }) => Err(RecordError::TooLong { line, bytes_max }),
-            found => Ok(found.map(|found| found.line)),
         }
     }
 
@@ -104,6 +104,7 @@ impl<R: Read> RecordReader<R> {
                 return Ok(None);
             }
             let line = self.input.line();
+            self.quotes.reset();
             let ParsedRecord { text_bytes, cell_count, is_cut } = self.parse(line)?;
             let text = match std::str::from_utf8(&self.text[..text_bytes]) {
                 Ok(text) => text,
@@ -124,7 +125,8 @@ impl<R: Read> RecordReader<R> {
             if start < text.len() {
                 cells.push_field(&text[start..]);
             }
-            return Ok(Some(RecordInfo { line, cut_at: is_cut.then_some(self.bytes_max) }));
+            let has_guessed_quotes = self.quotes.is_guessed();
+            return Ok(Some(RecordInfo { line, cut_at: is_cut.then_some(self.bytes_max), has_guessed_quotes }));
         }
     }
 
@@ -145,6 +147,7 @@ impl<R: Read> RecordReader<R> {
                 (&mut self.text[text_bytes..], &mut self.ends[cell_count..])
             };
             let (result, nin, nout, nend) = self.core.read_record(unparsed, text, ends);
+            self.quotes.feed(&unparsed[..nin]);
             self.input.consume(nin);
             read += nin;
             if !is_cut {
@@ -202,7 +205,7 @@ mod tests {
         loop {
             match records.read(&mut cells) {
                 Ok(None) => return seen,
-                Ok(Some(RecordInfo { line, cut_at })) => {
+                Ok(Some(RecordInfo { line, cut_at, .. })) => {
                     let cut = if cut_at.is_some() { " (cut)" } else { "" };
                     seen.push(format!("{line}{cut}: {}", cells.iter().collect::<Vec<_>>().join("|")));
                 }
@@ -302,9 +305,9 @@ mod tests {
         let text = format!("{}\n{cells}\n", "y".repeat(10_000));
         let mut records = RecordReader::new(text.as_bytes(), Delimiter::Comma, 20_000);
         let mut record = StringRecord::new();
-        assert_eq!(records.read(&mut record).unwrap(), Some(RecordInfo { line: 1, cut_at: None }));
+        assert_eq!(records.read(&mut record).unwrap(), Some(RecordInfo { line: 1, cut_at: None, has_guessed_quotes: false }));
         assert_eq!(record.get(0).map(str::len), Some(10_000));
-        assert_eq!(records.read(&mut record).unwrap(), Some(RecordInfo { line: 2, cut_at: None }));
+        assert_eq!(records.read(&mut record).unwrap(), Some(RecordInfo { line: 2, cut_at: None, has_guessed_quotes: false }));
         assert_eq!(record.len(), 10_001);
         assert!(records.text.len() <= 40_000 && records.ends.len() <= 40_000);
     }

@@ -19,8 +19,12 @@ pub(crate) struct CsvRow {
     /// Cells as in the file, without the quotation marks around them. A row that is too long has only its first cells,
     /// and the last of them may be cut: enough to find the row.
     pub cells: StringRecord,
+    /// The job, in a file of jobs.
+    pub job: Option<Box<[u8]>>,
     /// The limit in bytes, if the row is longer.
     pub(super) cut_at: Option<usize>,
+    /// Whether a quotation mark has no meaning in CSV, so that the cells are a guess.
+    pub(super) has_guessed_quotes: bool,
     /// Whether a cell contains text that looks like other rows.
     pub(super) has_swallowed_rows: bool,
 }
@@ -36,22 +40,33 @@ impl CsvRow {
             );
             return Some(Problem::whole("RECORD_TOO_LONG", message));
         }
+        if self.has_guessed_quotes {
+            let message = "has a quotation mark whose meaning has to be guessed, such as \"Haus\" Nr 5, \\\" or a space \
+                           before a mark: in the original file, put marks around the whole cell and double those in it";
+            return Some(Problem::whole("UNCLEAR_QUOTING", message));
+        }
         let (cells, columns) = (self.cells.len(), header.titles().len());
+        // Spreadsheets leave out empty cells at the end of a row, and add some.
+        let is_complete = match cells.cmp(&columns) {
+            std::cmp::Ordering::Equal => true,
+            std::cmp::Ordering::Less => (cells..columns).all(|index| !header.is_required(index)),
+            std::cmp::Ordering::Greater => self.cells.iter().skip(columns).all(|cell| cell.trim().is_empty()),
+        };
         let advice = match cells.cmp(&columns) {
-            std::cmp::Ordering::Equal if self.has_swallowed_rows => {
+            _ if is_complete && self.has_swallowed_rows => {
                 let message = "has a cell that spans several lines and contains what looks like other rows, which would \
                                be lost: close the quotation mark in the original file, or, if the cell is meant to be \
                                like this, write it on one line";
                 return Some(Problem::whole("QUOTE_NOT_CLOSED", message));
             }
-            std::cmp::Ordering::Equal => return None,
+            _ if is_complete => return None,
             _ if self.cells.iter().any(|cell| cell.contains(['\n', '\r'])) => {
                 "one of its cells spans several lines: is a quotation mark not closed?"
             }
             std::cmp::Ordering::Greater => {
                 "does a cell contain the separator, without quotation marks around the cell?"
             }
-            std::cmp::Ordering::Less => "is an empty cell missing?",
+            std::cmp::Ordering::Less | std::cmp::Ordering::Equal => "is an empty cell missing?",
         };
         let message = format!("has {cells} cells, the header has {columns}: {advice}");
         Some(Problem::whole("WRONG_COLUMN_COUNT", message))
@@ -131,8 +146,8 @@ impl CsvRow {
 }
 
 /// Codes of problems that a row of a result file doesn't show any more.
-const INVISIBLE_CODES: [&str; 4] =
-    ["WRONG_COLUMN_COUNT", "RECORD_TOO_LONG", "EMAIL_IN_FILE_TWICE", "IDEMPOTENCY_KEY_IN_USE"];
+const INVISIBLE_CODES: [&str; 5] =
+    ["WRONG_COLUMN_COUNT", "UNCLEAR_QUOTING", "RECORD_TOO_LONG", "EMAIL_IN_FILE_TWICE", "IDEMPOTENCY_KEY_IN_USE"];
 
 /// Prints no value of a cell.
 impl fmt::Debug for CsvRow {
@@ -224,7 +239,7 @@ mod tests {
                 "has 16 cells, the header has 15: does a cell contain the separator, without quotation marks around the \
                  cell?",
             ),
-            (14, "", "has 14 cells, the header has 15: is an empty cell missing?"),
+            (12, "", "has 12 cells, the header has 15: is an empty cell missing?"),
             (
                 16,
                 "a\nb",
@@ -232,10 +247,21 @@ mod tests {
                  closed?",
             ),
         ] {
-            let problem = row(&[(3, given)], cells).column_problem(&header).unwrap();
+            let problem = row(&[(3, given), (15, "x")], cells).column_problem(&header).unwrap();
             assert_eq!(problem, Problem::whole("WRONG_COLUMN_COUNT", message));
         }
         assert_eq!(row(&[(3, "a\nb")], 15).column_problem(&header), None);
+    }
+
+    #[test]
+    fn surplus_empty_cells_and_missing_optional_cells_are_no_problem() {
+        let header = header_with(&["note"]);
+        // The last required field is before walletAddress, which is optional.
+        for cells in [14, 15, 16, 17, 20] {
+            assert_eq!(row(&[], cells).column_problem(&header), None, "{cells}");
+        }
+        assert!(row(&[], 13).column_problem(&header).is_some());
+        assert!(row(&[(17, "x")], 18).column_problem(&header).is_some());
     }
 
     #[test]

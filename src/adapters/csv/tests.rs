@@ -1,5 +1,8 @@
 //! Tests with whole files: the sample data, and files with problems.
 
+mod formats;
+mod workbooks;
+
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,7 +11,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::adapters::csv::*;
-use crate::domain::{Field, Problem, validate};
+use crate::domain::{Field, Problem, Warning, WarningKind, validate};
 
 const ERROR_COLUMNS: [&str; 3] = ["errorField", "errorCode", "errorMessage"];
 
@@ -54,7 +57,7 @@ fn cells(row: &CsvRow) -> Vec<&str> {
 }
 
 /// Checks a row like the callers do. Returns the number of warnings.
-fn problems_of(row: &CsvRow, header: &CsvHeader) -> Result<usize, Vec<Problem>> {
+fn problems_of(row: &CsvRow, header: &CsvHeader) -> Result<Vec<Warning>, Vec<Problem>> {
     if let Some(problem) = row.column_problem(header) {
         return Err(vec![problem]);
     }
@@ -62,7 +65,7 @@ fn problems_of(row: &CsvRow, header: &CsvHeader) -> Result<usize, Vec<Problem>> 
     if !unreadable.is_empty() {
         return Err(unreadable);
     }
-    validate(&row.to_raw_user(header)).map(|(_, warnings)| warnings.len())
+    validate(&row.to_raw_user(header)).map(|(_, warnings)| warnings)
 }
 
 #[test]
@@ -70,7 +73,7 @@ fn every_sample_customer_is_valid() {
     let (scan, rows) = read_ok(&sample("customers.csv"));
     assert_eq!(rows.len(), 200);
     for row in &rows {
-        assert_eq!(problems_of(row, &scan.header), Ok(0), "line {}", row.line);
+        assert_eq!(problems_of(row, &scan.header), Ok(vec![]), "line {}", row.line);
     }
     assert_eq!(rows.last().map(|row| row.record), Some(200));
     assert_eq!((scan.delimiter, scan.encoding_origin), (Delimiter::Comma, EncodingOrigin::Valid));
@@ -89,13 +92,16 @@ fn the_sample_with_problems_has_the_expected_problems() {
     let json = fs::read(sample("customers-with-problems.expected.json")).unwrap();
     let expected: Vec<Expected> = serde_json::from_slice(&json).unwrap();
     // Duplicates and conflicts are found by the import, not here.
-    let expected = expected.into_iter().filter(|row| ["invalid", "warning"].contains(&row.kind.as_str()));
+    let expected = expected.into_iter().filter(|row| ["invalid", "warning", "converted"].contains(&row.kind.as_str()));
     let expected: Vec<_> = expected.map(|row| (row.line, row.kind, row.fields)).collect();
 
     let (scan, rows) = read_ok(&sample("customers-with-problems.csv"));
     let found = rows.iter().filter_map(|row| match problems_of(row, &scan.header) {
-        Ok(0) => None,
-        Ok(_) => Some((row.line, "warning".to_owned(), vec![Field::IpAddress.name().to_owned()])),
+        Ok(warnings) => {
+            let Warning { field, kind, .. } = warnings.first()?;
+            let kind = if *kind == WarningKind::Converted { "converted" } else { "warning" };
+            Some((row.line, kind.to_owned(), vec![field.name().to_owned()]))
+        }
         Err(problems) => {
             let mut fields: Vec<_> = problems.into_iter().filter_map(|problem| problem.field).collect();
             fields.dedup();
@@ -130,7 +136,7 @@ fn files_in_all_encodings_have_the_same_cells() {
                 cells.map(|cell| if cell == "TRUE" { "true" } else { cell }.to_owned()).collect::<Vec<_>>()
             };
             assert_eq!(lower(row), lower(same), "{name} line {}", row.line);
-            assert_eq!(problems_of(row, &scan.header), Ok(0), "{name} line {}", row.line);
+            assert_eq!(problems_of(row, &scan.header), Ok(vec![]), "{name} line {}", row.line);
         }
         let lines: Vec<_> = rows.iter().map(|row| (row.record, row.line)).collect();
         assert_eq!(lines, [(1, 2), (2, 3), (3, 4), (4, 5), (5, 6)], "{name}");
@@ -155,7 +161,7 @@ fn a_file_that_is_no_customer_file_is_refused_with_a_remedy() {
         (b"\xEF\xBB\xBF\r\n\r\n", "customers.csv: is empty: the first line must name the columns"),
         (
             b"PK\x03\x04\x14\0\x06\0",
-            "customers.csv: is a spreadsheet workbook: open it, save it as CSV UTF-8 and use that file",
+            "customers.csv: is a damaged or incomplete ZIP file or workbook: download or save it again",
         ),
         (
             b"f\0i\0r\0s\0t\0N\0a\0m\0e\0",
@@ -164,8 +170,9 @@ fn a_file_that_is_no_customer_file_is_refused_with_a_remedy() {
         ),
         (
             b"\n\nJane,Secret,jane.secret@example.com\n",
-            "customers.csv line 3: is not a header: the first line must name the columns as the API does (firstName, \
-             lastName, email, ...), separated by commas, semicolons, tabs or |",
+            "customers.csv line 3: is not a header: one of the first 20 lines must name the columns as the API does \
+             (firstName, lastName, email, ...), separated by commas, semicolons, tabs or |; if it is further down, give \
+             its line with --header-row",
         ),
         (
             b"firstName,email\nJane,jane@example.com\n",

@@ -27,7 +27,7 @@ struct DeadJob {
 ///
 /// # Errors
 /// [`LocalQueueError`] if the file can't be read.
-pub fn count(connection: &Connection, path: &Path) -> Result<u64, LocalQueueError> {
+pub(crate) fn count(connection: &Connection, path: &Path) -> Result<u64, LocalQueueError> {
     connection
         .query_row("SELECT count(*) FROM jobs WHERE finished > 0 AND outcome = 3 AND state = ?1", [DEAD], |row| {
             row.get(0)
@@ -39,7 +39,7 @@ pub fn count(connection: &Connection, path: &Path) -> Result<u64, LocalQueueErro
 ///
 /// # Errors
 /// [`LocalQueueError`] if the file can't be read or written. Actions that were carried out before are kept.
-pub fn walk(
+pub(crate) fn walk(
     connection: &mut Connection,
     path: &Path,
     now: Timestamp,

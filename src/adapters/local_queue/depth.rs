@@ -12,14 +12,14 @@ use crate::telemetry::{QueueDepth, RowCounts};
 
 /// Counts jobs and rows.
 #[derive(Debug)]
-pub struct DepthReader {
+pub(crate) struct DepthReader {
     connection: Connection,
     path: PathBuf,
 }
 
 impl DepthReader {
     /// Uses an open connection to the queue at `path`.
-    pub fn new(connection: Connection, path: &Path) -> Self {
+    pub(crate) fn new(connection: Connection, path: &Path) -> Self {
         Self { connection, path: path.to_owned() }
     }
 
@@ -27,7 +27,7 @@ impl DepthReader {
     ///
     /// # Errors
     /// [`LocalQueueError`] if the file can't be read.
-    pub fn jobs(&self, now: Timestamp) -> Result<QueueDepth, LocalQueueError> {
+    pub(crate) fn jobs(&self, now: Timestamp) -> Result<QueueDepth, LocalQueueError> {
         let read = || -> rusqlite::Result<QueueDepth> {
             let mut depth = QueueDepth { includes_in_flight: true, ..QueueDepth::default() };
             for lane in Lane::ALL {
@@ -60,7 +60,7 @@ impl DepthReader {
     ///
     /// # Errors
     /// [`LocalQueueError`] if the file can't be read.
-    pub fn rows(&mut self) -> Result<RowCounts, LocalQueueError> {
+    pub(crate) fn rows(&mut self) -> Result<RowCounts, LocalQueueError> {
         const ROWS: &str = "SELECT (SELECT count(*) FROM rows), coalesce(sum(finished IS NOT NULL), 0),
             coalesce(sum(finished IS NULL AND state = 0), 0) FROM rows JOIN jobs USING (seq)";
         // Each count is from another index, so that a job in none of them makes a difference.

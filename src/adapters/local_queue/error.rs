@@ -15,7 +15,6 @@ pub enum LocalQueueError {
     /// The file is something else.
     #[error("{path} is no queue of plu-onboard: {why}. It was not changed; give another path", path = .path.display())]
     Foreign {
-        /// The file.
         path: PathBuf,
         /// What it is instead.
         why: String,
@@ -27,7 +26,6 @@ pub enum LocalQueueError {
         path = .path.display()
     )]
     Damaged {
-        /// The file.
         path: PathBuf,
         /// SQLite's message.
         why: String,
@@ -39,7 +37,6 @@ pub enum LocalQueueError {
         path = .path.display()
     )]
     Newer {
-        /// The file.
         path: PathBuf,
         /// Its version.
         found: i32,
@@ -48,30 +45,23 @@ pub enum LocalQueueError {
     },
     /// The disk or the queue is full.
     #[error(
-        "the queue {path} can't grow: the disk is full or queue.size_mib_max is reached. Free space and start again: \
-         no job is lost, but users whose answers could not be saved get no link",
+        "the queue {path} can't grow: the disk is full, or an import reached queue.size_mib_max. Free space or raise \
+         that setting, and start again: no job is lost",
         path = .path.display()
     )]
-    Full {
-        /// The file.
-        path: PathBuf,
-    },
+    Full { path: PathBuf },
     /// The file doesn't exist.
     #[error(
         "there is no queue at {path}: check the path, or add jobs with `plu-onboard import FILE --queue local:{path}`",
         path = .path.display()
     )]
-    Missing {
-        /// The file.
-        path: PathBuf,
-    },
+    Missing { path: PathBuf },
     /// Another worker holds the lock.
     #[error(
         "the queue {path} is in use by {holder}: a queue allows one worker at a time; stop that one first",
         path = .path.display()
     )]
     Locked {
-        /// The file.
         path: PathBuf,
         /// Process and start time.
         holder: String,
@@ -82,17 +72,13 @@ pub enum LocalQueueError {
          one with a worker",
         path = .path.display()
     )]
-    OtherUse {
-        /// The file.
-        path: PathBuf,
-    },
+    OtherUse { path: PathBuf },
     /// Its jobs belong to another API.
     #[error(
         "jobs of the queue {path} were sent to {was}, not to {is}: give another queue or --out DIR for {is}",
         path = .path.display()
     )]
     OtherTarget {
-        /// The file.
         path: PathBuf,
         /// Where its jobs were sent.
         was: String,
@@ -100,9 +86,8 @@ pub enum LocalQueueError {
         is: String,
     },
     /// Any other error of the system.
-    #[error("the queue {path} can't be used: {why}", path = .path.display())]
+    #[error("the queue {path} can't be used: {why}. Check the path, its permissions and the disk", path = .path.display())]
     Io {
-        /// The file.
         path: PathBuf,
         /// The system's message.
         why: String,
@@ -126,8 +111,33 @@ impl LocalQueueError {
         }
     }
 
+    /// Returns in a few words what keeps the file from being written, for a worker that waits until it can be.
+    pub(super) fn cause(path: &Path, error: &rusqlite::Error) -> String {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => format!("the disk of {} is full: free space on it", path.display()),
+            _ => Self::from_sqlite(path, error).to_string(),
+        }
+    }
+
     /// Converts an error of the system.
     pub(super) fn from_io(path: &Path, error: &std::io::Error) -> Self {
         Self::Io { path: path.to_owned(), why: error.to_string() }
     }
+}
+
+/// Returns whether the cause of an error can pass while the program runs: a full disk, an I/O error, a lock, too little
+/// memory. A damaged or foreign file stays as it is.
+pub(super) fn can_pass(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::FileLockingProtocolFailed
+                | ErrorCode::CannotOpen
+                | ErrorCode::OutOfMemory
+        )
+    )
 }

@@ -12,6 +12,8 @@
 //! while it is open (logrotate's `copytruncate`), it starts with the next event, and the saved length is its real one.
 //! After a crash between a truncation and the next save, the events since the last save may be in the file and in its
 //! rotated copy.
+//!
+//! While the file can't be written (a full disk), the thread tries again every second, and [`StorageState`] says why.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -26,6 +28,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::adapters::files::whole_lines_length;
 use crate::adapters::local_queue::error::LocalQueueError;
 use crate::adapters::local_queue::report::events_after;
+use crate::adapters::local_queue::storage::StorageState;
 use crate::adapters::local_queue::store::OnFinished;
 use crate::telemetry::EventsFileMoved;
 
@@ -38,13 +41,15 @@ const BYTES_PER_WRITE: usize = 64 * 1024;
 /// Number of events after which the progress is saved.
 const EVENTS_PER_SAVE: usize = 8_192;
 
-/// Time without a new event after which the progress is saved.
+/// Time without a new event after which the progress is saved, and delay before a failed write is repeated.
 const SAVE_WHEN_IDLE: Duration = Duration::from_secs(1);
+
+/// Attempts to write the rest at the end. No event is lost if they fail: the next start writes them.
+const LAST_ATTEMPTS: u32 = 3;
 
 /// The events file can't be written, or the queue can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The queue.
     #[error(transparent)]
     Queue(#[from] LocalQueueError),
     /// The events file.
@@ -54,11 +59,25 @@ pub enum ExportError {
         path = .path.display()
     )]
     File {
-        /// The file.
         path: PathBuf,
         /// The system's error.
         source: io::Error,
     },
+}
+
+impl ExportError {
+    /// Whether the cause can pass while the program runs. A file that is open can always be written later.
+    const fn can_pass(&self) -> bool {
+        matches!(self, Self::File { .. } | Self::Queue(LocalQueueError::Full { .. } | LocalQueueError::Io { .. }))
+    }
+
+    /// What keeps the file from being written, in a few words.
+    fn cause(&self) -> String {
+        match self {
+            Self::File { path, source } => format!("the events file {} can't be written: {source}", path.display()),
+            Self::Queue(error) => error.to_string(),
+        }
+    }
 }
 
 /// The thread that writes the file.
@@ -70,7 +89,7 @@ pub struct EventsFileExporter {
 
 impl EventsFileExporter {
     /// Opens the file, writes the missing events and starts the thread. `on_failure` is called once if the thread
-    /// fails.
+    /// fails for a cause that can't pass.
     ///
     /// # Errors
     /// [`ExportError`] if the file can't be opened or written, or the queue can't be read.
@@ -78,6 +97,7 @@ impl EventsFileExporter {
         connection: Connection,
         queue: &Path,
         file: &Path,
+        storage: StorageState,
         on_failure: impl FnOnce() + Send + 'static,
     ) -> Result<Self, ExportError> {
         let mut events_file = EventsFile::open(connection, queue, file)?;
@@ -87,7 +107,7 @@ impl EventsFileExporter {
         let thread = thread::Builder::new()
             .name("events-file".to_owned())
             .spawn(move || {
-                let result = events_file.run(&woken);
+                let result = events_file.run(&woken, &storage);
                 if result.is_err() {
                     on_failure();
                 }
@@ -140,6 +160,8 @@ struct EventsFile {
     finished: i64,
     /// Events since the progress was saved.
     unsaved: usize,
+    /// Length of the whole lines, if part of a line could not be cut off behind them.
+    torn_at: Option<u64>,
 }
 
 impl EventsFile {
@@ -173,40 +195,61 @@ impl EventsFile {
             length: keep,
             finished,
             unsaved: 0,
+            torn_at: None,
         };
         // From now on, everything that is in the file behind this length is in the queue too.
         events_file.save()?;
         Ok(events_file)
     }
 
-    fn run(&mut self, woken: &Receiver<()>) -> Result<(), ExportError> {
+    fn run(&mut self, woken: &Receiver<()>, storage: &StorageState) -> Result<(), ExportError> {
+        let mut is_failing = false;
         loop {
-            match woken.recv_timeout(SAVE_WHEN_IDLE) {
-                Ok(()) => self.catch_up()?,
-                Err(RecvTimeoutError::Timeout) if self.unsaved > 0 => self.save()?,
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.catch_up()?;
-                    return self.save();
-                }
+            let result = match woken.recv_timeout(SAVE_WHEN_IDLE) {
+                Ok(()) => self.catch_up(),
+                Err(RecvTimeoutError::Timeout) if is_failing => self.catch_up().and_then(|()| self.save()),
+                Err(RecvTimeoutError::Timeout) if self.unsaved > 0 => self.save(),
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return self.finish(),
+            };
+            let failure = match result {
+                Err(error) if error.can_pass() => Some(error.cause()),
+                other => other.map(|()| None)?,
+            };
+            is_failing = failure.is_some();
+            storage.set_events_file_failure(failure);
+        }
+    }
+
+    /// Writes the rest.
+    fn finish(&mut self) -> Result<(), ExportError> {
+        let mut attempts = 1;
+        loop {
+            match self.catch_up().and_then(|()| self.save()) {
+                Err(error) if error.can_pass() && attempts < LAST_ATTEMPTS => attempts += 1,
+                result => return result,
             }
+            #[expect(clippy::disallowed_methods, reason = "a file system doesn't notify when it can be written")]
+            thread::sleep(SAVE_WHEN_IDLE);
         }
     }
 
     fn catch_up(&mut self) -> Result<(), ExportError> {
+        // What an earlier attempt could not write.
+        self.write()?;
         loop {
             let events = events_after(&self.connection, &self.queue, self.finished, EVENTS_PER_READ)?;
             let count = events.len();
             for (finished, event) in events {
                 self.lines.extend_from_slice(event.as_bytes());
                 self.lines.push(b'\n');
+                self.finished = finished;
+                self.unsaved += 1;
                 if self.lines.len() >= BYTES_PER_WRITE {
                     self.write()?;
                 }
-                self.finished = finished;
             }
             self.write()?;
-            self.unsaved += count;
             if self.was_truncated()? || self.unsaved >= EVENTS_PER_SAVE {
                 self.save()?;
             }
@@ -216,9 +259,31 @@ impl EventsFile {
         }
     }
 
+    /// Writes the collected lines, all or none of them.
     fn write(&mut self) -> Result<(), ExportError> {
-        self.file.write_all(&self.lines).map_err(|source| self.io_error(source))?;
+        if self.lines.is_empty() {
+            return Ok(());
+        }
+        let length = self.file.metadata().map_err(|source| self.io_error(source))?.len();
+        // Part of a line that could not be cut off after an earlier attempt, unless the file was rotated since.
+        if let Some(whole) = self.torn_at.take_if(|whole| *whole < length) {
+            self.cut_off(whole)?;
+        }
+        if let Err(source) = self.file.write_all(&self.lines) {
+            if let Err(error) = self.cut_off(length) {
+                tracing::debug!(%error, "part of a line is left in the events file until it can be written");
+            }
+            return Err(self.io_error(source));
+        }
         self.lines.clear();
+        Ok(())
+    }
+
+    /// Cuts off what is behind the whole lines.
+    fn cut_off(&mut self, whole: u64) -> Result<(), ExportError> {
+        self.torn_at = Some(whole);
+        self.file.set_len(whole).map_err(|source| self.io_error(source))?;
+        self.torn_at = None;
         Ok(())
     }
 
@@ -230,7 +295,6 @@ impl EventsFile {
 
     /// Syncs the file, then saves the progress.
     fn save(&mut self) -> Result<(), ExportError> {
-        self.unsaved = 0;
         // The position after the last write. Because the file is opened for appending, this is its real length then,
         // even if it was truncated before.
         let end = self.file.sync_data().and_then(|()| self.file.stream_position());
@@ -239,6 +303,7 @@ impl EventsFile {
             .prepare_cached("INSERT OR REPLACE INTO exports (file, finished, bytes) VALUES (?1, ?2, ?3)")
             .and_then(|mut statement| statement.execute(params![name_of(&self.path), self.finished, bytes]))
             .map_err(|error| LocalQueueError::from_sqlite(&self.queue, &error))?;
+        self.unsaved = 0;
         Ok(())
     }
 
@@ -286,7 +351,7 @@ fn is_continuation(
 }
 
 /// Renames the file to an unused name in the same folder. Log rotation uses other names, and `purge` knows these.
-fn move_aside(path: &Path) -> io::Result<PathBuf> {
+pub(super) fn move_aside(path: &Path) -> io::Result<PathBuf> {
     for number in 1_u32.. {
         let mut aside = path.as_os_str().to_owned();
         aside.push(format!(".aside-{number}"));

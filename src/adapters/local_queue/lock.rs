@@ -16,7 +16,7 @@ const HOLDER: &str = "process ";
 
 /// The lock of a worker. Released when it is dropped.
 #[derive(Debug)]
-pub struct WorkerLock {
+pub(crate) struct WorkerLock {
     file: File,
 }
 
@@ -25,7 +25,7 @@ impl WorkerLock {
     ///
     /// # Errors
     /// [`LocalQueueError::Locked`] if another process holds it, [`LocalQueueError::Full`] or [`LocalQueueError::Io`].
-    pub fn acquire(queue: &Path, now: Timestamp) -> Result<Self, LocalQueueError> {
+    pub(crate) fn acquire(queue: &Path, now: Timestamp) -> Result<Self, LocalQueueError> {
         let path = lock_path(queue);
         let io = |error: io::Error| match error.kind() {
             io::ErrorKind::StorageFull => LocalQueueError::Full { path: queue.to_owned() },
@@ -59,7 +59,7 @@ impl WorkerLock {
     /// lock, because a worker that starts at that moment would be refused.
     ///
     /// Wrongly `true` if another process got the same id. May be wrongly `false` for a worker in another container.
-    pub fn seems_held(queue: &Path) -> bool {
+    pub(crate) fn seems_held(queue: &Path) -> bool {
         let holder = std::fs::read_to_string(lock_path(queue)).unwrap_or_default();
         let Some(id) = holder.strip_prefix(HOLDER).and_then(|rest| rest.split(' ').next()) else { return false };
         let processes = Path::new("/proc");

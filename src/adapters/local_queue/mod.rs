@@ -2,33 +2,39 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`open`], `schema`, [`error`] | open or create the file, check that it is a queue |
+//! | [`open`], `schema`, `error` | open or create the file, check that it is a queue |
 //! | [`import`] | adds the rows of a file; any number of processes at once |
-//! | [`lock`] | one worker at a time |
+//! | `lock` | one worker at a time |
 //! | [`store`] | the worker's connection, on a thread that commits in groups |
+//! | [`storage`], [`watch`], [`emergency`] | outcomes that aren't committed yet: why, and their copy in another place |
 //! | [`source`] | the ports [`crate::ports`] on top of the store |
 //! | [`export`] | appends the events of finished jobs to a file |
-//! | [`report`], [`depth`] | outcomes of jobs and rows; counts for the status page |
-//! | [`dead`], [`purge`] | dead letters; deletion of personal data |
+//! | [`report`], `depth` | outcomes of jobs and rows; counts for the status page |
+//! | `dead`, `purge` | dead letters; deletion of personal data |
 //!
 //! **Invariants**
 //! - The outcome of a job and its removal from the queue are one transaction, on the job's row.
 //! - The intent to send is committed (WAL, `synchronous = FULL`) before the request is sent.
 //! - Keys are unique over waiting and finished jobs, so a finished job isn't processed again.
 //! - Which jobs are in progress is not stored, so after a crash they are waiting again.
+//! - An outcome that can't be committed waits in memory and is committed when that works again. No user is created
+//!   meanwhile.
 
-pub mod dead;
-pub mod depth;
-pub mod error;
+pub(crate) mod dead;
+pub(crate) mod depth;
+pub mod emergency;
+pub(crate) mod error;
 pub mod export;
 pub mod import;
-pub mod lock;
+pub(crate) mod lock;
 pub mod open;
-pub mod purge;
+pub(crate) mod purge;
 pub mod report;
 mod schema;
 pub mod source;
+pub mod storage;
 pub mod store;
+pub mod watch;
 
 use crate::domain::{EventType, Lane};
 

@@ -17,7 +17,7 @@ use crate::adapters::local_queue::schema::{check_version, create_schema};
 const BUSY_RETRY: Duration = Duration::from_millis(4);
 
 /// SQLite's page size in the file, in bytes.
-const PAGE_BYTES: u64 = 4_096;
+pub(super) const PAGE_BYTES: u64 = 4_096;
 
 /// What to do if the file doesn't exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum IfMissing {
     Fail,
 }
 
-/// Use of a connection; decides the size of its page cache.
+/// Use of a connection; decides the size of its page cache, and whether the file's size is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenPurpose {
     /// Import of rows: keys and emails go to random pages of their indexes.
@@ -49,7 +49,7 @@ impl OpenPurpose {
     }
 }
 
-/// Opens the queue for reading and writing. The file never grows over `size_mib_max` MiB.
+/// Opens the queue for reading and writing. Imports don't make the file longer than `size_mib_max` MiB.
 ///
 /// # Errors
 /// [`LocalQueueError`]. A file that isn't a queue, or is damaged, is not changed.
@@ -152,8 +152,11 @@ fn configure(connection: &mut Connection, purpose: OpenPurpose, size_mib_max: u6
     }
     connection.pragma_update(None, "cache_size", -purpose.cache_kib())?;
     connection.pragma_update(None, "temp_store", "memory")?;
-    let pages_max = i64::try_from(size_mib_max.saturating_mul(1024 * 1024 / PAGE_BYTES)).unwrap_or(i64::MAX);
-    connection.pragma_update(None, "max_page_count", pages_max)?;
+    // A worker needs about a quarter more for the outcomes of the jobs, which it must be able to write.
+    if purpose != OpenPurpose::Work {
+        let pages_max = i64::try_from(size_mib_max.saturating_mul(1024 * 1024 / PAGE_BYTES)).unwrap_or(i64::MAX);
+        connection.pragma_update(None, "max_page_count", pages_max)?;
+    }
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
 }

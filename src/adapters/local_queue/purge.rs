@@ -17,7 +17,7 @@ use crate::adapters::local_queue::{DEAD, DONE};
 
 /// Contents of a queue that matter for a purge.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LocalQueueContents {
+pub(crate) struct LocalQueueContents {
     /// Jobs that aren't finished.
     pub waiting: u64,
     /// Dead letters.
@@ -42,7 +42,7 @@ pub struct LocalQueueContents {
 ///
 /// # Errors
 /// [`LocalQueueError`] if the file can't be read.
-pub fn contents(connection: &Connection, path: &Path) -> Result<LocalQueueContents, LocalQueueError> {
+pub(crate) fn contents(connection: &Connection, path: &Path) -> Result<LocalQueueContents, LocalQueueError> {
     let read = || -> rusqlite::Result<LocalQueueContents> {
         let count = |query: &str| connection.query_row(query, [], |row| row.get::<_, u64>(0));
         let names = |query: &str| -> rusqlite::Result<Vec<String>> {
@@ -80,7 +80,7 @@ pub fn contents(connection: &Connection, path: &Path) -> Result<LocalQueueConten
 /// # Errors
 /// [`LocalQueueError`] if the file can't be written; [`LocalQueueError::Io`] if another process uses the write-ahead
 /// log.
-pub fn delete_personal_data(connection: &mut Connection, path: &Path) -> Result<(), LocalQueueError> {
+pub(crate) fn delete_personal_data(connection: &mut Connection, path: &Path) -> Result<(), LocalQueueError> {
     let mut delete = || -> rusqlite::Result<bool> {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute(
@@ -99,10 +99,9 @@ pub fn delete_personal_data(connection: &mut Connection, path: &Path) -> Result<
         Ok(false) => Ok(()),
         Ok(true) => Err(LocalQueueError::Io {
             path: path.to_owned(),
-            why:
-                "another process reads it, so personal data may be left in the file that ends with -wal: stop that \
+            why: "another process reads it, so personal data may be left in the file that ends with -wal: stop that \
                  process and purge again"
-                    .to_owned(),
+                .to_owned(),
         }),
         Err(error) => Err(LocalQueueError::from_sqlite(path, &error)),
     }

@@ -16,22 +16,23 @@ use crate::adapters::local_queue::open::{IfMissing, OpenPurpose, open, record_ta
 use crate::adapters::local_queue::purge::contents;
 use crate::adapters::local_queue::report::{self, Tally};
 use crate::adapters::local_queue::source::{LocalQueueHandle, LocalQueueSource, WhenEmpty};
-use crate::adapters::local_queue::store::{ClaimResult, LocalQueueStore};
+use crate::adapters::local_queue::storage::StorageState;
+use crate::adapters::local_queue::store::{ClaimResult, LocalQueueStore, OnFinished, StoreConfig};
 use crate::clock::Clock;
 use crate::domain::decide::History;
-use crate::domain::{Event, Job, Lane, Outcome, Problem, Timestamp};
+use crate::domain::{Event, Job, Lane, LinkLoss, Outcome, Problem, ServiceId, Timestamp};
 use crate::ports::{Delivery, JobSource, Settle};
 use crate::testing;
 
 static BATCH: LazyLock<Batch> =
     LazyLock::new(|| Batch { batch_id: "spring".to_owned(), fingerprint: [7; 32], file: "customers.csv".to_owned() });
 
-struct Queue {
+struct TestQueue {
     _folder: TempDir,
     path: PathBuf,
 }
 
-impl Queue {
+impl TestQueue {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("q.db");
@@ -63,7 +64,7 @@ impl Queue {
     }
 
     fn store(&self) -> LocalQueueStore {
-        LocalQueueStore::start(self.connection(), &self.path, Box::new(|| {})).unwrap()
+        LocalQueueStore::start(self.connection(), &self.path, StoreConfig::default()).unwrap()
     }
 
     fn jobs(&self) -> Tally {
@@ -73,6 +74,10 @@ impl Queue {
     fn rows(&self) -> Tally {
         report::rows(&self.connection(), &self.path, 1).unwrap()
     }
+}
+
+fn calling(on_finished: OnFinished) -> StoreConfig {
+    StoreConfig { on_finished, ..StoreConfig::default() }
 }
 
 fn source(store: &LocalQueueStore) -> LocalQueueSource {
@@ -92,14 +97,15 @@ fn event(delivery: &Delivery<LocalQueueHandle>, outcome: Outcome) -> Event {
 }
 
 fn created() -> Outcome {
-    Outcome::Created { service_id: "acme-user-1".to_owned(), verification_url: None, recovered: false }
+    let service_id = ServiceId::parse("acme-user-1").unwrap();
+    Outcome::Created { service_id, link: Err(LinkLoss::NotSent), recovered: false }
 }
 
 const THREE: [(&str, &str); 3] = [("a@example.com", "Rome"), ("b@example.com", "Rome"), ("c@example.com", "Rome")];
 
 #[tokio::test(start_paused = true)]
 async fn jobs_are_delivered_in_order_and_the_source_ends_when_all_are_settled() {
-    let queue = Queue::new();
+    let queue = TestQueue::new();
     queue.import(&THREE);
     let store = queue.store();
     let mut source = source(&store);
@@ -115,7 +121,7 @@ async fn jobs_are_delivered_in_order_and_the_source_ends_when_all_are_settled() 
 
 #[tokio::test(start_paused = true)]
 async fn a_source_does_not_end_while_a_job_is_in_progress() {
-    let queue = Queue::new();
+    let queue = TestQueue::new();
     queue.import(&THREE[..1]);
     let store = queue.store();
     let mut source = source(&store);
@@ -127,7 +133,7 @@ async fn a_source_does_not_end_while_a_job_is_in_progress() {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_in_progress_at_a_crash_is_delivered_again_with_its_intent() {
-    let queue = Queue::new();
+    let queue = TestQueue::new();
     queue.import(&THREE);
     let sent_at = Timestamp::from_unix_ms(77);
     {
@@ -151,7 +157,7 @@ async fn a_job_in_progress_at_a_crash_is_delivered_again_with_its_intent() {
 
 #[tokio::test(start_paused = true)]
 async fn a_requeued_job_is_delivered_once_when_it_is_due() {
-    let queue = Queue::new();
+    let queue = TestQueue::new();
     queue.import(&THREE[..2]);
     let store = queue.store();
     let mut source = source(&store);
@@ -180,7 +186,7 @@ async fn lane(store: &LocalQueueStore) -> &'static str {
 
 #[tokio::test]
 async fn a_dropped_receive_loses_no_job() {
-    let queue = Queue::new();
+    let queue = TestQueue::new();
     queue.import(&THREE);
     let store = queue.store();
     let mut source = source(&store);
@@ -207,7 +213,7 @@ async fn futures_poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F
 
 #[test]
 fn the_same_request_is_added_once() {
-    let queue = Queue::new();
+    let queue = TestQueue::new();
     let people =
         [("a@example.com", "Rome"), ("b@example.com", "Rome"), ("A@Example.com", " Rome "), ("b@example.com", "Paris")];
     assert_eq!(
@@ -220,7 +226,7 @@ fn the_same_request_is_added_once() {
 
 #[test]
 fn imports_recognise_each_others_jobs_and_refuse_the_queue_of_a_run() {
-    let queue = Queue::new();
+    let queue = TestQueue::new();
     let import = |kind| Importer::begin(queue.connection(), &queue.path, &BATCH, kind, None);
     let mut both = [import(BatchKind::Import).unwrap(), import(BatchKind::Import).unwrap()];
     let body = message("a@example.com", "Rome");
@@ -234,14 +240,14 @@ fn imports_recognise_each_others_jobs_and_refuse_the_queue_of_a_run() {
     assert_eq!(enqueued, [Enqueued::New, Enqueued::Known]);
     let message = import(BatchKind::Run).unwrap_err().to_string();
     assert!(message.contains("a run has a queue of its own"), "{message}");
-    let run = Queue::new();
+    let run = TestQueue::new();
     run.import(&THREE);
     assert!(Importer::begin(run.connection(), &run.path, &BATCH, BatchKind::Import, None).is_err());
 }
 
 #[test]
 fn an_interrupted_import_that_was_repeated_is_complete() {
-    let queue = Queue::new();
+    let queue = TestQueue::new();
     let import = || Importer::begin(queue.connection(), &queue.path, &BATCH, BatchKind::Import, None).unwrap();
     let incomplete = || contents(&queue.connection(), &queue.path).unwrap().incomplete;
     import().finish(false).unwrap();
@@ -252,7 +258,7 @@ fn an_interrupted_import_that_was_repeated_is_complete() {
 
 #[test]
 fn an_import_commits_more_often_while_a_worker_runs() {
-    let queue = Queue::new();
+    let queue = TestQueue::new();
     let mut importer = Importer::begin(queue.connection(), &queue.path, &BATCH, BatchKind::Import, None).unwrap();
     assert!(!importer.should_commit_after(1_000).unwrap());
     assert!(importer.should_commit_after(20_000).unwrap(), "the transaction is too long");
@@ -264,7 +270,7 @@ fn an_import_commits_more_often_while_a_worker_runs() {
 
 #[test]
 fn another_writer_waits_for_the_end_of_an_imports_transaction() {
-    let queue = Queue::new();
+    let queue = TestQueue::new();
     let mut importer = Importer::begin(queue.connection(), &queue.path, &BATCH, BatchKind::Import, None).unwrap();
     let body = message("a@example.com", "Rome");
     let (job, _) = Job::parse(body.as_bytes()).unwrap();
@@ -287,7 +293,7 @@ fn another_writer_waits_for_the_end_of_an_imports_transaction() {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_with_a_retracted_intent_counts_as_never_sent() {
-    let queue = Queue::new();
+    let queue = TestQueue::new();
     queue.import(&THREE[..1]);
     {
         let store = queue.store();
@@ -301,7 +307,7 @@ async fn a_job_with_a_retracted_intent_counts_as_never_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn a_queue_whose_jobs_were_sent_refuses_another_api() {
-    let queue = Queue::new();
+    let queue = TestQueue::new();
     queue.import(&THREE);
     let record = |api| record_target(&queue.connection(), &queue.path, api).map_err(|error| error.to_string());
     record("https://mistyped.example/").unwrap();
@@ -317,7 +323,7 @@ async fn a_queue_whose_jobs_were_sent_refuses_another_api() {
 
 #[test]
 fn an_own_key_that_belongs_to_another_request_is_a_conflict() {
-    let queue = Queue::new();
+    let queue = TestQueue::new();
     let mut importer = queue.importer();
     let mut enqueue = |record, email, own_key: Option<&str>| {
         let mut body: serde_json::Value = serde_json::from_str(&message(email, "Rome")).unwrap();
@@ -343,7 +349,7 @@ fn an_own_key_that_belongs_to_another_request_is_a_conflict() {
 
 #[tokio::test(start_paused = true)]
 async fn every_row_is_accounted_for() {
-    let queue = Queue::new();
+    let queue = TestQueue::new();
     queue.import(&[THREE[0], THREE[1], THREE[2], THREE[0], ("d@example.com", "Rome")]);
     let store = queue.store();
     let mut source = source(&store);
@@ -370,7 +376,7 @@ async fn every_row_is_accounted_for() {
 
 #[test]
 fn a_row_that_fails_in_part_leaves_no_job() {
-    let queue = Queue::new();
+    let queue = TestQueue::new();
     let mut importer = queue.importer();
     let mut enqueue = |record, email| {
         let body = message(email, "Rome");
@@ -390,7 +396,7 @@ fn a_row_that_fails_in_part_leaves_no_job() {
 
 #[test]
 fn a_full_disk_is_an_error_and_committed_rows_are_kept() {
-    let queue = Queue::new();
+    let queue = TestQueue::new();
     let small = open(&queue.path, IfMissing::Fail, OpenPurpose::Import, 1).unwrap();
     let mut importer = Importer::begin(small, &queue.path, &BATCH, BatchKind::Run, None).unwrap();
     let mut failure = None;
@@ -417,7 +423,7 @@ fn a_full_disk_is_an_error_and_committed_rows_are_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn the_events_file_holds_each_event_once_through_crashes_and_rotation() {
-    let queue = Queue::new();
+    let queue = TestQueue::new();
     queue.import(&THREE);
     let file = queue.path.with_file_name("results.ndjson");
     let failures = Arc::new(AtomicUsize::new(0));
@@ -426,11 +432,11 @@ async fn the_events_file_holds_each_event_once_through_crashes_and_rotation() {
         let on_failure = move || {
             failures.fetch_add(1, Ordering::SeqCst);
         };
-        EventsFileExporter::start(queue.connection(), &queue.path, &file, on_failure).unwrap()
+        EventsFileExporter::start(queue.connection(), &queue.path, &file, StorageState::default(), on_failure).unwrap()
     };
     let finish_one = || async {
         let exporter = start();
-        let store = LocalQueueStore::start(queue.connection(), &queue.path, exporter.waker()).unwrap();
+        let store = LocalQueueStore::start(queue.connection(), &queue.path, calling(exporter.waker())).unwrap();
         let delivery = source(&store).receive().await.unwrap().unwrap();
         let event = event(&delivery, created());
         delivery.handle.finish(&event).await.unwrap();
@@ -467,12 +473,13 @@ async fn the_events_file_holds_each_event_once_through_crashes_and_rotation() {
 
 #[tokio::test(start_paused = true)]
 async fn an_events_file_with_unknown_events_is_moved_and_not_overwritten() {
-    let queue = Queue::new();
+    let queue = TestQueue::new();
     queue.import(&THREE);
     let file = queue.path.with_file_name("results.ndjson");
-    let exporter = || EventsFileExporter::start(queue.connection(), &queue.path, &file, || {}).unwrap();
+    let exporter =
+        || EventsFileExporter::start(queue.connection(), &queue.path, &file, StorageState::default(), || {}).unwrap();
     let running = exporter();
-    let store = LocalQueueStore::start(queue.connection(), &queue.path, running.waker()).unwrap();
+    let store = LocalQueueStore::start(queue.connection(), &queue.path, calling(running.waker())).unwrap();
     let delivery = source(&store).receive().await.unwrap().unwrap();
     let event = event(&delivery, created());
     delivery.handle.finish(&event).await.unwrap();
@@ -499,10 +506,11 @@ async fn an_events_file_with_unknown_events_is_moved_and_not_overwritten() {
 
 #[tokio::test(start_paused = true)]
 async fn an_events_file_that_is_truncated_starts_with_the_next_event() {
-    let queue = Queue::new();
+    let queue = TestQueue::new();
     queue.import(&THREE);
     let file = queue.path.with_file_name("results.ndjson");
-    let exporter = EventsFileExporter::start(queue.connection(), &queue.path, &file, || {}).unwrap();
+    let exporter =
+        EventsFileExporter::start(queue.connection(), &queue.path, &file, StorageState::default(), || {}).unwrap();
     let wake = exporter.waker();
     let (written, awaited) = std::sync::mpsc::sync_channel(1);
     // Wakes the exporter, then waits until it has written the event.
@@ -514,7 +522,7 @@ async fn an_events_file_that_is_truncated_starts_with_the_next_event() {
         }
         written.send(()).unwrap();
     };
-    let store = LocalQueueStore::start(queue.connection(), &queue.path, Box::new(on_finished)).unwrap();
+    let store = LocalQueueStore::start(queue.connection(), &queue.path, calling(Box::new(on_finished))).unwrap();
     let mut source = source(&store);
     for _ in 0..2 {
         let delivery = source.receive().await.unwrap().unwrap();
@@ -539,7 +547,7 @@ async fn an_events_file_that_is_truncated_starts_with_the_next_event() {
 
 #[tokio::test(start_paused = true)]
 async fn users_created_in_a_day_are_counted_after_a_restart() {
-    let queue = Queue::new();
+    let queue = TestQueue::new();
     queue.import(&[&THREE[..], &[("d@example.com", "Rome"), ("e@example.com", "Rome")]].concat());
     let store = queue.store();
     let mut source = source(&store);

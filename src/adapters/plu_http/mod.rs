@@ -5,7 +5,8 @@
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | `fetch` | sends a request and reads the answer |
+//! | `client`, `proxy` | the HTTP client, and its proxy |
+//! | `fetch`, `decode` | sends a request and reads the answer |
 //! | `request_failure` | why there is no answer |
 //! | `user_list` | reads a page of the user list |
 //! | `partner_clock` | difference between the partner's clock and ours |
@@ -13,8 +14,11 @@
 //! **Invariants:** a request is sent once: no retry and no redirect; the API key is in no log line and no `Debug`
 //! output.
 
+mod client;
+mod decode;
 mod fetch;
 mod partner_clock;
+mod proxy;
 mod request_failure;
 mod user_list;
 
@@ -22,12 +26,13 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, Request, redirect};
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Request};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 use url::Url;
 
+use self::client::{ClientSettings, HttpClient};
 use self::fetch::{FetchedAnswer, fetch};
 pub(crate) use self::partner_clock::PartnerClock;
 use self::request_failure::RequestFailure;
@@ -39,22 +44,21 @@ use crate::failpoint;
 use crate::ports::{ListError, PartnerApi, UserList, UserListPage};
 use crate::telemetry::{ApiAnswered, Metrics, UserListPageResult};
 
-/// Idle connections are closed after this time, before a load balancer closes them after its usual minute, perhaps
-/// while a request is being sent.
-const POOL_IDLE: Duration = Duration::from_secs(50);
-
-/// Longest answer that is read, in bytes; bounds memory. The longest is a page of the user list: 1 MiB is 1,000 users,
-/// the most that `api.page_size` allows, of 1 kB each.
+/// Longest answer that is read, in bytes; bounds memory. The longest is a page of the user list: 1 MiB is twice the
+/// largest page that is asked for, 500 users of 1 kB each.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Not compressed: an answer is short, and its beginning is of use even if its end is lost.
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Most headers of a request, including those that the client adds.
-const HEADERS_MAX: usize = 8;
+/// Capacity for the headers of a request, including those that the client adds.
+const HEADERS_CAPACITY: usize = 8;
 
 /// Settings of the client.
 #[derive(Debug, Clone)]
@@ -69,8 +73,6 @@ pub struct PluHttpConfig {
     pub timeout: Duration,
     /// Longest answer that is read, in bytes.
     pub body_bytes_max: usize,
-    /// Users on a page of the list.
-    pub page_size: u32,
     /// How "key already used" and "user exists" are recognised.
     pub refusals: RefusalMarks,
     /// Allowed difference between the partner's clock and ours.
@@ -80,13 +82,12 @@ pub struct PluHttpConfig {
 /// Client of the partner's API.
 #[derive(Debug)]
 pub struct PluHttp {
-    client: Client,
+    http: HttpClient,
     /// `Authorization`. Marked as sensitive, so that `Debug` output doesn't show it.
     bearer: RwLock<HeaderValue>,
     create_url: Url,
     list_url: Url,
     body_bytes_max: usize,
-    page_size: u32,
     refusals: RefusalMarks,
     partner_clock: PartnerClock,
     clock: Clock,
@@ -97,39 +98,20 @@ impl PluHttp {
     /// Creates a client. Nothing is sent yet. The process must have a rustls crypto provider installed.
     ///
     /// # Errors
-    /// A message if the base URL or the key can't be used.
+    /// A message if the base URL, the key or the proxy of the environment can't be used.
     pub fn new(config: PluHttpConfig, clock: Clock, metrics: Metrics) -> Result<Self, String> {
         let bearer = bearer(&config.api_key)?;
-        let builder = if config.base_url.scheme() == "http" {
-            // Plain HTTP is for this machine only: there is no certificate to verify, and no proxy may see the
-            // requests.
-            Client::builder().no_proxy().tls_certs_only([])
-        } else {
-            Client::builder()
-        };
-        let client = builder
-            .user_agent(concat!("plu-onboard/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(config.connect_timeout)
-            .timeout(config.timeout)
-            .pool_idle_timeout(POOL_IDLE)
-            .tcp_nodelay(true)
-            // A redirected POST would be sent twice, or to another host.
-            .redirect(redirect::Policy::none())
-            .build()
-            .map_err(|error| {
-                let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})")).unwrap_or_default();
-                format!(
-                    "no HTTPS connection can be made: {error}{cause}; if this machine has no trusted certificates, \
-                     install the package ca-certificates"
-                )
-            })?;
+        let http = HttpClient::new(ClientSettings {
+            is_plain: config.base_url.scheme() == "http",
+            connect_timeout: config.connect_timeout,
+            timeout: config.timeout,
+        })?;
         Ok(Self {
-            client,
+            http,
             bearer: RwLock::new(bearer),
             create_url: endpoint(&config.base_url, "v2/partner/card/users")?,
             list_url: endpoint(&config.base_url, "v1/partner/card/users")?,
             body_bytes_max: config.body_bytes_max,
-            page_size: config.page_size,
             refusals: config.refusals,
             partner_clock: PartnerClock::new(config.clock_skew),
             clock,
@@ -149,13 +131,18 @@ impl PluHttp {
 
     /// Returns the headers of every request, with capacity for the others, so that the map needn't grow.
     fn headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(HEADERS_MAX);
+        let mut headers = HeaderMap::with_capacity(HEADERS_CAPACITY);
+        headers.insert(ACCEPT_ENCODING, IDENTITY);
         headers.insert(AUTHORIZATION, self.bearer.read().unwrap_or_else(PoisonError::into_inner).clone());
         headers
     }
 
     async fn fetch(&self, request: Request) -> Result<FetchedAnswer, RequestFailure> {
-        fetch(&self.client, request, self.body_bytes_max).await
+        let used = self.http.get();
+        let fetched = fetch(&used.client, request, self.body_bytes_max).await;
+        let failure = fetched.as_ref().map_or_else(Some, |answer| answer.cut_off.as_ref());
+        self.http.ended(&used, matches!(failure, Some(RequestFailure::Timeout)));
+        fetched
     }
 }
 
@@ -178,16 +165,17 @@ impl PartnerApi for PluHttp {
         let answered_at = self.clock.now();
         let (answer, status) = match fetched {
             Ok(fetched) => {
-                let answer = classify(&fetched.reply(), &self.refusals, answered_at);
+                let answer = match (classify(&fetched.reply(), &self.refusals, answered_at), &fetched.cut_off) {
+                    (answer, Some(failure)) if answer.needs_its_end() => without_answer(failure),
+                    (answer, _) => answer,
+                };
                 // An error may come from a proxy, with another clock.
                 if let (Some(date), None) = (fetched.date, answer.error_code()) {
                     self.partner_clock.compare(date, started_at, answered_at, &self.metrics);
                 }
                 (answer, Some(fetched.status))
             }
-            Err(RequestFailure::NotSent(why)) => (Answer::NotSent(why), None),
-            Err(RequestFailure::Timeout) => (Answer::Unknown(UnknownReason::Timeout), None),
-            Err(RequestFailure::ConnectionLost) => (Answer::Unknown(UnknownReason::ConnectionLost), None),
+            Err(failure) => (without_answer(&failure), None),
         };
         let answered = ApiAnswered {
             answer: (answer.code(), answer.error_code()),
@@ -205,13 +193,13 @@ impl PartnerApi for PluHttp {
 }
 
 impl UserList for PluHttp {
-    async fn page(&self, skip: u64) -> Result<UserListPage, ListError> {
+    async fn page(&self, skip: u64, limit: u32) -> Result<UserListPage, ListError> {
         let mut url = self.list_url.clone();
-        url.query_pairs_mut().append_pair("skip", &skip.to_string()).append_pair("limit", &self.page_size.to_string());
+        url.query_pairs_mut().append_pair("skip", &skip.to_string()).append_pair("limit", &limit.to_string());
         let (start, asked_at) = (Instant::now(), self.clock.now());
         let mut request = Request::new(Method::GET, url);
         *request.headers_mut() = self.headers();
-        let fetched = self.fetch(request).await;
+        let fetched = self.fetch(request).await.and_then(FetchedAnswer::whole);
         failpoint::pass("during_look_up");
         let answered_at = self.clock.now();
         let (page, status) = match fetched {
@@ -230,11 +218,20 @@ impl UserList for PluHttp {
             Ok(_) => UserListPageResult::Read,
             Err(ListError::Throttled(_)) => UserListPageResult::Throttled,
             Err(ListError::Account(reason)) => UserListPageResult::Account(*reason),
-            Err(ListError::Failed(_)) => UserListPageResult::Failed,
+            Err(ListError::Refused | ListError::Failed(_)) => UserListPageResult::Failed,
         };
         let answer = (read.code(), read.error_code());
         ApiAnswered { answer, status, duration: start.elapsed(), key: None, at: answered_at }.emit(&self.metrics);
         page
+    }
+}
+
+/// What it means that there is no answer, or none that can be used without its end.
+const fn without_answer(failure: &RequestFailure) -> Answer {
+    match failure {
+        RequestFailure::NotSent(why) => Answer::NotSent(*why),
+        RequestFailure::Timeout => Answer::Unknown(UnknownReason::Timeout),
+        RequestFailure::ConnectionLost => Answer::Unknown(UnknownReason::ConnectionLost),
     }
 }
 

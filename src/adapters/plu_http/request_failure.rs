@@ -1,11 +1,12 @@
 //! Why a request has no answer: may it have reached the partner, and if not, why?
 
 use std::error::Error;
+use std::fs::File;
 use std::io;
 
 use rustls::CertificateError;
 
-use crate::domain::answer::UnreachableReason;
+use crate::domain::answer::{LocalLimit, UnreachableReason};
 
 /// A request without an answer. It doesn't keep reqwest's error, whose text contains the URL.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ impl From<reqwest::Error> for RequestFailure {
     fn from(error: reqwest::Error) -> Self {
         if error.is_connect() || error.is_builder() {
             Self::NotSent(unreachable_reason(&error))
+        } else if causes(&error).any(is_refused_stream) {
+            Self::NotSent(UnreachableReason::NotProcessed)
         } else if error.is_timeout() {
             Self::Timeout
         } else {
@@ -30,11 +33,41 @@ impl From<reqwest::Error> for RequestFailure {
     }
 }
 
-fn unreachable_reason(error: &reqwest::Error) -> UnreachableReason {
+fn causes<'e>(error: &'e reqwest::Error) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     let first: &(dyn Error + 'static) = error;
-    let causes = std::iter::successors(Some(first), |cause: &&(dyn Error + 'static)| (*cause).source());
-    let reason = causes.filter_map(reason_of_cause).next();
-    reason.unwrap_or(if error.is_timeout() { UnreachableReason::TimedOut } else { UnreachableReason::Other })
+    std::iter::successors(Some(first), |cause: &&'e (dyn Error + 'static)| (*cause).source())
+}
+
+/// Returns whether an HTTP/2 server says that it didn't process the request (RFC 9113, 8.7): it refused the stream, or
+/// announced with GOAWAY that it processes only earlier streams. h2 gives the error of a GOAWAY frame to later streams
+/// only; the others get the error of the connection when it ends.
+fn is_refused_stream(cause: &(dyn Error + 'static)) -> bool {
+    cause.downcast_ref::<h2::Error>().is_some_and(|error| {
+        error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
+}
+
+fn unreachable_reason(error: &reqwest::Error) -> UnreachableReason {
+    let local = causes(error).filter_map(local_limit_of_cause).next().map(UnreachableReason::Local);
+    let reason = local.or_else(|| causes(error).filter_map(reason_of_cause).next());
+    match reason {
+        // The resolver doesn't say that it could open no socket.
+        Some(UnreachableReason::Dns) => local_limit_now().map_or(UnreachableReason::Dns, UnreachableReason::Local),
+        Some(reason) => reason,
+        None if error.is_timeout() => UnreachableReason::TimedOut,
+        None => UnreachableReason::Other,
+    }
+}
+
+fn local_limit_of_cause(cause: &(dyn Error + 'static)) -> Option<LocalLimit> {
+    let io = cause.downcast_ref::<io::Error>()?;
+    // `source` of an I/O error skips the error that it wraps.
+    io.get_ref().map_or_else(|| LocalLimit::of(io), |inner| local_limit_of_cause(inner))
+}
+
+/// Returns the limit that keeps this process from opening a file now.
+fn local_limit_now() -> Option<LocalLimit> {
+    File::open("/dev/null").err().and_then(|error| LocalLimit::of(&error))
 }
 
 fn reason_of_cause(cause: &(dyn Error + 'static)) -> Option<UnreachableReason> {
@@ -42,11 +75,15 @@ fn reason_of_cause(cause: &(dyn Error + 'static)) -> Option<UnreachableReason> {
         return Some(reason_of_tls(tls));
     }
     let Some(io) = cause.downcast_ref::<io::Error>() else {
-        // The connector's type of this error is private.
-        return cause.to_string().starts_with("dns error").then_some(UnreachableReason::Dns);
+        // The types of these errors are private.
+        return match cause.to_string() {
+            text if text.starts_with("dns error") => Some(UnreachableReason::Dns),
+            text if text == "tunnel error: proxy authorization required" => Some(UnreachableReason::ProxyPassword),
+            text if text == "tunnel error: unsuccessful" => Some(UnreachableReason::ProxyRefused),
+            _ => None,
+        };
     };
     match (io.kind(), io.get_ref()) {
-        // `source` of an I/O error skips the error that it wraps.
         (_, Some(inner)) => reason_of_cause(inner),
         (io::ErrorKind::ConnectionRefused, None) => Some(UnreachableReason::Refused),
         (io::ErrorKind::TimedOut, None) => Some(UnreachableReason::TimedOut),

@@ -6,9 +6,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use crate::adapters::plu_http::*;
-use crate::domain::Timestamp;
 use crate::domain::answer::UnreachableReason;
 use crate::domain::decide::FoundUser;
+use crate::domain::{LinkLoss, ServiceId, Timestamp, VerificationUrl};
 
 /// A server that reads one request of each connection and calls `answer` with it.
 fn server(mut answer: impl FnMut(&mut TcpStream, &str) + Send + 'static) -> (Url, Receiver<String>) {
@@ -56,7 +56,6 @@ fn counting_client(base_url: Url, metrics: Metrics) -> PluHttp {
         connect_timeout: Duration::from_millis(500),
         timeout: Duration::from_millis(1_000),
         body_bytes_max: 10_000,
-        page_size: 7,
         clock_skew: Duration::from_secs(60),
         refusals: RefusalMarks { key_used_words: vec!["idempotency".to_owned()], ..RefusalMarks::default() },
     };
@@ -85,6 +84,7 @@ async fn a_creation_is_sent_as_documented() {
         "post /api/v2/partner/card/users http/1.1",
         "authorization: bearer sk_staging_test",
         "content-type: application/json",
+        "accept-encoding: identity",
         "idempotency-key: 550e8400-e29b-41d4-a716-446655440000",
         concat!("user-agent: plu-onboard/", env!("CARGO_PKG_VERSION")),
     ] {
@@ -139,11 +139,78 @@ async fn a_request_whose_answer_is_lost_may_have_arrived() {
     // The end of the connection before, and in the middle of, the answer.
     let (url, _requests) = server(|_, _| {});
     assert_eq!(create(url).await, Answer::Unknown(UnknownReason::ConnectionLost));
-    let (url, _requests) = server(|stream, _| {
-        let whole = reply("201 Created", "", CREATED);
-        stream.write_all(&whole.as_bytes()[..whole.len() - 20]).unwrap();
+    for (status, body, left_out) in [("201 Created", CREATED, 60), ("400 Bad Request", BLACKLISTED, 60)] {
+        let (url, _requests) = server(move |stream, _| stream.write_all(&cut(status, body, left_out)).unwrap());
+        assert_eq!(create(url).await, Answer::Unknown(UnknownReason::ConnectionLost), "{status}");
+    }
+}
+
+const BLACKLISTED: &str =
+    r#"{"status":"error","message":"USER_BLACKLISTED","data":{"error":"The user is blacklisted"}}"#;
+
+/// A reply without the last bytes of its body.
+fn cut(status: &str, body: &str, left_out: usize) -> Vec<u8> {
+    let mut whole = reply(status, JSON, body).into_bytes();
+    whole.truncate(whole.len() - left_out);
+    whole
+}
+
+#[tokio::test]
+async fn what_arrived_of_an_answer_is_used_if_its_end_is_lost() {
+    let id = ServiceId::parse("acme-user-1");
+    let link = VerificationUrl::parse("https://v.example/1").unwrap();
+    let blacklisted = Answer::Rejected { status: 400, code: "USER_BLACKLISTED".to_owned(), text: String::new() };
+    for (status, body, left_out, expected) in [
+        ("201 Created", CREATED, 2, Answer::Created { service_id: id.clone(), link: Ok(link) }),
+        ("201 Created", CREATED, 20, Answer::Created { service_id: id, link: Err(LinkLoss::LostAnswer) }),
+        ("400 Bad Request", BLACKLISTED, 20, blacklisted),
+        ("401 Unauthorized", BLACKLISTED, 60, Answer::Account(AccountReason::Unauthorized)),
+        ("429 Too Many Requests", "{}", 2, Answer::Throttled { retry_after: None }),
+    ] {
+        // The connection ends, or nothing more comes until the time limit.
+        for is_silent in [false, true] {
+            let (hold, held) = channel::<()>();
+            let (url, _requests) = server(move |stream, _| {
+                stream.write_all(&cut(status, body, left_out)).unwrap();
+                if is_silent {
+                    let _ = held.recv();
+                }
+            });
+            assert_eq!(create(url).await, expected, "{status} without {left_out} bytes, silent: {is_silent}");
+            drop(hold);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_whose_end_is_lost_is_not_used() {
+    let page = r#"{"data":{"users":[],"pagination":{"total":0}}}"#;
+    let (url, _requests) = server(move |stream, _| {
+        let longer = reply("200 OK", JSON, page).replace("content-length: ", "content-length: 1");
+        stream.write_all(longer.as_bytes()).unwrap();
     });
-    assert_eq!(create(url).await, Answer::Unknown(UnknownReason::ConnectionLost));
+    assert_eq!(client(url).page(0, 50).await.unwrap_err(), ListError::Failed("connection_lost"));
+}
+
+#[tokio::test]
+async fn a_compressed_answer_is_decoded_within_the_limit() {
+    let gzip = |text: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let bomb = format!("{{\"data\":\"{}\"}}", "x".repeat(1_000_000));
+    for (text, is_created) in [(CREATED, true), (&bomb, false)] {
+        let body = gzip(text);
+        let (url, _requests) = server(move |stream, _| {
+            let head = format!("{JSON}content-encoding: gzip\r\nconnection: close\r\n");
+            write!(stream, "HTTP/1.1 201 Created\r\n{head}content-length: {}\r\n\r\n", body.len()).unwrap();
+            stream.write_all(&body).unwrap();
+        });
+        let answer = create(url).await;
+        assert_eq!(matches!(answer, Answer::Created { link: Ok(_), .. }), is_created, "{answer:?}");
+        assert!(answer.may_have_created());
+    }
 }
 
 #[tokio::test]
@@ -174,15 +241,21 @@ async fn an_answer_is_read_up_to_the_limit_only() {
 
 #[tokio::test]
 async fn the_content_type_distinguishes_a_proxys_page_from_a_truncated_answer() {
-    for (content_type, expected) in [
-        ("content-type: text/html\r\n", Answer::Account(AccountReason::NotTheApi)),
-        (JSON, Answer::Unknown(UnknownReason::Unreadable)),
+    const HTML: &str = "content-type: text/html\r\n";
+    let (page, cut) = (Answer::Account(AccountReason::NotTheApi), Answer::Unknown(UnknownReason::Unreadable));
+    for (content_type, body, expected) in [
+        (HTML, "<html>Welcome to the guest network", &page),
+        (HTML, "", &page),
+        // A gateway may put a wrong content type on the API's answer.
+        (HTML, "{\"status\":\"err", &cut),
+        (JSON, "{\"status\":\"err", &cut),
+        (JSON, "<html>", &cut),
     ] {
         for status in ["200 OK", "400 Bad Request"] {
             let (url, _requests) = server(move |stream, _| {
-                stream.write_all(reply(status, content_type, "{\"status\":\"err").as_bytes()).unwrap();
+                stream.write_all(reply(status, content_type, body).as_bytes()).unwrap();
             });
-            assert_eq!(create(url).await, expected, "{status} {content_type}");
+            assert_eq!(create(url).await, *expected, "{status} {content_type} {body}");
         }
     }
 }
@@ -209,7 +282,7 @@ async fn retry_after_reaches_the_answer() {
 async fn a_page_is_requested_with_skip_and_limit_and_read_as_documented() {
     let body = r#"{"status":"success","message":"success","data":{"users":[{"serviceId":"acme-user-1","email":"Jane@example.com","firstName":"Jane","lastName":"Doe","status":"pending_kyc","program":"custodial","createdAt":"2026-02-19T20:49:29.927Z"}],"pagination":{"skip":0,"limit":50,"total":9}}}"#;
     let (url, requests) = server(move |stream, _| stream.write_all(reply("200 OK", "", body).as_bytes()).unwrap());
-    let page = client(url).page(14).await.unwrap();
+    let page = client(url).page(14, 7).await.unwrap();
     assert_eq!(page.total, 9);
     assert_eq!(page.users[0].0, "Jane@example.com");
     assert_eq!(page.users[0].1.created_at, Timestamp::parse("2026-02-19T20:49:29.927Z"));
@@ -219,12 +292,13 @@ async fn a_page_is_requested_with_skip_and_limit_and_read_as_documented() {
 
 #[tokio::test]
 async fn an_unreadable_entry_hides_no_other_and_numbers_may_be_strings() {
-    let body = r#"{"data":{"users":[{"serviceId":"a-user-1","email":null},{"email":"x@example.com"},7,
+    let body = "\u{feff}".to_owned()
+        + r#"{"data":{"users":[{"serviceId":"a-user-1","email":null},{"email":"x@example.com"},7,
         {"serviceId":2,"email":"Jane@example.com","firstName":null,"createdAt":5}],"pagination":{"total":" 4"}}}"#;
-    let (url, _requests) = server(move |stream, _| stream.write_all(reply("200 OK", "", body).as_bytes()).unwrap());
-    let page = client(url).page(0).await.unwrap();
+    let (url, _requests) = server(move |stream, _| stream.write_all(reply("200 OK", "", &body).as_bytes()).unwrap());
+    let page = client(url).page(0, 50).await.unwrap();
     assert_eq!((page.unusable, page.total, page.users.len()), (3, 4, 1));
-    let expected = FoundUser { service_id: "2".to_owned(), created_at: None, name: None };
+    let expected = FoundUser { service_id: ServiceId::parse("2").unwrap(), created_at: None, name: None };
     assert_eq!(page.users[0], ("Jane@example.com".to_owned(), expected));
 }
 
@@ -232,18 +306,19 @@ async fn an_unreadable_entry_hides_no_other_and_numbers_may_be_strings() {
 async fn an_answer_that_is_no_page_has_a_reason() {
     for (status, body, expected) in [
         ("401 Unauthorized", "{}", ListError::Account(AccountReason::Unauthorized)),
-        ("402 Payment Required", "{}", ListError::Failed("refused")),
+        ("402 Payment Required", "{}", ListError::Refused),
         ("403 Forbidden", "{}", ListError::Account(AccountReason::Forbidden)),
         ("404 Not Found", "{}", ListError::Account(AccountReason::NotFound(404))),
         ("429 Too Many Requests", "{}", ListError::Throttled(None)),
         ("503 Service Unavailable", "{}", ListError::Failed("server_error")),
+        ("503 Busy\r\nretry-after: 9", "{}", ListError::Throttled(Some(Duration::from_secs(9)))),
         ("502 Bad Gateway", "<html>", ListError::Account(AccountReason::NotTheApi)),
         ("200 OK", "<html>", ListError::Account(AccountReason::NotTheApi)),
         ("200 OK", "{}", ListError::Failed("unreadable_answer")),
-        ("418 I'm a teapot", "{}", ListError::Failed("refused")),
+        ("418 I'm a teapot", "{}", ListError::Refused),
     ] {
         let (url, _requests) = server(move |stream, _| stream.write_all(reply(status, "", body).as_bytes()).unwrap());
-        assert_eq!(client(url).page(0).await.unwrap_err(), expected, "{status}");
+        assert_eq!(client(url).page(0, 50).await.unwrap_err(), expected, "{status}");
     }
 }
 
@@ -266,8 +341,8 @@ async fn every_request_is_counted_with_its_answer_and_status() {
     let client = counting_client(url, metrics.clone());
     let key = IdempotencyKey::parse("550e8400-e29b-41d4-a716-446655440000").unwrap();
     client.create(&key, &"{}".into()).await;
-    client.page(0).await.unwrap_err();
-    client.page(50).await.unwrap_err();
+    client.page(0, 50).await.unwrap_err();
+    client.page(50, 50).await.unwrap_err();
     let unused = Url::parse("http://127.0.0.1:1/api").unwrap();
     counting_client(unused, metrics.clone()).create(&key, &"{}".into()).await;
     let text = metrics.render();
@@ -315,7 +390,7 @@ async fn the_date_of_a_page_corrects_its_times_unless_a_cache_answered() {
         let (url, _requests) =
             server(move |stream, _| stream.write_all(reply("200 OK", &headers, body).as_bytes()).unwrap());
         // No creation has compared the clocks before.
-        let page = client(url).page(0).await.unwrap();
+        let page = client(url).page(0, 50).await.unwrap();
         let seconds = page.users[0].1.created_at.unwrap().since(written).as_secs();
         // Rounded to ten seconds, for slow machines.
         assert_eq!((seconds + 5) / 10, corrected_s / 10, "{more}");

@@ -4,9 +4,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::adapters::plu_http::partner_clock::PartnerClock;
+use crate::domain::answer::salvage::without_mark;
 use crate::domain::answer::{ApiReply, account_problem};
 use crate::domain::decide::FoundUser;
-use crate::domain::{AccountReason, NameMark, Timestamp};
+use crate::domain::{AccountReason, NameMark, ServiceId, Timestamp};
 use crate::ports::{ListError, UserListPage};
 
 #[derive(Deserialize)]
@@ -37,26 +38,28 @@ pub(crate) fn read_page(reply: &ApiReply<'_>, clock: &PartnerClock, now: Timesta
         (Some(reason), _) if reason != AccountReason::PaymentRequired => Err(ListError::Account(reason)),
         (_, 200..=299) => parse_page(reply.body, clock),
         (_, 429) => Err(ListError::Throttled(reply.retry_after(now))),
+        // Every other request would get it too.
+        (_, 503) if reply.retry_after(now).is_some() => Err(ListError::Throttled(reply.retry_after(now))),
         (_, 408 | 500..) => Err(ListError::Failed("server_error")),
-        _ => Err(ListError::Failed("refused")),
+        _ => Err(ListError::Refused),
     }
 }
 
 fn parse_page(body: &[u8], clock: &PartnerClock) -> Result<UserListPage, ListError> {
     const UNREADABLE: ListError = ListError::Failed("unreadable_answer");
-    let UserListBody { data } = serde_json::from_slice(body).map_err(|_| UNREADABLE)?;
+    let UserListBody { data } = serde_json::from_slice(without_mark(body)).map_err(|_| UNREADABLE)?;
     let total = whole_number(&data.pagination.total).ok_or(UNREADABLE)?;
     let users: Vec<_> = data.users.iter().filter_map(|entry| parse_user(entry, clock)).collect();
     let unusable = (data.users.len() - users.len()) as u64;
     Ok(UserListPage { users, unusable, total })
 }
 
-/// Returns the email and the user of an entry; `None` without an email or an id.
+/// Returns the email and the user of an entry; `None` without an email or a usable id.
 fn parse_user(entry: &Value, clock: &PartnerClock) -> Option<(String, FoundUser)> {
     let text = |name: &str| entry.get(name).and_then(Value::as_str);
     let service_id = match entry.get("serviceId")? {
-        Value::String(id) => id.clone(),
-        Value::Number(id) => id.to_string(),
+        Value::String(id) => ServiceId::parse(id)?,
+        Value::Number(id) => ServiceId::parse(&id.to_string())?,
         _ => return None,
     };
     let created_at = text("createdAt").and_then(Timestamp::parse).map(|at| clock.to_ours(at));

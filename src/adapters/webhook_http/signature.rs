@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::domain::kyc::SignatureEncoding;
 
-/// Shortest time between two reads of the secret, so that unsigned requests can't cause a read each.
+/// Minimum time between two reads of the secret, so that many unsigned requests don't cause as many reads.
 const READ_EVERY: Duration = Duration::from_millis(100);
 
 /// Reads the secret, which may have changed. `None` if it can't be read.

@@ -13,20 +13,22 @@ use tokio_util::sync::CancellationToken;
 use crate::adapters::csv::{self, CsvRow, CsvScan, ReadOptions};
 use crate::adapters::local_queue::import::{BatchKind, Importer};
 use crate::app::commands::CommandOutcome;
-use crate::app::console::error::AppError;
 use crate::app::console::grouped;
 use crate::app::console::progress::{ConsoleProgress, READ_STYLE};
 use crate::app::console::stdout::{print, print_file};
-use crate::app::input::row_parser::{self, RowParser, batch_of};
+use crate::app::error::AppError;
+use crate::app::input::row_parser::{self, RowParser, ValidRow, batch_of};
 use crate::app::input::rows::{self, ImportCounts, RowVisitor, RowsJob};
-use crate::app::input::{read_options, scratch_queue};
+use crate::app::input::standard_input::InputFile;
+use crate::app::input::{file_notes, read_options, reading_options, scratch_queue};
 use crate::app::results::ProblemCounts;
 use crate::app::service::logging::start_logging;
 use crate::app::service::signals;
 use crate::cli::CheckArgs;
 use crate::config::Settings;
+use crate::domain::columns::{ColumnSurvey, FindingWeight};
 use crate::domain::job::InvalidJob;
-use crate::domain::{Lane, Problem, Warning};
+use crate::domain::{Lane, Problem, ReadingOptions, Warning, WarningKind};
 
 /// Most lines about single rows without `--all`. Each kind of line gets an equal share of them.
 const LINES_MAX: usize = 50;
@@ -38,14 +40,19 @@ const LINES_MAX: usize = 50;
 pub(crate) async fn check(arguments: &CheckArgs, settings: Settings) -> Result<CommandOutcome, AppError> {
     let progress = ConsoleProgress::new(settings.log.format);
     start_logging(&settings, "warn", std::io::stderr)?;
-    let options = read_options(&arguments.csv);
-    let file = arguments.file.clone();
-    let all = arguments.all;
+    let options = CheckOptions {
+        read: read_options(&arguments.csv),
+        reading: reading_options(&arguments.csv),
+        message_bytes_max: settings.queue.message_bytes_max,
+        all: arguments.all,
+    };
+    let argument = arguments.file.clone();
     let stop = signals::stop_on_signal(|| {})?;
     let thread = tokio::task::spawn_blocking(move || {
-        let scan = csv::scan(&file, &options)?;
-        let report = read(&file, &scan, &options, settings.queue.message_bytes_max, all, &progress, &stop)?;
-        Ok::<_, AppError>(report.map(|report| report.text(&row_parser::file_name(&file), &scan, &settings)))
+        let file = InputFile::open(&argument, None)?;
+        let scan = csv::scan(&file.path, &options.read)?;
+        let report = read(&file, &scan, &options, &progress, &stop)?;
+        Ok::<_, AppError>(report.map(|report| report.text(&file.name, &scan, &settings)))
     });
     let report = thread.await.map_err(|error| AppError::panicked("reading", &error))??;
     match report {
@@ -57,34 +64,40 @@ pub(crate) async fn check(arguments: &CheckArgs, settings: Settings) -> Result<C
     }
 }
 
-/// `None`: stopped before the end of the file.
-fn read(
-    file: &Path,
-    scan: &CsvScan,
-    options: &ReadOptions,
+struct CheckOptions {
+    read: ReadOptions,
+    reading: ReadingOptions,
     message_bytes_max: usize,
     all: bool,
+}
+
+/// `None`: stopped before the end of the file.
+fn read(
+    file: &InputFile,
+    scan: &CsvScan,
+    options: &CheckOptions,
     progress: &ConsoleProgress,
     stop: &CancellationToken,
 ) -> Result<Option<CheckReport>, AppError> {
-    let batch = batch_of(file, scan);
+    let batch = batch_of(&file.name, scan);
     let mut importer = scratch_queue::importer("check", &batch, BatchKind::Run)?;
     let job = RowsJob {
-        file,
-        read_from: file,
+        file: &file.name,
+        read_from: &file.path,
         scan,
-        options,
-        row_parser: &RowParser::new(&batch, &scan.header, message_bytes_max),
+        options: &options.read,
+        row_parser: &RowParser::new(&batch, &scan.header, options.message_bytes_max, options.reading),
         lane: Lane::Bulk,
         after_record: 0,
         progress,
         stop,
     };
-    let notes = if all { RowNotes::all()? } else { RowNotes::Sample { kinds: BTreeMap::new(), total: 0 } };
+    let notes = if options.all { RowNotes::all()? } else { RowNotes::Sample { kinds: BTreeMap::new(), total: 0 } };
     let mut report = CheckReport {
         counts: ImportCounts::default(),
         problems: ProblemCounts::default(),
         warnings: BTreeMap::new(),
+        survey: ColumnSurvey::default(),
         notes,
     };
     progress.start(scan.rows_about(), READ_STYLE);
@@ -153,6 +166,7 @@ struct CheckReport {
     problems: ProblemCounts,
     /// Warnings by field and code.
     warnings: BTreeMap<String, u64>,
+    survey: ColumnSurvey,
     notes: RowNotes,
 }
 
@@ -183,30 +197,23 @@ impl CheckReportText {
 }
 
 impl CheckReport {
-    fn text(self, file: &str, scan: &CsvScan, settings: &Settings) -> (CheckReportText, CommandOutcome) {
+    fn text(self, file: &Path, scan: &CsvScan, settings: &Settings) -> (CheckReportText, CommandOutcome) {
         let ImportCounts { rows, new, repeated, rejected, warned, .. } = self.counts;
         let count_line = |label: &str, count, note: &str| format!("  {label:<16}{:>11}{note}", grouped(count));
         let mut lines = vec![
-            format!(
-                "{file}: {} rows, {}, separated by {}s",
-                grouped(rows),
-                scan.encoding.name(),
-                scan.delimiter.name()
-            ),
+            format!("{}: {} rows, {}", row_parser::file_name(file), grouped(rows), file_notes::description(scan)),
             count_line("to be created", new, ""),
             count_line("repeated", repeated, "   (repeat an earlier row: sent once)"),
             count_line("rejected", rejected, "   (not sent: see below)"),
         ];
         if warned > 0 {
-            lines.push(count_line("with warnings", warned, "   (sent as they are)"));
+            lines.push(count_line("with warnings", warned, "   (see below)"));
         }
         lines.extend(row_parser::encoding_note(scan).map(|note| format!("  {note}")));
         if rows == 0 {
             lines.push("  there are no rows below the header: is this the right file?".to_owned());
         }
-        for (column, title) in scan.header.ignored() {
-            lines.push(format!("  column {column} {title:?} is not sent; the result files contain it"));
-        }
+        lines.extend(file_notes::notes(file, scan).iter().map(|note| format!("  {note}")));
         let kind_line = |kind: &str, count| format!("  {:>7} x {kind}", grouped(count));
         if !self.problems.is_empty() {
             lines.push("Problems by field:".to_owned());
@@ -215,6 +222,14 @@ impl CheckReport {
         if !self.warnings.is_empty() {
             lines.push("Warnings by field:".to_owned());
             lines.extend(self.warnings.iter().map(|(kind, count)| kind_line(kind, *count)));
+        }
+        let findings = self.survey.findings();
+        if !findings.is_empty() {
+            lines.push("Columns:".to_owned());
+            lines.extend(findings.iter().map(|finding| match finding.weight {
+                FindingWeight::Question => format!("  {finding} (run asks)"),
+                FindingWeight::Note => format!("  {finding}"),
+            }));
         }
         let text = CheckReportText {
             summary: lines.join("\n") + "\n",
@@ -238,14 +253,23 @@ impl RowVisitor for CheckReport {
         Ok(())
     }
 
+    fn accepted(&mut self, row: &CsvRow, valid: ValidRow) -> Result<(), AppError> {
+        self.survey.add(&valid.facts, row.line);
+        Ok(())
+    }
+
     fn repeated(&mut self, row: &CsvRow, line: u64) -> Result<(), AppError> {
         self.notes.add("repeated", row, &format!("repeats line {line}: sent once"))
     }
 
     fn warned(&mut self, row: &CsvRow, warning: &Warning) -> Result<(), AppError> {
-        let Warning { field, code, message } = warning;
-        let kind = format!("{} {code}", field.name());
-        self.notes.add(&kind, row, &format!("{}: {message} (sent as it is)", field.name()))?;
+        let Warning { field, code, kind, message } = warning;
+        let sent_as = match kind {
+            WarningKind::Converted => "converted",
+            WarningKind::Doubtful => "sent as it is",
+        };
+        let kind = format!("{} {code} ({sent_as})", field.name());
+        self.notes.add(&kind, row, &format!("{}: {message} ({sent_as})", field.name()))?;
         *self.warnings.entry(kind).or_default() += 1;
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! `config check` and `config show`.
 
 use crate::app::commands::CommandOutcome;
-use crate::app::console::error::AppError;
 use crate::app::console::stdout::print;
+use crate::app::error::AppError;
 use crate::app::service::logging::start_logging;
 use crate::app::service::partner;
 use crate::cli::ConfigArgs;

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::app::commands::CommandOutcome;
-use crate::app::console::error::AppError;
 use crate::app::console::stdout::print;
+use crate::app::error::AppError;
 use crate::cli::HealthArgs;
 
 /// Longer than a working worker needs, shorter than the usual time limit of a health check (5 s).
@@ -18,7 +18,6 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 /// Far more than the body of `/readyz`.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// The body of `/readyz`.
 #[derive(Deserialize)]
 struct ReadyzBody {
     state: String,
@@ -28,16 +27,18 @@ struct ReadyzBody {
     advice: Option<String>,
 }
 
-/// Runs the command. Requests the given URL, whose status decides the outcome, and `/readyz` of the same worker, whose
-/// text is printed. [`CommandOutcome::Stopped`]: it answered with a status other than 2xx.
+/// Runs the command: requests the given URL and `/readyz` of the same worker, and prints the answer of `/readyz`. A
+/// status of the given URL other than 2xx is [`CommandOutcome::Stopped`].
 ///
 /// # Errors
-/// [`AppError::CannotContinue`] where nothing answers in time.
+/// [`AppError::CannotContinue`] if nothing answers in time.
 pub(crate) async fn health(arguments: &HealthArgs) -> Result<CommandOutcome, AppError> {
     let url = &arguments.url;
     let no_answer = |error: reqwest::Error| {
         let why = if error.is_timeout() { "no answer in 4 s" } else { "nothing answers" };
-        AppError::CannotContinue(format!("{url}: {why}; is a worker running with --listen?"))
+        AppError::CannotContinue(format!(
+            "{url}: {why}: start the worker with --listen, or give its address with --url"
+        ))
     };
     let client = Client::builder()
         .no_proxy()

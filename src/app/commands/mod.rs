@@ -15,7 +15,7 @@ pub(crate) mod worker;
 
 use std::process::ExitCode;
 
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
 use crate::cli::{CliCommand, ConfigCommand};
 use crate::config::Settings;
 

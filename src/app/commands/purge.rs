@@ -7,14 +7,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::adapters::kyc_file;
+use crate::adapters::local_queue::emergency::EmergencyFile;
 use crate::adapters::local_queue::lock::WorkerLock;
 use crate::adapters::local_queue::open::{IfMissing, OpenPurpose, open};
 use crate::adapters::local_queue::purge::{LocalQueueContents, contents, delete_personal_data};
 use crate::app::commands::CommandOutcome;
 use crate::app::commands::webhooks::KYC_FILE;
-use crate::app::console::error::AppError;
 use crate::app::console::grouped;
 use crate::app::console::stdout::print;
+use crate::app::error::AppError;
 use crate::app::input::input_copy;
 use crate::app::results::folders::folder_of_queue;
 use crate::app::results::summary;
@@ -59,7 +60,10 @@ pub(crate) fn purge(arguments: &PurgeArgs, settings: &Settings) -> Result<Comman
     let mut connection = open(&queue, IfMissing::Fail, OpenPurpose::Work, settings.queue.size_mib_max)?;
     let contents = contents(&connection, &queue)?;
     refuse_unfinished(&queue, &folder, &contents, arguments.force)?;
-    let (files, others) = list_folder(&folder, &queue, &contents)?;
+    let emergency_files = EmergencyFile::of(&queue, &folder).existing_or_kept();
+    refuse_unread(&queue, &emergency_files, arguments.force)?;
+    let (files, mut others) = list_folder(&folder, &queue, &contents)?;
+    others.retain(|name| !emergency_files.contains(&folder.join(name)));
     // Locked until they are deleted, rotated ones too, so that `webhooks` can't write to a deleted file.
     let _locks = files
         .iter()
@@ -67,6 +71,7 @@ pub(crate) fn purge(arguments: &PurgeArgs, settings: &Settings) -> Result<Comman
         .map(|name| kyc_file::hold(&folder.join(name)).map_err(|error| AppError::CannotContinue(error.to_string())))
         .collect::<Result<Vec<_>, _>>()?;
     let mut files: Vec<PathBuf> = files.into_iter().map(|name| folder.join(name)).collect();
+    files.extend(emergency_files);
     files.extend(input_copy::paths(&queue).into_iter().filter(|path| path.is_file()));
     let plan = PurgePlan { queue, folder, contents, files, others };
     if !arguments.yes {
@@ -89,7 +94,6 @@ pub(crate) fn purge(arguments: &PurgeArgs, settings: &Settings) -> Result<Comman
     Ok(CommandOutcome::Success)
 }
 
-/// The queue and the folder for results.
 fn queue_and_folder(arguments: &PurgeArgs, settings: &Settings) -> Result<(PathBuf, PathBuf), AppError> {
     let out = arguments.out.out.clone();
     match (settings.origin("queue.url"), &settings.queue.url, out) {
@@ -112,8 +116,7 @@ fn queue_and_folder(arguments: &PurgeArgs, settings: &Settings) -> Result<(PathB
 
 /// Refuses to delete what exists nowhere else.
 fn refuse_unfinished(queue: &Path, folder: &Path, contents: &LocalQueueContents, force: bool) -> Result<(), AppError> {
-    let refuse =
-        |why: String| Err(AppError::CannotContinue(format!("{}: {why}. Nothing was deleted", queue.display())));
+    let refuse = |why: String| Err(refusal(queue, &why));
     if contents.waiting > 0 {
         return refuse(format!(
             "{} jobs are still waiting: finish the run or the worker first. To abandon a migration for good, delete \
@@ -152,6 +155,26 @@ fn refuse_unfinished(queue: &Path, folder: &Path, contents: &LocalQueueContents,
         ));
     }
     Ok(())
+}
+
+/// Refuses to delete outcomes that could not be written to the queue.
+fn refuse_unread(queue: &Path, emergency_files: &[PathBuf], force: bool) -> Result<(), AppError> {
+    match emergency_files {
+        [file, ..] if !force => Err(refusal(
+            queue,
+            &format!(
+                "{} has outcomes, with their links, that could not be written to the queue: start the worker once, which \
+                 reads the file. If one is left that ends with .aside-1, take what you need from it, and add --force \
+                 to delete it",
+                file.display()
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn refusal(queue: &Path, why: &str) -> AppError {
+    AppError::CannotContinue(format!("{}: {why}. Nothing was deleted", queue.display()))
 }
 
 /// The names of the files in the folder: those to delete, and others. Only regular files are deleted, because deleting

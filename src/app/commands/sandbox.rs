@@ -3,8 +3,8 @@
 use tokio::net::TcpListener;
 
 use crate::app::commands::CommandOutcome;
-use crate::app::console::error::AppError;
 use crate::app::console::stdout::print;
+use crate::app::error::AppError;
 use crate::app::service::logging::start_logging;
 use crate::app::service::partner;
 use crate::app::service::signals::stop_on_signal;
@@ -25,7 +25,7 @@ pub(crate) async fn sandbox(arguments: &SandboxArgs, settings: &Settings) -> Res
              address, or add --allow-remote"
         )));
     }
-    let cannot_bind = |error| AppError::CannotContinue(format!("--listen {address}: {error}; give another address"));
+    let cannot_bind = |error| AppError::Usage(format!("--listen {address}: {error}; give a free address"));
     let listener = TcpListener::bind(address).await.map_err(cannot_bind)?;
     let bound = listener.local_addr().map_err(cannot_bind)?;
     print_usage(&bound.to_string());

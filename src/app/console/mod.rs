@@ -1,6 +1,5 @@
-//! What is printed at the terminal: answers, progress, errors and the next command.
+//! What is printed at the terminal: results, progress and the next command.
 
-pub(crate) mod error;
 pub(crate) mod next_command;
 pub(crate) mod progress;
 pub(crate) mod stdout;

@@ -14,7 +14,7 @@ use crate::pipeline::Context;
 use crate::pipeline::gate::GateState;
 use crate::pipeline::user_lookup::ScanProgress;
 use crate::telemetry::logging::LogFormat;
-use crate::telemetry::{Metrics, NOTICE_TARGET};
+use crate::telemetry::{HALT_CAUSE, Metrics, NOTICE_TARGET};
 
 /// Time between two progress lines, where there is no terminal.
 pub(crate) const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -126,7 +126,10 @@ impl WorkProgress {
                 let ScanProgress { read, total } = context.look_up.scan_progress()?;
                 Some(format!("looking users up: {read} of {total} users of the list read"))
             };
-            let slow_because = held.or_else(scan);
+            let losing = context.gate.links_being_lost();
+            let losing =
+                losing.map(|losses| format!("links are being lost: {losses} creations in a row had no answer"));
+            let slow_because = losing.or(held).or_else(scan);
             let rate = recent.rate(self.began.elapsed(), done);
             let line = progress_line(&tally, rate, context.gate.state(), key, slow_because);
             self.display.bar.set_position(done);
@@ -167,10 +170,12 @@ fn progress_line(tally: &Tally, rate: f64, gate: GateState, key: KeySource, slow
         }
         GateState::CircuitOpen => {
             return format!(
-                "{counts} · CIRCUIT OPEN: the API is down or slow; trial requests are sent, and no row fails meanwhile"
+                "{counts} · CIRCUIT OPEN: the API is down or slow; it is asked again and again, and no row fails meanwhile"
             );
         }
-        GateState::Halted => return format!("{counts} · HALTED: too many rows were rejected or existed before"),
+        GateState::Halted => {
+            return format!("{counts} · HALTED: {HALT_CAUSE}");
+        }
         GateState::Throttled(until) => {
             let wait = until.saturating_duration_since(Instant::now()).as_secs_f64();
             format!(" · throttled: the API asks to wait {wait:.0} s")

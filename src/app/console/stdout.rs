@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Seek as _, Write as _};
 use std::sync::OnceLock;
 
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
 
 /// The first write that failed.
 static FAILED: OnceLock<io::Error> = OnceLock::new();

@@ -8,9 +8,9 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::adapters::csv::{self, CsvError, CsvScan, ReadOptions};
+use crate::adapters::csv::{self, CsvError, CsvScan};
 use crate::adapters::files::{self, Replacement};
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
 
 /// Appended to the name of the queue's file.
 const COPY_ENDING: &str = ".input";
@@ -32,8 +32,8 @@ pub(crate) fn paths(queue: &Path) -> [PathBuf; 2] {
 ///
 /// # Errors
 /// Where the copy can't be written, or the file has changed since it was scanned.
-pub(crate) fn make(file: &Path, scan: &CsvScan, options: &ReadOptions, copy: &Path) -> Result<(), AppError> {
-    let is_as_scanned = |path: &Path| csv::scan(path, options).is_ok_and(|found| found.fingerprint == scan.fingerprint);
+pub(crate) fn make(file: &Path, scan: &CsvScan, copy: &Path) -> Result<(), AppError> {
+    let is_as_scanned = |path: &Path| csv::digest(path).is_ok_and(|digest| digest == scan.digest);
     let existed = copy.exists();
     if existed && is_as_scanned(copy) {
         return Ok(());

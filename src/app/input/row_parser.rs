@@ -7,8 +7,13 @@ use serde_json::value::RawValue as RawJson;
 
 use crate::adapters::csv::{CsvHeader, CsvRow, CsvScan, EncodingOrigin};
 use crate::adapters::local_queue::import::Batch;
+use crate::app::input::questions::encoding_question;
+use crate::domain::columns::RowFacts;
 use crate::domain::job::{Identity, InvalidJob, JobMessage};
-use crate::domain::{Field, IdempotencyKey, Job, Problem, RawUser, RawValue, Source, User, Warning, validate};
+use crate::domain::validate::reference_problem;
+use crate::domain::{
+    Field, IdempotencyKey, Job, Problem, RawUser, RawValue, ReadingOptions, Source, User, Warning, validate_with,
+};
 
 /// A row that passed validation.
 pub(crate) struct ValidRow {
@@ -17,6 +22,8 @@ pub(crate) struct ValidRow {
     pub body: String,
     /// Values that are sent as they are and may be wrong.
     pub warnings: Vec<Warning>,
+    /// For the survey of the columns.
+    pub facts: RowFacts,
 }
 
 /// Parses the rows of one file.
@@ -28,11 +35,12 @@ pub(crate) struct RowParser<'f> {
     header: &'f CsvHeader,
     /// Longest message that a worker accepts (`queue.message_bytes_max`).
     message_bytes_max: usize,
+    reading: ReadingOptions,
 }
 
 impl<'f> RowParser<'f> {
-    pub(crate) fn new(batch: &Batch, header: &'f CsvHeader, message_bytes_max: usize) -> Self {
-        Self { file: batch.file.clone(), batch_id: batch.batch_id.clone(), header, message_bytes_max }
+    pub(crate) fn new(batch: &Batch, header: &'f CsvHeader, message_bytes_max: usize, reading: ReadingOptions) -> Self {
+        Self { file: batch.file.clone(), batch_id: batch.batch_id.clone(), header, message_bytes_max, reading }
     }
 
     /// Parses and validates a row.
@@ -40,22 +48,70 @@ impl<'f> RowParser<'f> {
     /// # Errors
     /// [`InvalidJob`] with every problem of the row.
     pub(crate) fn parse(&self, row: &CsvRow) -> Result<ValidRow, Box<InvalidJob>> {
+        if let Some(job) = &row.job {
+            return self.parse_job(row, job);
+        }
         let identity = Identity {
             job_id: row.job_id(self.header).map(str::to_owned),
             batch_id: Some(self.batch_id.clone()),
             metadata: row.metadata(self.header).and_then(|json| RawJson::from_string(json).ok()),
-            source: Some(Source { file: self.file.clone(), line: row.line }),
+            source: Some(self.source(row)),
             email: None,
         };
-        let own_key = row.idempotency_key(self.header);
         let user = row.to_raw_user(self.header);
-        let (job, warnings) = Job::from_parts(identity, own_key, self.validate(row, &user), || self.email(row, &user))?;
+        let validated = self.validate(row, &user);
+        self.to_job(identity, row.idempotency_key(self.header), validated, &user, || self.email(row, &user))
+    }
+
+    /// Parses a line of a file of jobs.
+    fn parse_job(&self, row: &CsvRow, job: &[u8]) -> Result<ValidRow, Box<InvalidJob>> {
+        let in_file = |mut invalid: Box<InvalidJob>| {
+            invalid.identity.batch_id.get_or_insert_with(|| self.batch_id.clone());
+            invalid.identity.source = Some(self.source(row));
+            invalid
+        };
+        if let Some(problem) = row.column_problem(self.header) {
+            let identity = Identity::default();
+            return Err(in_file(Box::new(InvalidJob { identity, key: None, problems: vec![problem] })));
+        }
+        let parsed = serde_json::from_slice(job)
+            .and_then(|message: JobMessage<'_>| Ok((serde_json::from_str(message.user.get())?, message)));
+        let Ok((user, message)): Result<(RawUser<'_>, _), serde_json::Error> = parsed else {
+            let invalid = Job::parse(job).err();
+            return Err(in_file(invalid.unwrap_or_else(|| unreachable!("a valid job is a message with a user"))));
+        };
+        let identity = Identity {
+            job_id: message.job_id.map(Cow::into_owned),
+            batch_id: Some(message.batch_id.map_or_else(|| self.batch_id.clone(), Cow::into_owned)),
+            metadata: message.metadata.map(ToOwned::to_owned),
+            source: Some(self.source(row)),
+            email: None,
+        };
+        let validated = validate_with(&user, self.reading);
+        self.to_job(identity, message.idempotency_key.as_deref(), validated, &user, || email_in(&user))
+    }
+
+    fn to_job(
+        &self,
+        identity: Identity,
+        own_key: Option<&str>,
+        validated: Result<(User<'_>, Vec<Warning>), Vec<Problem>>,
+        user: &RawUser<'_>,
+        email_given: impl FnOnce() -> Option<String>,
+    ) -> Result<ValidRow, Box<InvalidJob>> {
+        let facts = validated.as_ref().ok().map(|(valid, _)| RowFacts::of(valid, user, identity.job_id.as_deref()));
+        let (job, warnings) = Job::from_parts(identity, own_key, validated, email_given)?;
         let body = message(&job, own_key);
         if body.len() > self.message_bytes_max {
             let problems = vec![too_large(body.len(), self.message_bytes_max)];
             return Err(Box::new(InvalidJob { identity: job.identity, key: Some(job.key), problems }));
         }
-        Ok(ValidRow { job, body, warnings })
+        let facts = facts.unwrap_or_else(|| unreachable!("a job has a valid user"));
+        Ok(ValidRow { job, body, warnings, facts })
+    }
+
+    fn source(&self, row: &CsvRow) -> Source {
+        Source { file: self.file.clone(), line: row.line }
     }
 
     /// The email as written in the row, for the event of a rejected row. `None` for a row with a wrong number of cells,
@@ -64,10 +120,7 @@ impl<'f> RowParser<'f> {
         if row.column_problem(self.header).is_some() {
             return None;
         }
-        match user.get(Field::Email) {
-            RawValue::Text(text) if !text.trim().is_empty() => Some(text.trim().to_owned()),
-            _ => None,
-        }
+        email_in(user)
     }
 
     fn validate<'r>(&self, row: &CsvRow, user: &'r RawUser<'_>) -> Result<(User<'r>, Vec<Warning>), Vec<Problem>> {
@@ -81,7 +134,29 @@ impl<'f> RowParser<'f> {
         if !unreadable.is_empty() {
             return Err(unreadable);
         }
-        validate(user)
+        let damaged = self.damaged_references(row);
+        match validate_with(user, self.reading) {
+            Ok(valid) if damaged.is_empty() => Ok(valid),
+            Ok(_) => Err(damaged),
+            Err(problems) => Err(damaged.into_iter().chain(problems).collect()),
+        }
+    }
+
+    /// Problems of the references, which aren't fields of the API.
+    fn damaged_references(&self, row: &CsvRow) -> Vec<Problem> {
+        let references = [("jobId", row.job_id(self.header)), ("idempotencyKey", row.idempotency_key(self.header))];
+        let problems = references.into_iter().filter_map(|(name, value)| {
+            let (code, message) = reference_problem(value?)?;
+            Some(Problem { field: Some(name.to_owned()), code: code.to_owned(), message })
+        });
+        problems.collect()
+    }
+}
+
+fn email_in(user: &RawUser<'_>) -> Option<String> {
+    match user.get(Field::Email) {
+        RawValue::Text(text) if !text.trim().is_empty() => Some(text.trim().to_owned()),
+        _ => None,
     }
 }
 
@@ -132,11 +207,11 @@ pub(crate) fn surrogate_key(batch_id: &str, line: u64) -> IdempotencyKey {
 
 /// A note for the user where the file's encoding was guessed or some of its bytes can't be decoded.
 pub(crate) fn encoding_note(scan: &CsvScan) -> Option<String> {
-    let encoding = scan.encoding.name();
     match scan.encoding_origin {
-        EncodingOrigin::Guessed => Some(format!(
-            "the file is read as {encoding}, which is a guess: if accents come out wrong, set another with --encoding"
-        )),
+        EncodingOrigin::Guessed => {
+            let question = encoding_question(scan)?;
+            Some(format!("{question}; if these aren't letters of your file, set another with --encoding"))
+        }
         EncodingOrigin::Damaged => {
             Some("some characters of the file can't be read; rows with these characters are rejected".to_owned())
         }

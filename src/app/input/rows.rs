@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::adapters::csv::{CsvRow, CsvScan, ReadOptions, RowReader};
 use crate::adapters::local_queue::import::{Enqueued, Importer, RowPosition};
-use crate::app::console::error::AppError;
 use crate::app::console::progress::ConsoleProgress;
+use crate::app::error::AppError;
 use crate::app::input::row_parser::{RowParser, ValidRow, email_conflict, key_conflict};
 use crate::clock::Clock;
 use crate::domain::job::{Identity, InvalidJob};

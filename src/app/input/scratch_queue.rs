@@ -2,7 +2,7 @@
 
 use crate::adapters::local_queue::import::{Batch, BatchKind, Importer};
 use crate::adapters::local_queue::open::{IfMissing, OpenPurpose, open};
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
 
 /// Opens an empty queue in a file that has no name any more, so that no personal data stays behind, even after `kill
 /// -9`.

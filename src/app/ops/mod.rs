@@ -40,7 +40,7 @@ pub(crate) use self::depth::WatchedQueue;
 pub(crate) use self::listener::BoundedListener;
 use self::observer::Observer;
 use crate::adapters::local_queue::report::Tally;
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
 use crate::pipeline::Context;
 
 /// Time between two events of the status.

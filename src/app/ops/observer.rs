@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::adapters::local_queue::report::Tally;
-use crate::app::ops::worker_state::WorkerState;
+use crate::app::ops::worker_state::{WorkerState, links_being_lost};
 use crate::clock::Clock;
 use crate::domain::{EventType, Lane, Timestamp};
 use crate::pipeline::Context;
@@ -54,7 +54,7 @@ impl<A: Send + Sync + 'static> Observer<A> {
         let Context { stop, metrics, gate, halt, rate_limiter, .. } = &*self.context;
         let delayed = self.depth.borrow().map_or(0, |depth| depth.delayed.iter().sum());
         let waiting = (metrics.waiting_for_jobs.get() == 1).then_some(delayed);
-        let broker = metrics.health.broker_trouble();
+        let broker = metrics.health.queue_trouble();
         let mix = || match &*halt.notices().borrow() {
             Some(HaltNotice::Halted(mix)) => mix.to_string(),
             _ => String::new(),
@@ -67,7 +67,8 @@ impl<A: Send + Sync + 'static> Observer<A> {
         if (state, reason) != (worker_state.state(), worker_state.reason()) {
             inner.state = (worker_state.state(), worker_state.reason(), Clock::System.now());
         }
-        worker_state.status(inner.state.2, metrics.health.key_source())
+        let warning = gate.links_being_lost().map(links_being_lost);
+        WorkerStatus { warning, ..worker_state.status(inner.state.2, metrics.health.key_source()) }
     }
 
     /// A hold of bulk that lasts. Requests in flight count towards the daily quota until their outcome is known, so
@@ -98,6 +99,7 @@ impl<A: Send + Sync + 'static> Observer<A> {
             GateState::Halted => (GateStateName::Halted, None),
         };
         metrics.observed.set_gate(state, paused);
+        metrics.observed.set_losses(gate.links_being_lost().is_some(), gate.in_flight_allowed());
         metrics.observed.set_depth(self.depth.borrow().as_ref(), self.rows());
         metrics.render()
     }
@@ -137,6 +139,7 @@ impl<A: Send + Sync + 'static> Observer<A> {
             },
             ended_before: self.before.total() - self.before.waiting,
             recovered: metrics.recovered(),
+            links_lost: metrics.links_lost(),
             in_flight,
             jobs_per_second,
             rate: RateStatus {

@@ -131,11 +131,18 @@
     setText("message", status.message);
     id("advice").hidden = !status.advice;
     setText("advice", status.advice || "");
+    id("warning").hidden = !status.warning;
+    setText("warning", status.warning || "");
     setText("doing", activity(now));
     setText("started", now.endedBefore > 0 ? `${number(now.endedBefore)} of them before ${when(now.started)}` : `since ${when(now.started)}`);
     for (const name of NAMES) setText(name, number(now.ended[name]));
-    id("recovered").hidden = now.recovered === 0;
-    setText("recovered", `${number(now.recovered)} of the created users have no link, because the answer was lost`);
+    const lost = [
+      [now.linksLost.lostAnswer, "the answer was lost"],
+      [now.linksLost.notSent, "the API sent none"],
+      [now.linksLost.unusable, "the API sent something else in its place"],
+    ].filter(([count]) => count > 0);
+    id("lost").hidden = lost.length === 0;
+    setText("lost", `Created users without a link: ${lost.map(([count, why]) => `${number(count)} (${why})`).join(", ")}`);
     chart(now.minutes);
     table(now.minutes);
     values("queue", queue ? [

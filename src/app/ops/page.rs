@@ -54,6 +54,7 @@ fn hash(text: &str) -> String {
 fn plain(now: &StatusSnapshot) -> String {
     let mut lines = vec![now.status.message.clone()];
     lines.extend(now.status.advice.clone());
+    lines.extend(now.status.warning.clone());
     let ended = &now.ended;
     lines.push(format!(
         "{} created, {} existing, {} rejected, {} failed since {}",

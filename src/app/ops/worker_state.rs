@@ -9,7 +9,7 @@ use crate::domain::{AccountReason, KeySource, Timestamp};
 use crate::pipeline::gate::GateState;
 use crate::pipeline::rate::rate_limiter::BulkHold;
 use crate::telemetry::status::WorkerStatus;
-use crate::telemetry::{BrokerConnection, BrokerTrouble};
+use crate::telemetry::{BrokerConnection, HALT_CAUSE, QueueTrouble};
 
 #[derive(Debug, Clone, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case", const_into_str)]
@@ -21,6 +21,12 @@ pub(crate) enum WorkerState {
     /// The broker has this alarm.
     #[strum(serialize = "blocked")]
     BrokerAlarm(String),
+    /// The broker doesn't confirm outcomes.
+    #[strum(serialize = "blocked")]
+    BrokerSilent,
+    /// Outcomes can't be written to the embedded queue or its events file, for this reason.
+    #[strum(serialize = "blocked")]
+    StorageFailure(String),
     /// The broker refuses outcomes, for this reason.
     #[strum(serialize = "refused")]
     BrokerRefusal(String),
@@ -46,7 +52,7 @@ impl WorkerState {
     /// `waiting`: there is no job to take, and this many are delayed. `mix`: the outcomes for which it halted.
     pub(crate) fn of(
         is_stopping: bool,
-        broker: Option<BrokerTrouble>,
+        broker: Option<QueueTrouble>,
         gate: GateState,
         is_counted: bool,
         held: Option<BulkHold>,
@@ -55,9 +61,11 @@ impl WorkerState {
     ) -> Self {
         match (broker, gate) {
             _ if is_stopping => Self::Stopping,
-            (Some(BrokerTrouble::Down(connection, why)), _) => Self::Disconnected(connection, why),
-            (Some(BrokerTrouble::Alarm(why)), _) => Self::BrokerAlarm(why),
-            (Some(BrokerTrouble::Refusal(why)), _) => Self::BrokerRefusal(why),
+            (Some(QueueTrouble::Down(connection, why)), _) => Self::Disconnected(connection, why),
+            (Some(QueueTrouble::Alarm(why)), _) => Self::BrokerAlarm(why),
+            (Some(QueueTrouble::Refusal(why)), _) => Self::BrokerRefusal(why),
+            (Some(QueueTrouble::Silent), _) => Self::BrokerSilent,
+            (Some(QueueTrouble::Storage(why)), _) => Self::StorageFailure(why),
             (None, GateState::Paused(reason)) => Self::Paused(reason),
             (None, GateState::Halted) => Self::Halted(mix()),
             (None, GateState::CircuitOpen) => Self::CircuitOpen,
@@ -84,6 +92,8 @@ impl WorkerState {
             Self::Disconnected(BrokerConnection::Consumer, _) => Some("broker_consumer_down"),
             Self::Disconnected(BrokerConnection::Publisher, _) => Some("broker_publisher_down"),
             Self::BrokerAlarm(_) => Some("broker_alarm"),
+            Self::BrokerSilent => Some("broker_silent"),
+            Self::StorageFailure(_) => Some("queue_unwritable"),
             Self::BrokerRefusal(_) => Some("broker_refuses"),
             Self::Paused(reason) => Some(reason.code()),
             Self::Halted(_) => Some("halted"),
@@ -111,10 +121,14 @@ impl WorkerState {
             }
             Self::BrokerAlarm(_) => "The broker has an alarm: outcomes wait to be published".to_owned(),
             Self::BrokerRefusal(_) => "The broker refuses outcomes: they wait to be published".to_owned(),
+            Self::BrokerSilent => "The broker doesn't confirm outcomes: they wait to be confirmed".to_owned(),
+            Self::StorageFailure(_) => "Outcomes can't be written: they wait in memory".to_owned(),
             Self::Paused(reason) => format!("Paused: {}", meaning_and_advice(*reason, key).0),
-            Self::Halted(_) => "Halted: too many rows were rejected, failed or existed before".to_owned(),
+            Self::Halted(_) => format!("Halted: {HALT_CAUSE}"),
             Self::CircuitOpen => {
-                "Circuit breaker open: the API is down or slow, and only a few trial requests are sent".to_owned()
+                "Circuit breaker open: the API is down or slow, and no creation is sent until it answers a page of the \
+                 user list"
+                    .to_owned()
             }
             Self::Throttled(_) => "Throttled: the API asks to wait".to_owned(),
             Self::Starting => "Starting: the workers that share the rate limit are being counted".to_owned(),
@@ -135,6 +149,13 @@ impl WorkerState {
             Self::Disconnected(_, why) => Some(format!("nothing: it reconnects by itself. Last error: {why}")),
             Self::BrokerAlarm(why) => Some(format!("free memory or disk on the broker ({why}): it resumes by itself")),
             Self::BrokerRefusal(why) => Some(format!("{why}: it resumes by itself. No user is created meanwhile")),
+            Self::BrokerSilent => Some(
+                "look at the broker and the network to it: it resumes by itself. No user is created meanwhile"
+                    .to_owned(),
+            ),
+            Self::StorageFailure(why) => {
+                Some(format!("{why}. It resumes by itself; don't kill it before that. No user is created meanwhile"))
+            }
             Self::Paused(reason) => Some(meaning_and_advice(*reason, key).1),
             Self::Halted(mix) => Some(format!(
                 "look at the last outcomes: {mix}. If they are as expected, send SIGHUP to resume, or start it with \
@@ -169,8 +190,17 @@ impl WorkerState {
             },
             message: self.message(key),
             advice: self.advice(key),
+            warning: None,
         }
     }
+}
+
+/// The warning that links are being lost: this many creations in a row had no answer.
+pub(super) fn links_being_lost(in_a_row: usize) -> String {
+    format!(
+        "Links are being lost: {in_a_row} creations in a row had no answer. Fewer requests are in flight until one is \
+         answered; look at the network, and ask Plu"
+    )
 }
 
 /// Splits the text of a reason into what it means and what to do.
@@ -188,9 +218,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_most_severe_condition_is_shown() {
-        let down = || Some(BrokerTrouble::Down(BrokerConnection::Publisher, "it broke".to_owned()));
-        let alarm = || Some(BrokerTrouble::Alarm("low on disk".to_owned()));
-        let refusal = || Some(BrokerTrouble::Refusal("a queue is full".to_owned()));
+        let down = || Some(QueueTrouble::Down(BrokerConnection::Publisher, "it broke".to_owned()));
+        let alarm = || Some(QueueTrouble::Alarm("low on disk".to_owned()));
+        let refusal = || Some(QueueTrouble::Refusal("a queue is full".to_owned()));
+        let storage = || Some(QueueTrouble::Storage("the disk is full".to_owned()));
         let paused = GateState::Paused(AccountReason::PaymentRequired);
         let held = || Some(BulkHold::DailyQuota { until: Timestamp::from_unix_ms(0) });
         let throttled = GateState::Throttled(Instant::now() + Duration::from_millis(2_500));
@@ -200,6 +231,8 @@ mod tests {
             (WorkerState::of(false, down(), paused, true, held(), Some(0), mix), "disconnected", false),
             (WorkerState::of(false, alarm(), paused, true, held(), Some(0), mix), "blocked", false),
             (WorkerState::of(false, refusal(), paused, true, held(), Some(0), mix), "refused", false),
+            (WorkerState::of(false, Some(QueueTrouble::Silent), paused, true, held(), None, mix), "blocked", false),
+            (WorkerState::of(false, storage(), paused, true, held(), Some(0), mix), "blocked", false),
             (WorkerState::of(false, None, paused, true, held(), Some(0), mix), "paused", false),
             (WorkerState::of(false, None, GateState::Halted, true, held(), Some(0), mix), "halted", false),
             (WorkerState::of(false, None, GateState::CircuitOpen, true, held(), Some(0), mix), "circuit_open", false),

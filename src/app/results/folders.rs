@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::adapters::files::Replacement;
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
 
 /// Creates a folder that only its owner can read. An existing folder keeps its mode.
 ///

@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapters::csv::{CsvScan, ReadOptions};
 use crate::adapters::local_queue::report::Tally;
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
 use crate::domain::answer::looks_like_a_code;
+use crate::domain::link::LinkLossCounts;
 use crate::domain::{EventType, Field, Problem, Timestamp};
 
 /// The result of a run: the content of `summary.json`.
@@ -41,8 +42,11 @@ pub(crate) struct RunSummary {
     pub tally: Tally,
     /// Rows that repeat an earlier one.
     pub repeated: u64,
-    /// Created rows without a link, because the answer was lost and the user was found by a look-up.
+    /// Created rows without a usable link.
     pub without_link: u64,
+    /// The same by reason.
+    #[serde(default)]
+    pub links_lost: LinkLossCounts,
     /// Failed rows whose user may have been created.
     pub may_have_been_created: u64,
     /// Problems of rejected and failed rows, by field and code.

@@ -10,8 +10,8 @@ use std::time::Duration;
 use indicatif::HumanDuration;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::app::console::error::AppError;
 use crate::app::console::grouped;
+use crate::app::error::AppError;
 use crate::app::results::summary::{advice, balance};
 use crate::app::results::{RunSummary, folders, table_name};
 use crate::domain::{EventType, Timestamp};
@@ -66,7 +66,7 @@ fn page(summary: &RunSummary, queue: &Path) -> Markup {
 
 fn head(summary: &RunSummary) -> Markup {
     let is_balanced = summary.is_balanced();
-    let verdict = if !is_balanced {
+    let headline = if !is_balanced {
         "Rows are unaccounted for".to_owned()
     } else if summary.tally.waiting > 0 {
         format!("{} of {} rows are still waiting", grouped(summary.tally.waiting), grouped(summary.rows))
@@ -76,7 +76,7 @@ fn head(summary: &RunSummary) -> Markup {
     html! {
         header.alarm[!is_balanced || summary.tally.waiting > 0] {
             p.file { (summary.file) }
-            h1 { (verdict) }
+            h1 { (headline) }
             p.file {
                 @if summary.target == "sandbox" { "in the sandbox, a simulated API: no real user was created" }
                 @else { "at " (summary.target) }

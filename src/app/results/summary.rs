@@ -4,11 +4,11 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use crate::app::console::error::AppError;
 use crate::app::console::grouped;
 use crate::app::console::next_command::retry_command;
+use crate::app::error::AppError;
 use crate::app::results::{RunSummary, folders, table_name};
-use crate::domain::EventType;
+use crate::domain::{EventType, LinkLoss};
 
 const FILE_NAME: &str = "summary.json";
 
@@ -66,7 +66,7 @@ pub(crate) fn text(summary: &RunSummary, folder: &Path, queue: &Path) -> String 
     lines.join("\n") + "\n"
 }
 
-/// What the user should know or do about repeated, recovered, rejected and failed rows.
+/// What the user should know or do about repeated, rejected and failed rows, and about missing links.
 pub(crate) fn advice(summary: &RunSummary, queue: &Path) -> Vec<String> {
     let tally = &summary.tally;
     let mut lines = Vec::new();
@@ -76,13 +76,7 @@ pub(crate) fn advice(summary: &RunSummary, queue: &Path) -> Vec<String> {
             summary.repeated
         ));
     }
-    if summary.without_link > 0 {
-        lines.push(format!(
-            "{} created users have no link: the answer to an earlier request was lost, or they were sent from another \
-             folder minutes before. A look-up found them.",
-            summary.without_link
-        ));
-    }
+    lines.extend(links_lost(summary));
     if summary.may_have_been_created > 0 {
         lines.push(format!(
             "{} failed rows may have created a user. A retry finds these users: no user is created twice.",
@@ -107,10 +101,30 @@ pub(crate) fn advice(summary: &RunSummary, queue: &Path) -> Vec<String> {
     lines
 }
 
+/// Why created users have no link: one line for each reason that occurred.
+pub(crate) fn links_lost(summary: &RunSummary) -> Vec<String> {
+    let occurred = LinkLoss::ALL.into_iter().filter(|reason| summary.links_lost.get(*reason) > 0);
+    let line = |reason: LinkLoss| {
+        let why = match reason {
+            LinkLoss::LostAnswer => {
+                "the answer to an earlier request, or its end, was lost, or they were sent from another folder minutes \
+                 before."
+            }
+            LinkLoss::NotSent => "the API created them and sent no link. Ask Plu before you create more.",
+            LinkLoss::Unusable => {
+                "the API sent something else in its place, for example no https:// address. Ask Plu before you create \
+                 more."
+            }
+        };
+        format!("{} created users have no link: {why}", grouped(summary.links_lost.get(reason)))
+    };
+    occurred.map(line).collect()
+}
+
 /// The sum of all outcomes, compared with the rows of the file.
 pub(crate) fn balance(summary: &RunSummary) -> String {
     let tally = &summary.tally;
-    let verdict = if summary.is_balanced() { "every row is accounted for" } else { "ROWS ARE UNACCOUNTED FOR" };
+    let balance = if summary.is_balanced() { "every row is accounted for" } else { "ROWS ARE UNACCOUNTED FOR" };
     let parts = [tally.created, tally.existing, tally.rejected, tally.failed, tally.waiting].map(grouped).join(" + ");
-    format!("{parts} = {} of {}: {verdict}", grouped(tally.total()), grouped(summary.rows))
+    format!("{parts} = {} of {}: {balance}", grouped(tally.total()), grouped(summary.rows))
 }

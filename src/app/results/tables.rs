@@ -5,18 +5,13 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use crate::adapters::csv::{CsvRow, ResultWriter, RowReader};
+use crate::adapters::csv::{CsvRow, ERROR_TITLES, LINK_TITLES, ResultWriter, RowReader};
 use crate::adapters::local_queue::report::{self, RowResult, Tally};
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
 use crate::app::input::row_parser::file_name;
 use crate::app::results::{ProblemCounts, ResultSource, RunSummary};
+use crate::domain::link::LinkLossCounts;
 use crate::domain::{EventType, Problem, Timestamp};
-
-/// Columns added to the rows in `created.csv` and `existing.csv`.
-const LINK_TITLES: [&str; 2] = ["serviceId", "verificationUrl"];
-
-/// Columns added to the rows in `rejected.csv` and `failed.csv`.
-pub(crate) const ERROR_TITLES: [&str; 3] = ["errorField", "errorCode", "errorMessage"];
 
 /// Writes the tables and returns the summary, which isn't written yet.
 ///
@@ -52,7 +47,7 @@ struct ResultTables {
     writers: BTreeMap<&'static str, ResultWriter>,
     tally: Tally,
     repeated: u64,
-    without_link: u64,
+    links_lost: LinkLossCounts,
     may_have_been_created: u64,
     problems: ProblemCounts,
     sent: u64,
@@ -75,7 +70,7 @@ impl ResultTables {
             writers,
             tally: Tally::default(),
             repeated: 0,
-            without_link: 0,
+            links_lost: LinkLossCounts::default(),
             may_have_been_created: 0,
             problems: ProblemCounts::default(),
             sent: 0,
@@ -99,10 +94,12 @@ impl ResultTables {
         let Some(writer) = self.writers.get_mut(event_type.short()) else { return Ok(()) };
         match event_type {
             EventType::Created | EventType::Existing => {
-                self.without_link += u64::from(event_type == EventType::Created && event.verification_url.is_none());
-                let cells =
-                    [&event.service_id, &event.verification_url].map(|cell| cell.as_deref().unwrap_or_default());
-                writer.write(row, &cells)?;
+                if let (EventType::Created, Some(reason)) = (event_type, event.link_missing) {
+                    self.links_lost.add(reason);
+                }
+                let expires_at = event.link_expires_at.map(|at| at.to_string());
+                let cells = [&event.service_id, &event.verification_url, &expires_at];
+                writer.write(row, &cells.map(|cell| cell.as_deref().unwrap_or_default()))?;
             }
             EventType::Rejected | EventType::Failed => {
                 writer.write(row, &error_cells(&event.errors).each_ref().map(String::as_str))?
@@ -124,7 +121,8 @@ impl ResultTables {
             rows,
             tally: self.tally,
             repeated: self.repeated,
-            without_link: self.without_link,
+            without_link: self.links_lost.total(),
+            links_lost: self.links_lost,
             may_have_been_created: self.may_have_been_created,
             problems: self.problems,
             sent: self.sent,

@@ -9,7 +9,7 @@ use url::{Host, Url};
 use crate::adapters::amqp::connection::config::{AmqpConnectionConfig, read_password};
 use crate::adapters::amqp::connection::tls::{self, TlsFiles};
 use crate::adapters::amqp::topology::{Names, Topology};
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
 use crate::config::{Settings, TopologyMode};
 use crate::telemetry::Metrics;
 

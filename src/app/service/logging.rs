@@ -2,7 +2,7 @@
 
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
 use crate::config::Settings;
 use crate::telemetry::Metrics;
 use crate::telemetry::logging;

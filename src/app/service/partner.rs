@@ -12,7 +12,8 @@ use url::Url;
 
 use crate::adapters::local_queue::report;
 use crate::adapters::plu_http::{self, PluHttp, PluHttpConfig};
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
+use crate::app::service::limits::check_open_files;
 use crate::app::service::logging::new_metrics;
 use crate::app::service::reload::reload_on_hangup;
 use crate::app::service::traces::Traces;
@@ -21,7 +22,7 @@ use crate::config::{ApiKey, Settings, check_key_fits};
 use crate::domain::KeySource;
 use crate::pipeline::guards::halt::{HaltAction, HaltPolicy};
 use crate::pipeline::rate::rate_limiter::RateLimiter;
-use crate::pipeline::{Context, Policy};
+use crate::pipeline::{Context, PipelinePolicy};
 use crate::sandbox::{ModelConfig, Sandbox, SandboxConfig};
 
 /// The target on record for the sandbox, whose port changes from start to start.
@@ -46,7 +47,7 @@ pub(crate) struct HaltOptions {
     pub queue_forgets: bool,
     /// Rows that are sent first; the others wait for their outcomes. 0: no canary.
     pub canary: usize,
-    /// Never halts on the share of rejected or existing rows.
+    /// Never halts on the share of rejected or existing rows, or of lost links.
     pub yes: bool,
 }
 
@@ -59,7 +60,7 @@ impl HaltOptions {
         }
     }
 
-    fn apply(self, policy: Policy) -> Policy {
+    fn apply(self, policy: PipelinePolicy) -> PipelinePolicy {
         let Self { halt_action, queue_forgets, canary, yes } = self;
         let never = |share| if yes { 1.0 } else { share };
         let halt = HaltPolicy {
@@ -68,22 +69,24 @@ impl HaltOptions {
             canary,
             rejected_share: never(policy.halt.rejected_share),
             existing_share: never(policy.halt.existing_share),
+            lost_link_share: never(policy.halt.lost_link_share),
             ..policy.halt
         };
-        Policy { halt, ..policy }
+        PipelinePolicy { halt, ..policy }
     }
 }
 
 /// Puts the shared parts together. Sends nothing yet.
 ///
 /// # Errors
-/// [`AppError::Usage`] where the API key is missing or doesn't fit the URL.
+/// [`AppError::Usage`] where the API key is missing or doesn't fit the URL, or too few files may be open.
 pub(crate) async fn connect(
     settings: &Settings,
     with_sandbox: bool,
     halting: HaltOptions,
     stop: CancellationToken,
 ) -> Result<ConnectedPartner, AppError> {
+    check_open_files(settings.worker.concurrency)?;
     let (base_url, api_key, sandbox) = if with_sandbox {
         let sandbox = Sandbox::start(sandbox_config(settings))
             .await
@@ -101,7 +104,6 @@ pub(crate) async fn connect(
         connect_timeout: Duration::from_secs(api.connect_timeout_s),
         timeout: Duration::from_secs(api.timeout_s),
         body_bytes_max: plu_http::BODY_BYTES_MAX,
-        page_size: api.page_size,
         refusals: settings.refusal_marks(),
         clock_skew: Duration::from_secs(api.clock_skew_s),
     };
@@ -173,7 +175,6 @@ fn load_api_key(settings: &Settings) -> Result<(ApiKey, Vec<String>), AppError> 
     Ok((key, warnings))
 }
 
-/// The settings of the sandbox.
 pub(crate) fn sandbox_config(settings: &Settings) -> SandboxConfig {
     let sandbox = &settings.sandbox;
     SandboxConfig {

@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::adapters::plu_http::PluHttp;
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
 use crate::config::{Settings, check_key_fits};
 use crate::pipeline::Context;
 use crate::telemetry::SettingsReloaded;

@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
 
 /// Signals this close together count as one: some tools signal the process and then its group.
 const SAME_SIGNAL_WITHIN: Duration = Duration::from_millis(100);

@@ -1,7 +1,7 @@
 //! Export of spans to the OpenTelemetry collector in `OTEL_EXPORTER_OTLP_ENDPOINT`, if the program was built with the
 //! feature `otlp`.
 
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
 use crate::telemetry::Metrics;
 
 /// OpenTelemetry's standard variable.

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
 
-use super::{AccountReason, Answer, STATUS_CODE_PREFIX, UnknownReason};
-use crate::domain::Timestamp;
+use super::retry_after::retry_after;
+use super::{AccountReason, Answer, RefusalMarks, UnknownReason, UnreachableReason, refusal, salvage};
+use crate::domain::{ServiceId, Timestamp, VerificationUrl};
 
 /// The parts of an HTTP reply that are classified.
 #[derive(Debug)]
-pub struct ApiReply<'a> {
+pub(crate) struct ApiReply<'a> {
     /// HTTP status.
     pub status: u16,
     /// The header `Retry-After`.
@@ -32,7 +32,7 @@ impl ApiReply<'_> {
     }
 
     /// Returns how long the partner asks to wait. `now` replaces a missing `Date`.
-    pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
+    pub(crate) fn retry_after(&self, now: Timestamp) -> Option<Duration> {
         retry_after(self.retry_after?, self.date.unwrap_or(now))
     }
 
@@ -40,25 +40,14 @@ impl ApiReply<'_> {
     /// answer a JSON content type, except an empty 5xx.
     fn is_a_page(&self) -> bool {
         let is_empty = self.status >= 500 && self.body.is_empty() && self.content_type.is_none();
-        !is_empty
-            && !self.has_json_type()
-            && !serde_json::from_slice::<Value>(self.body).is_ok_and(|json| json.is_object())
+        !is_empty && !self.has_json_type() && !salvage::begins_as_object(self.body)
     }
-}
-
-/// The codes and words of refusals that don't mean that the job can't succeed. Compared without case.
-#[derive(Debug, Clone, Default)]
-pub struct RefusalMarks {
-    /// Values of the error's `message` that mean "key already used". Assumed: the vendor documents none.
-    pub key_used_codes: Vec<String>,
-    /// Words in `message` or `data.error` that mean "key already used". Assumed, as above.
-    pub key_used_words: Vec<String>,
-    /// Values of `message` that mean "a user with this email exists". `DUP_USER` is documented.
-    pub user_exists_codes: Vec<String>,
 }
 
 #[derive(Deserialize)]
 struct Success {
+    #[serde(default)]
+    status: String,
     data: SuccessData,
 }
 
@@ -66,44 +55,11 @@ struct Success {
 #[serde(rename_all = "camelCase")]
 struct SuccessData {
     service_id: String,
-    verification_url: Option<String>,
-}
-
-/// The API's documented error shape. Each part is read separately, so that a text of another shape doesn't hide the
-/// code.
-#[derive(Deserialize)]
-struct Failure {
-    #[serde(default)]
-    message: Value,
-    #[serde(default)]
-    data: Value,
-}
-
-/// Longest part of a refusal's text that is kept, in bytes.
-const TEXT_BYTES_MAX: usize = 1_000;
-
-impl Failure {
-    /// The machine-readable code, or the text in its place.
-    fn code(&self) -> String {
-        self.message.as_str().unwrap_or_default().to_owned()
-    }
-
-    /// The text for people.
-    fn text(&self) -> String {
-        let error = self.data.get("error").unwrap_or(&self.data);
-        let mut text = match error {
-            Value::Null => String::new(),
-            Value::String(text) => text.clone(),
-            // For example a list of problems.
-            other => other.to_string(),
-        };
-        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
-        text
-    }
+    verification_url: String,
 }
 
 /// Returns the account problem that the reply reports; `None` where it is about this request or the rate limit.
-pub fn account_problem(reply: &ApiReply<'_>) -> Option<AccountReason> {
+pub(crate) fn account_problem(reply: &ApiReply<'_>) -> Option<AccountReason> {
     match reply.status {
         401 => Some(AccountReason::Unauthorized),
         402 => Some(AccountReason::PaymentRequired),
@@ -115,89 +71,56 @@ pub fn account_problem(reply: &ApiReply<'_>) -> Option<AccountReason> {
 }
 
 /// Classifies the reply to a creation. `now` is for a `Retry-After` that is a date.
-pub fn classify(reply: &ApiReply<'_>, marks: &RefusalMarks, now: Timestamp) -> Answer {
+///
+/// A 400, 409 or 422 is about the job if its JSON names one of these:
+/// - a code: `message` is one of the codes in `marks`, or consists of upper-case letters, digits and underscores;
+/// - a field of the request, by its API name (its first letter may be a capital): a text in `message`, `data`, `error`,
+///   `errors`, `detail`, `details`, `violations` or `validationErrors` begins with the name or quotes it, or a problem
+///   in there has it in `field`, `property`, `path`, `param`, `parameter`, `pointer` or `instancePath`, or is keyed by
+///   it.
+///
+/// Any other such answer is in the shape of something else, for example a gateway, and says nothing about the job.
+pub(crate) fn classify(reply: &ApiReply<'_>, marks: &RefusalMarks, now: Timestamp) -> Answer {
+    match reply.status {
+        200..=299 => {
+            if let Some(created) = creation(reply.body) {
+                return created;
+            }
+        }
+        421 | 425 => return Answer::NotSent(UnreachableReason::NotProcessed),
+        407 | 411 | 413..=415 | 417 | 426 | 428 | 431 => {
+            return Answer::Account(AccountReason::UnexpectedRefusal(reply.status));
+        }
+        503 => {
+            if let Some(retry_after) = reply.retry_after(now) {
+                return Answer::Unknown(UnknownReason::Unavailable { retry_after });
+            }
+        }
+        _ => {}
+    }
     if let Some(reason) = account_problem(reply) {
         return Answer::Account(reason);
     }
     match reply.status {
         429 => Answer::Throttled { retry_after: reply.retry_after(now) },
-        200..=299 => match serde_json::from_slice::<Success>(reply.body) {
-            Ok(Success { data }) if !data.service_id.is_empty() => Answer::Created {
-                service_id: data.service_id,
-                verification_url: data.verification_url.filter(|url| !url.is_empty()),
-            },
-            _ => Answer::Unknown(UnknownReason::Unreadable),
-        },
+        200..=299 => Answer::Unknown(UnknownReason::Unreadable),
         408 | 500.. => Answer::Unknown(UnknownReason::ServerError(reply.status)),
-        _ => refusal(reply, marks),
+        400 | 409 | 422 => refusal::refusal(reply.status, reply.body, marks),
+        status => Answer::Account(AccountReason::UnexpectedRefusal(status)),
     }
 }
 
-fn refusal(reply: &ApiReply<'_>, marks: &RefusalMarks) -> Answer {
-    let (code, text) = match serde_json::from_slice::<Failure>(reply.body) {
-        Ok(failure) => (failure.code(), failure.text()),
-        // JSON of another shape is still an answer of the API about this job.
-        Err(_) if serde_json::from_slice::<Value>(reply.body).is_ok() => (String::new(), String::new()),
-        // Cut off: it may have been any refusal, including that of a used key.
-        Err(_) => return Answer::Unknown(UnknownReason::Unreadable),
-    };
-    if marks.says_user_exists(&code) {
-        return Answer::UserExists;
+/// Reads the body of a success. `None` where it has neither a usable id nor a usable link.
+fn creation(body: &[u8]) -> Option<Answer> {
+    let documented = serde_json::from_slice::<Success>(body).ok().filter(|success| !salvage::is_error(&success.status));
+    if let Some(Success { data, .. }) = documented
+        && let Some(service_id) = ServiceId::parse(&data.service_id)
+        && let Some(link) = VerificationUrl::parse(&data.verification_url)
+    {
+        return Some(Answer::Created { service_id: Some(service_id), link: Ok(link) });
     }
-    if matches!(reply.status, 400 | 409) && marks.says_key_used(&code, &text) {
-        return Answer::KeyAlreadyUsed;
-    }
-    let (code, text) = if looks_like_a_code(&code) {
-        (code, text)
-    } else {
-        // A sentence in place of the code may quote personal data.
-        (
-            format!("{STATUS_CODE_PREFIX}{}", reply.status),
-            [code, text].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": "),
-        )
-    };
-    Answer::Rejected { status: reply.status, code, text }
-}
-
-/// Returns whether it is an upper-case code like `USER_BLACKLISTED`. Any other text may contain personal data, for
-/// example a phone number.
-pub fn looks_like_a_code(code: &str) -> bool {
-    (1..=64).contains(&code.len())
-        && code.starts_with(|first: char| first.is_ascii_uppercase())
-        && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
-}
-
-/// Words of a refusal that mentions an idempotency key because it is missing or malformed, perhaps because a proxy
-/// removed the header. No key is used then.
-const NO_KEY_WORDS: [&str; 6] = ["required", "missing", "invalid", "malformed", "must be", "not a valid"];
-
-impl RefusalMarks {
-    fn says_user_exists(&self, code: &str) -> bool {
-        self.user_exists_codes.iter().any(|mark| mark.eq_ignore_ascii_case(code))
-    }
-
-    fn says_key_used(&self, code: &str, text: &str) -> bool {
-        if self.key_used_codes.iter().any(|mark| mark.eq_ignore_ascii_case(code)) {
-            return true;
-        }
-        let refusal = format!("{code} {text}").to_lowercase();
-        let mentions_key = |word: &String| !word.is_empty() && refusal.contains(&word.to_lowercase());
-        self.key_used_words.iter().any(mentions_key) && !NO_KEY_WORDS.iter().any(|word| refusal.contains(word))
-    }
-}
-
-/// Longest `Retry-After` that is obeyed, against a wrong header. After this the partner is asked again.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
-
-/// Parses `Retry-After`: seconds or an HTTP date (RFC 9110, 10.2.3). `None` where it is neither and where it is zero: a
-/// 429 that asks to retry at once gives no delay.
-fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
-    let text = text.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => Timestamp::parse_http(text)?.since(now),
-    };
-    (!wait.is_zero()).then(|| wait.min(RETRY_AFTER_MAX))
+    let salvage::SalvagedCreation { service_id, link } = salvage::creation(body)?;
+    Some(Answer::Created { service_id, link })
 }
 
 #[cfg(test)]

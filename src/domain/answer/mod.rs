@@ -4,33 +4,48 @@
 //!
 //! | HTTP answer | [`Answer`] |
 //! | --- | --- |
-//! | 2xx with `data.serviceId` | `Created` |
+//! | 2xx with a usable `data.serviceId` or link, wherever `salvage` finds them | `Created` |
 //! | 401, 402, 403, 404, 405, any redirect | `Account` |
+//! | 421, 425 | `NotSent`: the request was not processed |
+//! | 407, 411, 413, 414, 415, 417, 426, 428, 431 | `Account` (`unexpected_refusal`) |
 //! | 429 | `Throttled` |
+//! | 503 with `Retry-After` | `Unknown`, and no request is sent for this time |
 //! | any other answer without JSON and without a JSON content type | `Account` (`not_the_api`); the user may have been created |
 //! | 400, 409 about a used idempotency key | `KeyAlreadyUsed` |
-//! | `DUP_USER`, or another code that is set for it | `UserExists` |
-//! | any other 4xx with complete JSON | `Rejected`; without a readable code as `HTTP_` and the status |
-//! | any other 2xx, 4xx, 5xx | `Unknown`; the user may have been created |
+//! | 400, 409, 422: `DUP_USER`, or another code that is set for it | `UserExists` |
+//! | any other 400, 409, 422 whose JSON names a code or a field | `Rejected`; without a code as `HTTP_` and the status |
+//! | 400, 409, 422 whose JSON ends too early | `Unknown`; the user may have been created |
+//! | any other 4xx | `Account` (`unexpected_refusal`) |
+//! | any other 2xx, 408, 5xx | `Unknown`; the user may have been created |
 
 mod account;
 mod classify;
+mod local_limit;
+mod refusal;
+mod retry_after;
+pub(crate) mod salvage;
 
 use std::time::Duration;
 
-pub use account::{AccountReason, KeySource, UnreachableReason};
-pub use classify::{ApiReply, RefusalMarks, account_problem, classify, looks_like_a_code};
+pub use account::{AccountReason, KeySource};
+pub(crate) use account::UnreachableReason;
+pub(crate) use classify::{ApiReply, account_problem, classify};
+pub(crate) use local_limit::LocalLimit;
+pub(crate) use refusal::{RefusalMarks, looks_like_a_code};
+
+use crate::domain::{LinkLoss, ServiceId, VerificationUrl};
 
 /// What an answer means.
 #[derive(Debug, Clone, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Answer {
-    /// This request created the user, or a gateway replays an earlier answer that says so.
+    /// This request created the user, or a gateway replays an earlier answer that says so. At least one of both is
+    /// usable.
     Created {
-        /// `{slug}-user-{uid}`.
-        service_id: String,
-        /// Where the person verifies their identity.
-        verification_url: Option<String>,
+        /// `None`: the user must be looked up.
+        service_id: Option<ServiceId>,
+        /// Where the person verifies their identity, or why that isn't known.
+        link: Result<VerificationUrl, LinkLoss>,
     },
     /// A user with this email exists.
     UserExists,
@@ -83,6 +98,20 @@ impl Answer {
         matches!(self, Self::Rejected { code, .. } if CONCLUSIVE_CODES.contains(&code.as_str()))
     }
 
+    /// Returns whether it would be another one if the end of the body had not been lost.
+    pub const fn needs_its_end(&self) -> bool {
+        matches!(
+            self,
+            Self::Unknown(UnknownReason::Unreadable | UnknownReason::ServerError(_))
+                | Self::Account(AccountReason::NotTheApi)
+        )
+    }
+
+    /// Returns whether the user is created and the end of the answer, with the link, was lost.
+    pub const fn has_lost_its_link(&self) -> bool {
+        matches!(self, Self::Created { link: Err(LinkLoss::LostAnswer), .. })
+    }
+
     /// Returns whether the request may have created the user.
     pub const fn may_have_created(&self) -> bool {
         match self {
@@ -103,6 +132,12 @@ pub enum UnknownReason {
     ConnectionLost,
     /// 5xx or 408.
     ServerError(u16),
+    /// 503 with `Retry-After`: every other request would get it too.
+    #[strum(serialize = "server_error")]
+    Unavailable {
+        /// How long the partner asks to wait.
+        retry_after: Duration,
+    },
     /// A 2xx that isn't what the API documents, or a 4xx whose JSON is cut off.
     #[strum(serialize = "unreadable_answer")]
     Unreadable,
@@ -120,9 +155,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_the_account_problems_only_a_page_may_hide_a_creation() {
+    fn of_the_account_problems_only_those_of_a_proxy_may_hide_a_creation() {
         for reason in AccountReason::ALL {
             assert_eq!(Answer::Account(reason).may_have_created(), reason == AccountReason::NotTheApi, "{reason:?}");
+        }
+        for (status, may_have_created) in
+            [(400, false), (413, false), (431, false), (451, false), (444, true), (460, true), (499, true)]
+        {
+            let answer = Answer::Account(AccountReason::UnexpectedRefusal(status));
+            assert_eq!(answer.may_have_created(), may_have_created, "{status}");
         }
         assert!(Answer::Unknown(UnknownReason::Timeout).may_have_created());
         let not_sent = Answer::NotSent(UnreachableReason::Other);

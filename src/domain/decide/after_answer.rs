@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{History, Limits, LookUpReason, RetryReason, Step};
-use crate::domain::{AccountReason, Answer, Outcome, Problem, Timestamp};
+use super::{History, JobStep, Limits, LookUpReason, RetryReason};
+use crate::domain::answer::UnknownReason;
+use crate::domain::{AccountReason, Answer, LinkLoss, Outcome, Problem, Timestamp};
 
 /// What to do with a job that comes from the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +12,7 @@ pub enum Due {
     /// Send a request.
     Send,
     /// Look the user up for the last time, for [`LookUpReason::GivingUp`].
-    UserLookup,
+    UserLookUp,
     /// Look the user up for the last time, after this delay.
     LookUpAfter(Duration),
 }
@@ -22,7 +23,7 @@ pub fn due(history: &History, now: Timestamp, limits: &Limits) -> Due {
         return Due::Send;
     }
     match history.until_last_request_is_over(now, limits) {
-        Duration::ZERO => Due::UserLookup,
+        Duration::ZERO => Due::UserLookUp,
         wait => Due::LookUpAfter(wait),
     }
 }
@@ -35,10 +36,21 @@ pub fn is_trial_charged(history: &History, now: Timestamp, limits: &Limits) -> b
 
 /// Decides on the next step after the answer to a request. `before` is the history without the request, `history` is
 /// the one with it.
-pub fn after_answer(answer: Answer, before: &History, history: &History, now: Timestamp, limits: &Limits) -> Step {
+pub fn after_answer(answer: Answer, before: &History, history: &History, now: Timestamp, limits: &Limits) -> JobStep {
     match answer {
-        Answer::Created { service_id, verification_url } => {
-            Step::Finish(Outcome::Created { service_id, verification_url, recovered: false })
+        // A gateway that replays answers gives the link with the next one.
+        Answer::Created { service_id: Some(_), link: Err(LinkLoss::LostAnswer) }
+            if limits.key_ttl.is_zero() && !history.is_exhausted(now, limits) =>
+        {
+            JobStep::Retry(RetryReason::NoAnswer(UnknownReason::Unreadable))
+        }
+        Answer::Created { service_id: Some(service_id), link } => {
+            JobStep::Finish(Outcome::Created { service_id, link, recovered: false })
+        }
+        Answer::Created { service_id: None, link: Ok(link) } => JobStep::UserLookUp(LookUpReason::IdMissing(link)),
+        // The reader of answers returns none like this.
+        Answer::Created { service_id: None, link: Err(_) } => {
+            without_answer(RetryReason::NoAnswer(UnknownReason::Unreadable), history, now, limits)
         }
         // It may come from a proxy, and an earlier request may have created the user: it proves nothing.
         Answer::Rejected { .. } if !answer.is_recognised() && before.first_sent_at.is_some() => {
@@ -48,24 +60,24 @@ pub fn after_answer(answer: Answer, before: &History, history: &History, now: Ti
             let message = if text.is_empty() { format!("the API refused it with HTTP {status}") } else { text.clone() };
             let problem = Problem::whole(code, message);
             if before.first_sent_at.is_some() && !answer.is_conclusive() {
-                return Step::UserLookup(LookUpReason::Refused(problem));
+                return JobStep::UserLookUp(LookUpReason::Refused(problem));
             }
-            Step::Finish(Outcome::Rejected(vec![problem]))
+            JobStep::Finish(Outcome::Rejected(vec![problem]))
         }
-        Answer::UserExists => Step::UserLookup(LookUpReason::UserExists),
-        Answer::KeyAlreadyUsed => Step::UserLookup(LookUpReason::KeyUsed),
+        Answer::UserExists => JobStep::UserLookUp(LookUpReason::UserExists),
+        Answer::KeyAlreadyUsed => JobStep::UserLookUp(LookUpReason::KeyUsed),
         Answer::Unknown(reason) => without_answer(RetryReason::NoAnswer(reason), history, now, limits),
-        Answer::Throttled { retry_after } => Step::Throttle(retry_after),
-        Answer::Account(reason) => Step::Pause(reason),
-        Answer::NotSent(reason) => Step::Pause(AccountReason::Unreachable(reason)),
+        Answer::Throttled { retry_after } => JobStep::Throttle(retry_after),
+        Answer::Account(reason) => JobStep::Pause(reason),
+        Answer::NotSent(reason) => JobStep::Pause(AccountReason::Unreachable(reason)),
     }
 }
 
-fn without_answer(reason: RetryReason, history: &History, now: Timestamp, limits: &Limits) -> Step {
+fn without_answer(reason: RetryReason, history: &History, now: Timestamp, limits: &Limits) -> JobStep {
     match due(history, now, limits) {
-        Due::LookUpAfter(wait) => Step::LookUpAfter(wait),
-        Due::UserLookup => Step::UserLookup(LookUpReason::GivingUp),
-        Due::Send if history.is_exhausted(now, limits) => Step::UserLookup(LookUpReason::GivingUp),
-        Due::Send => Step::Retry(reason),
+        Due::LookUpAfter(wait) => JobStep::LookUpAfter(wait),
+        Due::UserLookUp => JobStep::UserLookUp(LookUpReason::GivingUp),
+        Due::Send if history.is_exhausted(now, limits) => JobStep::UserLookUp(LookUpReason::GivingUp),
+        Due::Send => JobStep::Retry(reason),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Limits, Step};
+use super::{JobStep, Limits};
 use crate::domain::{Answer, Timestamp};
 
 /// What a job went through before the current answer.
@@ -50,9 +50,9 @@ impl History {
     /// Removes a request that was throttled or met an account problem. It is no attempt. It counts as sent only where
     /// the API may have received it before something else answered. `before` is the history without the request.
     #[must_use]
-    pub const fn uncharged(self, before: &Self, step: &Step) -> Self {
+    pub const fn uncharged(self, before: &Self, step: &JobStep) -> Self {
         match step {
-            Step::Pause(reason) if reason.may_have_created() => Self { attempts: before.attempts, ..self },
+            JobStep::Pause(reason) if reason.may_have_created() => Self { attempts: before.attempts, ..self },
             _ => *before,
         }
     }
@@ -65,6 +65,11 @@ impl History {
     /// Returns the time since the first request that may have created the user.
     pub(super) fn age(&self, now: Timestamp) -> Duration {
         self.first_sent_at.map_or(Duration::ZERO, |first| now.since(first))
+    }
+
+    /// Returns the time since the last request.
+    pub(super) fn since_last_request(&self, now: Timestamp) -> Duration {
+        self.last_sent_at.map_or(Duration::ZERO, |last| now.since(last))
     }
 
     /// Returns whether the job has no attempts or no time left.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{ATTEMPTS_EXHAUSTED, History, Limits, LookUpReason, LookUpStep, NOT_RECONCILED, RetryReason};
-use crate::domain::{NameMark, Outcome, Problem, Timestamp};
+use super::{ATTEMPTS_EXHAUSTED, History, ID_NOT_FOUND, Limits, LookUpReason, LookUpStep, NOT_RECONCILED, RetryReason};
+use crate::domain::{LinkLoss, NameMark, Outcome, Problem, ServiceId, Timestamp};
 
 /// What the user list says about an email.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,11 +35,52 @@ impl LookUpResult {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundUser {
     /// `{slug}-user-{uid}`.
-    pub service_id: String,
+    pub service_id: ServiceId,
     /// `None` where the list doesn't say or can't be read.
     pub created_at: Option<Timestamp>,
     /// `None` where the list has no name, or one that can't be compared.
     pub name: Option<NameMark>,
+}
+
+/// Which users a look-up must find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LookUpScope {
+    /// Those created after this time. If there is none, the job is sent or looked up again, so that an older one is
+    /// found later.
+    CreatedAfter(Timestamp),
+    /// All.
+    WholeList,
+}
+
+impl LookUpScope {
+    /// Returns whether a look-up of this scope finds every user that one of the other scope finds.
+    pub fn covers(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::WholeList, _) => true,
+            (Self::CreatedAfter(_), Self::WholeList) => false,
+            (Self::CreatedAfter(ours), Self::CreatedAfter(theirs)) => ours <= theirs,
+        }
+    }
+}
+
+/// Returns which users this look-up must find. The arguments are those of [`look_up_case`].
+pub fn look_up_scope(
+    reason: &LookUpReason,
+    before: &History,
+    history: &History,
+    now: Timestamp,
+    limits: &Limits,
+) -> LookUpScope {
+    let is_last = history.is_exhausted(now, limits) || before.existed_before();
+    match reason {
+        LookUpReason::KeyUsed if !is_last => {
+            LookUpScope::CreatedAfter(created_after(reason, before, history, now, limits))
+        }
+        LookUpReason::IdMissing(_) => LookUpScope::CreatedAfter(created_after(reason, before, history, now, limits)),
+        LookUpReason::KeyUsed | LookUpReason::UserExists | LookUpReason::GivingUp | LookUpReason::Refused(_) => {
+            LookUpScope::WholeList
+        }
+    }
 }
 
 /// A case of the table for look-ups. The log names it, so that a test can check which cases a run has met.
@@ -71,6 +112,11 @@ pub enum LookUpCase {
     RefusedForGood,
     RefusedUnavailable,
     RefusedExhausted,
+    IdMissingOurs,
+    IdMissingOther,
+    IdMissingNotFound,
+    IdMissingUnavailable,
+    IdMissingExhausted,
 }
 
 impl LookUpCase {
@@ -92,7 +138,8 @@ pub fn look_up_case(
 ) -> LookUpCase {
     let sent_before = before.first_sent_at.is_some();
     // The user existed before the first request, so no later answer (the key of that request is used, say) matters.
-    let reason = if before.existed_before() { &LookUpReason::UserExists } else { reason };
+    let is_decided = before.existed_before() && !matches!(reason, LookUpReason::IdMissing(_));
+    let reason = if is_decided { &LookUpReason::UserExists } else { reason };
     let is_exhausted = history.is_exhausted(now, limits);
     let ours = |user| is_ours(user, reason, before, history, now, limits);
     match (reason, result) {
@@ -126,6 +173,13 @@ pub fn look_up_case(
         (LookUpReason::Refused(_), _) if is_exhausted => LookUpCase::RefusedExhausted,
         (LookUpReason::Refused(_), LookUpResult::NotFound) => LookUpCase::RefusedEarly,
         (LookUpReason::Refused(_), LookUpResult::Unavailable) => LookUpCase::RefusedUnavailable,
+        (LookUpReason::IdMissing(_), LookUpResult::User(user)) if ours(user) => LookUpCase::IdMissingOurs,
+        (LookUpReason::IdMissing(_), LookUpResult::User(_) | LookUpResult::OtherUser(_)) => LookUpCase::IdMissingOther,
+        (LookUpReason::IdMissing(_), _) if history.since_last_request(now) >= ID_LOOK_UP_MAX => {
+            LookUpCase::IdMissingExhausted
+        }
+        (LookUpReason::IdMissing(_), LookUpResult::NotFound) => LookUpCase::IdMissingNotFound,
+        (LookUpReason::IdMissing(_), LookUpResult::Unavailable) => LookUpCase::IdMissingUnavailable,
     }
 }
 
@@ -151,17 +205,20 @@ pub fn after_look_up(
         LookUpResult::NotFound | LookUpResult::Unavailable => None,
     };
     match case {
-        LookUpCase::KeyUsedOurs | LookUpCase::ExistsSentOurs | LookUpCase::GivingUpOurs | LookUpCase::RefusedOurs => {
-            LookUpStep::Finish(Outcome::Created {
-                service_id: service_id.unwrap_or_default(),
-                verification_url: None,
-                recovered: true,
-            })
-        }
+        LookUpCase::KeyUsedOurs
+        | LookUpCase::ExistsSentOurs
+        | LookUpCase::GivingUpOurs
+        | LookUpCase::RefusedOurs
+        | LookUpCase::IdMissingOurs => LookUpStep::Finish(match service_id {
+            Some(service_id) => created(service_id, reason),
+            // Only a user that was found leads to these cases.
+            None => failed(NOT_RECONCILED, history, now),
+        }),
         LookUpCase::KeyUsedOther
         | LookUpCase::ExistsSentOther
         | LookUpCase::GivingUpOther
         | LookUpCase::RefusedOther
+        | LookUpCase::IdMissingOther
         | LookUpCase::ExistsNewFound
         | LookUpCase::ExistsNewNotFound
         | LookUpCase::ExistsNewExhausted => LookUpStep::Finish(Outcome::Existing { service_id }),
@@ -184,6 +241,32 @@ pub fn after_look_up(
         | LookUpCase::ExistsSentUnavailable
         | LookUpCase::ExistsNewUnavailable
         | LookUpCase::RefusedUnavailable => LookUpStep::Retry(RetryReason::ListNotRead),
+        LookUpCase::IdMissingNotFound | LookUpCase::IdMissingUnavailable => {
+            // The delay doubles with each look-up.
+            let delay = history.since_last_request(now).clamp(ID_LOOK_UP_DELAY_MIN, ID_LOOK_UP_DELAY_MAX);
+            LookUpStep::LookUpAgain(delay)
+        }
+        LookUpCase::IdMissingExhausted => LookUpStep::Finish(id_not_found()),
+    }
+}
+
+/// How long a user is looked up whose id the API left out. The job is held in memory with its link for this time, and
+/// RabbitMQ closes the channel of a delivery that is held for 30 minutes.
+const ID_LOOK_UP_MAX: Duration = Duration::from_secs(600);
+
+/// Shortest delay between these look-ups.
+const ID_LOOK_UP_DELAY_MIN: Duration = Duration::from_secs(1);
+
+/// Longest delay between these look-ups.
+const ID_LOOK_UP_DELAY_MAX: Duration = Duration::from_secs(60);
+
+/// Returns the outcome of a job whose user was found. `reason` is why the user was looked up.
+fn created(service_id: ServiceId, reason: LookUpReason) -> Outcome {
+    match reason {
+        LookUpReason::IdMissing(link) => Outcome::Created { service_id, link: Ok(link), recovered: false },
+        LookUpReason::KeyUsed | LookUpReason::UserExists | LookUpReason::GivingUp | LookUpReason::Refused(_) => {
+            Outcome::Created { service_id, link: Err(LinkLoss::LostAnswer), recovered: true }
+        }
     }
 }
 
@@ -200,13 +283,24 @@ fn is_ours(
     now: Timestamp,
     limits: &Limits,
 ) -> bool {
+    user.created_at.is_none_or(|created_at| created_at > created_after(reason, before, history, now, limits))
+}
+
+/// Returns the time after which this job's user was created, by the times in the list.
+fn created_after(
+    reason: &LookUpReason,
+    before: &History,
+    history: &History,
+    now: Timestamp,
+    limits: &Limits,
+) -> Timestamp {
     let since = match (before.first_sent_at, reason) {
         (Some(first), _) => first,
         // Counted from the request and not from now: the look-up may have waited until a pause ended.
         (None, LookUpReason::KeyUsed) => history.last_sent_at.unwrap_or(now).minus(limits.key_ttl),
         (None, _) => history.first_sent_at.unwrap_or(history.enqueued_at),
     };
-    user.created_at.is_none_or(|created_at| created_at > since.minus(limits.clock_skew + CREATED_AT_STEP))
+    since.minus(limits.clock_skew + CREATED_AT_STEP)
 }
 
 /// A list may truncate the time of creation to whole seconds, and both clocks to milliseconds. Assumed.
@@ -216,6 +310,14 @@ const CREATED_AT_STEP: Duration = Duration::from_secs(1);
 /// list without the email doesn't prove that no user was created.
 fn failed(code: &str, history: &History, now: Timestamp) -> Outcome {
     Outcome::Failed { problem: Problem::whole(code, no_definite_answer(history, now)), may_have_been_created: true }
+}
+
+/// Returns the outcome of a job whose answer has a link and no id, and whose user isn't in the list.
+pub fn id_not_found() -> Outcome {
+    let message = "the API created the user and sent its link without a serviceId, and the user isn't in the user list: \
+                   the event of this row has the link (verificationUrl), so send it to the person; a retry finds the \
+                   serviceId when the list has the user";
+    Outcome::Failed { problem: Problem::whole(ID_NOT_FOUND, message), may_have_been_created: true }
 }
 
 /// Explains [`ATTEMPTS_EXHAUSTED`] and [`NOT_RECONCILED`] for a job that failed at this time.

@@ -7,6 +7,7 @@
 //! | answer | next step |
 //! | --- | --- |
 //! | created | finish: created |
+//! | created, with a link and without an id | look the user up |
 //! | rejected, first request | finish: rejected |
 //! | rejected, sent before, documented code | finish: rejected |
 //! | rejected, sent before, undocumented code | look the user up |
@@ -26,6 +27,7 @@
 //! | any answer, when the first request was answered by "user exists" | existing | existing | existing, without id | look up again later; no attempts left: existing, without id |
 //! | no attempts left | created (recovered) | existing | failed, may have been created | failed, may have been created |
 //! | rejected, sent before | created (recovered) | existing | retry when the key has expired; rejected again then: rejected | look up again later |
+//! | created, without an id | created | existing | look up again, for ten minutes; then failed | look up again, for ten minutes; then failed |
 //!
 //! Where the second table says retry or look up again, a job without attempts or time left fails instead
 //! ([`NOT_RECONCILED`]).
@@ -39,14 +41,20 @@ mod tests;
 use std::time::Duration;
 
 use crate::domain::answer::UnknownReason;
-use crate::domain::{AccountReason, Outcome, Problem};
+use crate::domain::{AccountReason, Outcome, Problem, VerificationUrl};
 
 pub use after_answer::{Due, after_answer, due, is_trial_charged};
 pub use history::History;
-pub use look_up::{FoundUser, LookUpCase, LookUpResult, after_look_up, look_up_case, no_definite_answer};
+pub use look_up::{
+    FoundUser, LookUpCase, LookUpResult, LookUpScope, after_look_up, id_not_found, look_up_case, look_up_scope,
+    no_definite_answer,
+};
 
 /// Code of a job that failed because no request got a definite answer and the user list doesn't have its email.
 pub const ATTEMPTS_EXHAUSTED: &str = "ATTEMPTS_EXHAUSTED";
+
+/// Code of a job whose user was created by an answer with a link and without an id, and isn't in the user list.
+pub const ID_NOT_FOUND: &str = "ID_NOT_FOUND";
 
 /// Code of a job that failed because the partner says that it was sent or that its user exists, but the user list
 /// doesn't have its email.
@@ -75,15 +83,17 @@ pub enum LookUpStep {
     Retry(RetryReason),
     /// Retry after this delay at the earliest: until then the partner would refuse the key.
     RetryAfter(Duration),
+    /// Look the user up again after this delay, for the same reason. No request is sent.
+    LookUpAgain(Duration),
 }
 
 /// What to do with the job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum JobStep {
     /// Finish the job with this outcome.
     Finish(Outcome),
     /// Look the email up in the user list, then call [`after_look_up`].
-    UserLookup(LookUpReason),
+    UserLookUp(LookUpReason),
     /// Look the user up for the last time, after this delay: until then the last request may still be running.
     LookUpAfter(Duration),
     /// Retry after the backoff.
@@ -138,4 +148,6 @@ pub enum LookUpReason {
     GivingUp,
     /// The partner refuses a job that may have created its user before, with an undocumented code.
     Refused(Problem),
+    /// The answer says that the user was created, with this link and without an id.
+    IdMissing(VerificationUrl),
 }

@@ -1,7 +1,7 @@
 //! Both tables of the protocol, case by case.
 
 use super::*;
-use crate::domain::{Answer, Timestamp};
+use crate::domain::{Answer, LinkLoss, ServiceId, Timestamp};
 
 mod after_answer;
 mod look_up;
@@ -14,7 +14,7 @@ const LIMITS: Limits = Limits {
     clock_skew: Duration::from_secs(30),
 };
 
-const TIMED_OUT: Step = Step::Retry(RetryReason::NoAnswer(UnknownReason::Timeout));
+const TIMED_OUT: JobStep = JobStep::Retry(RetryReason::NoAnswer(UnknownReason::Timeout));
 const LIST_NOT_READ: LookUpStep = LookUpStep::Retry(RetryReason::ListNotRead);
 
 fn at(seconds: i64) -> Timestamp {
@@ -34,7 +34,7 @@ fn sent_at(seconds: &[i64]) -> (History, History) {
 }
 
 /// Decides on the answer to the last request of this history.
-fn answered(answer: Answer, history: &History, now: Timestamp, limits: &Limits) -> Step {
+fn answered(answer: Answer, history: &History, now: Timestamp, limits: &Limits) -> JobStep {
     let before = if history.attempts > 1 { *history } else { History::new(T0) };
     after_answer(answer, &before, history, now, limits)
 }
@@ -44,24 +44,24 @@ fn look_up(reason: LookUpReason, sends: &[i64], found: LookUpResult) -> LookUpSt
     after_look_up(reason, found, &before, &history, at(*sends.last().unwrap()), &LIMITS)
 }
 
+fn id() -> ServiceId {
+    ServiceId::parse("acme-user-1").unwrap()
+}
+
+fn link() -> VerificationUrl {
+    VerificationUrl::parse("https://v.example/1").unwrap()
+}
+
 fn user(created_second: Option<i64>) -> LookUpResult {
-    LookUpResult::User(FoundUser {
-        service_id: "acme-user-1".to_owned(),
-        created_at: created_second.map(at),
-        name: None,
-    })
+    LookUpResult::User(FoundUser { service_id: id(), created_at: created_second.map(at), name: None })
 }
 
 fn recovered() -> LookUpStep {
-    LookUpStep::Finish(Outcome::Created {
-        service_id: "acme-user-1".to_owned(),
-        verification_url: None,
-        recovered: true,
-    })
+    LookUpStep::Finish(Outcome::Created { service_id: id(), link: Err(LinkLoss::LostAnswer), recovered: true })
 }
 
 fn existing(id: Option<&str>) -> LookUpStep {
-    LookUpStep::Finish(Outcome::Existing { service_id: id.map(str::to_owned) })
+    LookUpStep::Finish(Outcome::Existing { service_id: id.and_then(ServiceId::parse) })
 }
 
 fn failed_as(step: &LookUpStep) -> Option<(String, bool)> {

@@ -1,67 +1,66 @@
 //! Contact data of a person: country, postal code and email.
 
+use std::borrow::Cow;
+
 use email_address::{EmailAddress, Options};
 use unicode_normalization::UnicodeNormalization;
 
-use crate::domain::validate::FieldRefusal;
+use crate::domain::country::{self, PostalFit};
+use crate::domain::validate::{FieldRefusal, damage};
 use crate::domain::{Field, Warning};
 
-/// ISO 3166-1 alpha-2 in upper case.
-pub(super) fn country_code(text: &str) -> Result<String, FieldRefusal> {
-    let upper = text.to_uppercase();
-    if rust_iso3166::from_alpha2(&upper).is_some() {
-        return Ok(upper);
+/// ISO 3166-1 alpha-2 in upper case, and whether it was converted from a country in words.
+pub(super) fn country_code(text: &str) -> Result<(String, bool), FieldRefusal> {
+    if text.len() == 2 {
+        let upper = text.to_ascii_uppercase();
+        if rust_iso3166::from_alpha2(&upper).is_some() {
+            return Ok((upper, false));
+        }
     }
-    Err((
-        "INVALID_COUNTRY_CODE",
-        match suggested_country(&upper) {
-            Some(code) => format!("write {code}: the API takes the two-letter code of ISO 3166-1"),
-            None => "write the two-letter code of ISO 3166-1, for example US, KE or NG".to_owned(),
-        },
-    ))
-}
-
-/// Returns the code that is probably meant: for a common wrong code, an alpha-3 code or an English name.
-fn suggested_country(upper: &str) -> Option<&'static str> {
-    match upper {
-        "UK" => return Some("GB"),
-        "EL" => return Some("GR"),
-        "TURKEY" => return Some("TR"),
-        _ => {}
-    }
-    if let Some(country) = rust_iso3166::from_alpha3(upper) {
-        return Some(country.alpha2);
-    }
-    // For "Iran (Islamic Republic of)" the part before the bracket is enough, if it fits only one country.
-    let is_named = |name: &str| name.to_uppercase() == upper;
-    let short = |name: &'static str| name.split(" (").next().unwrap_or(name);
-    let mut named = rust_iso3166::ALL.iter().filter(|country| is_named(country.name) || is_named(short(country.name)));
-    let first = named.next()?;
-    named.next().is_none().then_some(first.alpha2)
-}
-
-/// Returns the length of a country's postal codes in digits, if all have the same length and some begin with 0. Source:
-/// Universal Postal Union, addressing systems by country.
-fn postal_code_digits(country: &str) -> Option<usize> {
-    match country {
-        "AU" | "NO" | "ZA" => Some(4),
-        "DE" | "ES" | "FI" | "FR" | "IT" | "KE" | "KR" | "MX" | "MY" | "PR" | "TR" | "UA" | "US" => Some(5),
-        "CN" | "SG" => Some(6),
-        "JP" => Some(7),
-        "BR" => Some(8),
-        _ => None,
-    }
-}
-
-/// Warns of a code that is too short: a spreadsheet reads a code of digits as a number and drops leading zeros.
-pub(super) fn shortened_postal_code(code: &str, country: &str) -> Option<Warning> {
-    let is_number = code.bytes().all(|byte| byte.is_ascii_digit());
-    (is_number && code.len() < postal_code_digits(country)?).then_some(Warning {
-        field: Field::PostalCode,
-        code: "SHORTENED_POSTAL_CODE",
-        message: "has fewer digits than the postal codes of its country, perhaps because a spreadsheet dropped leading \
-                  zeros: write it with them",
+    country::code_of_words(text).map(|code| (code.to_owned(), true)).ok_or_else(|| {
+        (
+            "INVALID_COUNTRY_CODE",
+            "is not a country, or may be two: write the two-letter code of ISO 3166-1, for example US, KE or NG"
+                .to_owned(),
+        )
     })
+}
+
+pub(super) const fn converted_country() -> Warning {
+    Warning::converted(
+        Field::CountryCode,
+        "COUNTRY_IN_WORDS",
+        "is a country in words or another code: the two-letter code of ISO 3166-1 is sent",
+    )
+}
+
+/// Removes an added `.0` and compares a postal code with those of its country.
+pub(super) fn postal_code<'v>(code: Cow<'v, str>, country: Option<&str>) -> (Cow<'v, str>, Option<Warning>) {
+    let field = Field::PostalCode;
+    let Some(country) = country else { return (code, None) };
+    let fit = country::postal_fit(&code, country);
+    if fit != PostalFit::Fits
+        && let Some(whole) = damage::without_added_decimal(&code)
+        && country::postal_fit(&whole, country) == PostalFit::Fits
+    {
+        let report = Warning::converted(field, "ADDED_DECIMAL_REMOVED", "ended with .0, which programs add to numbers");
+        return (whole, Some(report));
+    }
+    let warning = match fit {
+        PostalFit::Fits => None,
+        PostalFit::Shortened => Some(Warning::doubtful(
+            field,
+            "SHORTENED_POSTAL_CODE",
+            "has fewer digits than the postal codes of its country, perhaps because a spreadsheet dropped leading \
+             zeros: write it with them",
+        )),
+        PostalFit::Differs => Some(Warning::doubtful(
+            field,
+            "UNLIKELY_POSTAL_CODE",
+            "is not like the postal codes of its country, worth a look: are the cells of this row shifted?",
+        )),
+    };
+    (code, warning)
 }
 
 /// One address in lower case. Plu's emails are unique, and addresses that differ only in case are one mailbox at nearly

@@ -41,12 +41,12 @@ pub(super) fn unlikely_address(canonical: &str) -> Option<Warning> {
                 || v6.is_multicast()
         }
     };
-    unlikely.then_some(Warning {
-        field: Field::IpAddress,
-        code: "UNLIKELY_IP_ADDRESS",
-        message: "is not an address on the internet (private, shared, loopback, multicast or reserved), perhaps that \
+    unlikely.then_some(Warning::doubtful(
+        Field::IpAddress,
+        "UNLIKELY_IP_ADDRESS",
+        "is not an address on the internet (private, shared, loopback, multicast or reserved), perhaps that \
                   of a proxy: check that the person's own address was recorded",
-    })
+    ))
 }
 
 /// 100.64.0.0/10: shared address space of carrier-grade NAT (RFC 6598).

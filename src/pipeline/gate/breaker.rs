@@ -1,48 +1,34 @@
-//! Circuit breaker: stops requests to an API that gives too few answers. Pure: time is passed in.
+//! Circuit breaker: stops creations at an API that gives no answers, and finds out when it works again. Pure: time is
+//! passed in.
 //!
 //! | state | admits | event | next state |
 //! | --- | --- | --- | --- |
-//! | closed | every request | the failure share of the window is reached | open for `open_for` |
-//! | closed | every request | few answers in the window, and enough failures in a row | open for `open_for` |
-//! | open | no request | the time is over | half-open |
-//! | half-open | a few trials | the failure share of the trials is not reached | closed |
-//! | half-open | a few trials | that share is reached | open twice as long, at most `open_for_max` |
-//! | open | no request | an operator resumes | half-open at the next request |
-//! | any | | the account is known to work again | closed |
+//! | closed | everything | a streak of lost creations has cost what it may | open, a page is due at once |
+//! | closed | everything | the failure share of the window is reached | open, a page is due after `open_for` |
+//! | open | one page of the user list, when it is due | the page is requested | reading |
+//! | reading | nothing | the page is answered | trial due |
+//! | reading | nothing | the page isn't answered | open, a page is due after the interval |
+//! | trial due | pages, one creation | the creation is admitted | trial |
+//! | trial | pages | the creation is answered in time | closed |
+//! | trial | pages | the creation is lost, or answered late | open, a page is due after the interval |
+//! | open | | an operator resumes | open, a page is due at once |
+//! | any but closed | | the account is known to work again | closed |
 //!
-//! A failure is a request without a definite answer (timeout, lost connection, 5xx), or one that took too long. Answers
-//! about a job, the rate limit or the account are no failures.
+//! A page is read first because a lost page costs nothing, and a lost creation costs a link. If pages fail until the
+//! interval has reached its maximum, a creation is tried all the same: perhaps only the list is down.
 //!
-//! With a short queue or a low rate limit the window holds too few answers for a share. Then failures in a row open the
-//! breaker, unless they came within [`FAILURES_SPAN_MIN`]: those may be one hiccup that hit all requests in flight.
+//! A failure is a creation that is lost (timeout, lost connection, 5xx), or answered too late. Answers about a job, the
+//! rate limit or the account are no failures. [`super::in_flight_limit`] counts losses in a row.
 //!
-//! Trials with the same result decide at once. After mixed results more trials are sent, and the share of all of them
-//! decides. So an API that loses half of its answers is still used.
-//!
-//! **Invariant:** an answer counts only towards the state in which its request was admitted.
+//! **Invariant:** a result counts only for the state in which its request was admitted.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Answers in the window below which their share says nothing. Of 20 answers of an API that loses every fifth, 70 % are
-/// lost by chance in 2 of a million windows.
+/// Minimum number of answers in the window; with fewer, the failure share doesn't open the breaker. Of 20 answers of an
+/// API that loses every fifth, 70 % are lost by chance in 2 of a million windows.
 pub(crate) const REQUESTS_MIN: u32 = 20;
-
-/// Failures in a row that open the breaker where the window holds fewer answers than [`REQUESTS_MIN`]. Less than the
-/// eight attempts of a job by default, so that the only job of a queue keeps some of its attempts.
-pub(crate) const FAILURES_IN_A_ROW: u32 = 5;
-
-/// Trials with the same result that close the breaker or open it again. One would be decided by chance; more would
-/// spend attempts on an API that is known to be down.
-pub(crate) const TRIALS: u32 = 3;
-
-/// After trials with mixed results, this many times as many trials decide.
-const MIXED_TRIALS_FACTOR: u32 = 4;
-
-/// Failures in a row open the breaker only if they took at least this long. A worker that sends faster has enough
-/// answers for a share a moment later.
-const FAILURES_SPAN_MIN: Duration = Duration::from_secs(2);
 
 /// The window advances by one slice at a time.
 const SLICES: usize = 10;
@@ -52,40 +38,29 @@ const SLICES: usize = 10;
 pub(crate) struct BreakerPolicy {
     /// Age up to which answers count.
     pub window: Duration,
-    /// Answers in the window below which their share says nothing.
+    /// Minimum number of answers in the window; with fewer, the failure share doesn't open it.
     pub requests_min: u32,
-    /// Failures in a row that open it when the window holds fewer answers than `requests_min`.
-    pub failures_in_a_row: u32,
-    /// Failure share, from 0 to 1, that opens it. Over 1: it never opens, not after failures in a row either.
+    /// Failure share, from 0 to 1, that opens it. Over 1: no share opens it.
     pub failure_share: f64,
     /// An answer that took longer than this counts as a failure.
     pub slow_after: Duration,
-    /// Time from opening to the first trials.
+    /// Time between the first pages that are read while it is open.
     pub open_for: Duration,
-    /// Failed trials double the time up to this.
+    /// Failures double that time up to this.
     pub open_for_max: Duration,
-    /// Trials with the same result that close it or open it again. At least 1.
-    pub trials: u32,
 }
 
 impl BreakerPolicy {
-    /// The default settings: an API that loses every third answer is used, one that is down is not.
+    /// The default settings.
     #[cfg(test)]
     pub(crate) const DEFAULT: Self = Self {
         window: Duration::from_secs(30),
         requests_min: REQUESTS_MIN,
-        failures_in_a_row: FAILURES_IN_A_ROW,
         failure_share: 0.7,
         slow_after: Duration::from_secs(20),
         open_for: Duration::from_secs(5),
         open_for_max: Duration::from_secs(60),
-        trials: TRIALS,
     };
-
-    /// Returns how many trials decide after these results.
-    const fn trials_wanted(&self, good: u32, failed: u32) -> u32 {
-        if good == 0 || failed == 0 { self.trials } else { self.trials * MIXED_TRIALS_FACTOR }
-    }
 
     fn is_share_reached(&self, failures: u32, requests: u32) -> bool {
         f64::from(failures) >= self.failure_share * f64::from(requests)
@@ -101,40 +76,62 @@ impl BreakerPolicy {
 pub(super) struct BreakerTicket {
     /// The state in which it was admitted: the number of state changes before.
     generation: u64,
-    /// Whether it is a trial of a half-open breaker.
+    /// Whether it is the trial of an open breaker.
     pub(super) is_trial: bool,
 }
 
-/// What the result of a request says about the API.
+/// What the result of a creation says about the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RequestHealth {
+pub(super) enum CreationHealth {
     /// Answered in time.
     Good,
-    /// Not answered, or too late.
-    Failed,
+    /// Answered too late.
+    Slow,
+    /// Not answered.
+    Lost,
     /// Nothing. A trial must be repeated.
     Unknown,
+}
+
+impl CreationHealth {
+    const fn is_failure(self) -> bool {
+        matches!(self, Self::Slow | Self::Lost)
+    }
 }
 
 /// A change that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BreakerChanged {
     Opened {
-        /// Failures in the window, or in a row.
+        /// Failures in the window, or losses in a row.
         failures: u32,
-        /// Answers in the window, or failures in a row.
+        /// Answers in the window, or losses in a row.
         requests: u32,
-        /// Time to the first trials.
+        /// Time to the next page that is read.
         open_for: Duration,
     },
     Closed,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BreakerState {
     Closed,
-    Open { until: Instant, open_for: Duration },
-    HalfOpen { in_flight: u32, good: u32, failed: u32, open_for: Duration },
+    Open { page_due_at: Instant },
+    Reading,
+    TrialDue { since: Instant },
+    Trial,
+}
+
+/// Why and since when the breaker isn't closed.
+#[derive(Debug, Clone, Copy)]
+struct Outage {
+    failures: u32,
+    requests: u32,
+    /// The last time between two pages.
+    waited: Duration,
+    /// The next one.
+    interval: Duration,
+    is_logged: bool,
 }
 
 /// Answers in a part of the window.
@@ -146,66 +143,76 @@ struct WindowSlice {
     failures: u32,
 }
 
-/// A circuit breaker.
 #[derive(Debug)]
 pub(super) struct CircuitBreaker {
     policy: BreakerPolicy,
     created_at: Instant,
     slices: [WindowSlice; SLICES],
-    failures_in_a_row: u32,
-    /// Time of the first of them.
-    in_a_row_since: Instant,
     state: BreakerState,
+    outage: Outage,
     generation: u64,
 }
 
 impl CircuitBreaker {
     /// Returns a closed breaker.
     pub(super) fn new(policy: BreakerPolicy, now: Instant) -> Self {
+        let none = Duration::ZERO;
         Self {
             policy,
             created_at: now,
             slices: [WindowSlice::default(); SLICES],
-            failures_in_a_row: 0,
-            in_a_row_since: now,
             state: BreakerState::Closed,
+            outage: Outage { failures: 0, requests: 0, waited: none, interval: none, is_logged: false },
             generation: 0,
         }
     }
 
-    /// Returns whether it is open or half-open.
-    pub(super) const fn is_open(&self) -> bool {
-        !matches!(self.state, BreakerState::Closed)
+    pub(super) fn is_closed(&self) -> bool {
+        self.state == BreakerState::Closed
     }
 
-    /// Admits a request.
+    /// Returns whether it is open and was logged: the first page or trial failed.
+    pub(super) fn is_known_open(&self) -> bool {
+        !self.is_closed() && self.outage.is_logged
+    }
+
+    /// Admits a creation. `trial_delay` leaves a trial to other creations for this long.
     ///
     /// # Errors
-    /// The request has to wait until this time; `None`: until the breaker changes.
-    pub(super) fn admit(&mut self, now: Instant) -> Result<BreakerTicket, Option<Instant>> {
-        match &mut self.state {
-            BreakerState::Closed => Ok(BreakerTicket { generation: self.generation, is_trial: false }),
-            BreakerState::Open { until, .. } if now < *until => Err(Some(*until)),
-            BreakerState::Open { open_for, .. } => {
-                self.state = BreakerState::HalfOpen { in_flight: 1, good: 0, failed: 0, open_for: *open_for };
-                self.generation += 1;
-                Ok(BreakerTicket { generation: self.generation, is_trial: true })
+    /// The creation has to wait until this time; `None`: until the breaker changes.
+    pub(super) fn admit_creation(
+        &mut self,
+        trial_delay: Duration,
+        now: Instant,
+    ) -> Result<BreakerTicket, Option<Instant>> {
+        match self.state {
+            BreakerState::Closed => Ok(self.ticket(false)),
+            BreakerState::TrialDue { since } if since + trial_delay <= now => {
+                self.enter(BreakerState::Trial);
+                Ok(self.ticket(true))
             }
-            BreakerState::HalfOpen { in_flight, good, failed, .. }
-                if *in_flight + *good + *failed < self.policy.trials_wanted(*good, *failed) =>
-            {
-                *in_flight += 1;
-                Ok(BreakerTicket { generation: self.generation, is_trial: true })
-            }
-            BreakerState::HalfOpen { .. } => Err(None),
+            BreakerState::TrialDue { since } => Err(Some(since + trial_delay)),
+            BreakerState::Open { .. } | BreakerState::Reading | BreakerState::Trial => Err(None),
         }
     }
 
-    /// Returns until when no request is admitted, trials included; `None`: some are.
-    pub(super) fn admits_none_until(&self, now: Instant) -> Option<Instant> {
+    /// Returns whether pages of the user list may be read, apart from the one that [`Self::admit_probe`] admits.
+    pub(super) const fn admits_pages(&self) -> bool {
+        matches!(self.state, BreakerState::Closed | BreakerState::TrialDue { .. } | BreakerState::Trial)
+    }
+
+    /// Admits the page of the user list whose result decides whether a creation is tried.
+    ///
+    /// # Errors
+    /// It has to wait until this time; `None`: until the breaker changes.
+    pub(super) fn admit_probe(&mut self, now: Instant) -> Result<BreakerTicket, Option<Instant>> {
         match self.state {
-            BreakerState::Open { until, .. } if now < until => Some(until),
-            _ => None,
+            BreakerState::Open { page_due_at } if page_due_at <= now => {
+                self.enter(BreakerState::Reading);
+                Ok(self.ticket(true))
+            }
+            BreakerState::Open { page_due_at } => Err(Some(page_due_at)),
+            _ => Err(None),
         }
     }
 
@@ -214,85 +221,123 @@ impl CircuitBreaker {
         ticket.generation == self.generation
     }
 
-    /// Records the result of a request. Returns the change that is to be logged.
+    /// Records the result of a creation. Returns the change that is to be logged.
     pub(super) fn record(
         &mut self,
         ticket: BreakerTicket,
-        health: RequestHealth,
+        health: CreationHealth,
         now: Instant,
     ) -> Option<BreakerChanged> {
         if !self.is_valid(ticket) {
             return None;
         }
-        match self.state {
-            BreakerState::Closed => self.record_closed(health, now),
-            BreakerState::Open { .. } => None,
-            BreakerState::HalfOpen { .. } => self.record_trial(health, now),
+        match (self.state, health) {
+            (BreakerState::Closed, health) => self.record_in_window(health, now),
+            (BreakerState::Trial, CreationHealth::Good) => self.close(),
+            (BreakerState::Trial, CreationHealth::Slow | CreationHealth::Lost) => self.wait_longer(now),
+            (BreakerState::Trial, CreationHealth::Unknown) => {
+                self.enter(BreakerState::TrialDue { since: now });
+                None
+            }
+            (BreakerState::Open { .. } | BreakerState::Reading | BreakerState::TrialDue { .. }, _) => None,
         }
     }
 
-    /// Closes it, because the API is known to work. Returns whether it was open.
-    pub(super) fn reset(&mut self) -> bool {
-        let was_open = self.is_open();
-        if was_open {
-            self.close();
-        }
-        was_open
+    /// This many creations in a row were lost. Opens it; that is logged when the first page or trial fails too.
+    pub(super) fn open_after_losses(&mut self, losses: usize, now: Instant) {
+        let losses = u32::try_from(losses).unwrap_or(u32::MAX);
+        let (waited, interval) = (Duration::ZERO, self.policy.open_for);
+        self.outage = Outage { failures: losses, requests: losses, waited, interval, is_logged: false };
+        self.enter(BreakerState::Open { page_due_at: now });
     }
 
-    /// Admits trials at once, because an operator resumes.
-    pub(super) const fn resume(&mut self, now: Instant) {
-        if let BreakerState::Open { until, open_for } = &mut self.state {
-            *until = now;
-            *open_for = self.policy.open_for;
+    /// The page was answered, by whatever answer of the API.
+    pub(super) fn page_answered(&mut self, ticket: BreakerTicket, now: Instant) {
+        if self.is_valid(ticket) {
+            self.enter(BreakerState::TrialDue { since: now });
         }
     }
 
-    fn record_trial(&mut self, health: RequestHealth, now: Instant) -> Option<BreakerChanged> {
-        let BreakerState::HalfOpen { in_flight, good, failed, open_for } = &mut self.state else { return None };
-        *in_flight = in_flight.saturating_sub(1);
-        match health {
-            RequestHealth::Unknown => return None,
-            RequestHealth::Good => *good += 1,
-            RequestHealth::Failed => *failed += 1,
-        }
-        let (answered, failed, open_for) = (*good + *failed, *failed, *open_for);
-        if answered < self.policy.trials_wanted(answered - failed, failed) {
+    /// The page was not answered. Returns the change that is to be logged.
+    pub(super) fn page_failed(&mut self, ticket: BreakerTicket, now: Instant) -> Option<BreakerChanged> {
+        if !self.is_valid(ticket) {
             return None;
         }
-        if !self.policy.is_share_reached(failed, answered) {
-            self.close();
-            return Some(BreakerChanged::Closed);
+        if self.outage.waited >= self.policy.open_for_max {
+            self.enter(BreakerState::TrialDue { since: now });
+            return None;
         }
-        // Logged when it opened first.
-        self.open((open_for * 2).min(self.policy.open_for_max), now);
-        None
+        self.wait_longer(now)
     }
 
-    fn record_closed(&mut self, health: RequestHealth, now: Instant) -> Option<BreakerChanged> {
-        if health == RequestHealth::Unknown {
+    /// The page was not sent, or its result says nothing.
+    pub(super) fn page_dropped(&mut self, ticket: BreakerTicket, now: Instant) {
+        if self.is_valid(ticket) {
+            self.enter(BreakerState::Open { page_due_at: now });
+        }
+    }
+
+    /// A page was answered although none was due: the API can be reached again.
+    pub(super) fn reached(&mut self, now: Instant) {
+        if matches!(self.state, BreakerState::Open { .. }) {
+            self.enter(BreakerState::TrialDue { since: now });
+        }
+    }
+
+    /// Closes it, because the API is known to work. Returns the change that is to be logged.
+    pub(super) fn reset(&mut self) -> Option<BreakerChanged> {
+        if self.is_closed() { None } else { self.close() }
+    }
+
+    /// Reads a page at once, because an operator resumes.
+    pub(super) const fn resume(&mut self, now: Instant) {
+        if let BreakerState::Open { page_due_at } = &mut self.state {
+            *page_due_at = now;
+            self.outage.interval = self.policy.open_for;
+        }
+    }
+
+    const fn ticket(&self, is_trial: bool) -> BreakerTicket {
+        BreakerTicket { generation: self.generation, is_trial }
+    }
+
+    const fn enter(&mut self, state: BreakerState) {
+        self.state = state;
+        self.generation += 1;
+    }
+
+    fn close(&mut self) -> Option<BreakerChanged> {
+        self.slices = [WindowSlice::default(); SLICES];
+        self.enter(BreakerState::Closed);
+        self.outage.is_logged.then_some(BreakerChanged::Closed)
+    }
+
+    fn wait_longer(&mut self, now: Instant) -> Option<BreakerChanged> {
+        let Outage { failures, requests, waited, interval, is_logged } = &mut self.outage;
+        let open_for = *interval;
+        *waited = open_for;
+        *interval = (open_for * 2).min(self.policy.open_for_max);
+        let changed = BreakerChanged::Opened { failures: *failures, requests: *requests, open_for };
+        let is_news = !std::mem::replace(is_logged, true);
+        self.enter(BreakerState::Open { page_due_at: now + open_for });
+        is_news.then_some(changed)
+    }
+
+    fn record_in_window(&mut self, health: CreationHealth, now: Instant) -> Option<BreakerChanged> {
+        if health == CreationHealth::Unknown {
             return None;
         }
         let (requests, failures) = self.count_in_window(health, now);
-        self.count_in_a_row(health, now);
-        let in_a_row = self.failures_in_a_row;
-        let (opens, failures, requests) = if requests >= self.policy.requests_min {
-            (self.policy.is_share_reached(failures, requests), failures, requests)
-        } else {
-            let is_enabled = self.policy.failure_share <= 1.0;
-            let lasted = now.saturating_duration_since(self.in_a_row_since);
-            let is_reached = in_a_row >= self.policy.failures_in_a_row && lasted >= FAILURES_SPAN_MIN;
-            (is_enabled && is_reached, in_a_row, in_a_row)
-        };
-        opens.then(|| {
-            let open_for = self.policy.open_for;
-            self.open(open_for, now);
-            BreakerChanged::Opened { failures, requests, open_for }
-        })
+        if requests < self.policy.requests_min || !self.policy.is_share_reached(failures, requests) {
+            return None;
+        }
+        let interval = self.policy.open_for;
+        self.outage = Outage { failures, requests, waited: interval, interval, is_logged: false };
+        self.wait_longer(now)
     }
 
     /// Counts an answer. Returns requests and failures in the window.
-    fn count_in_window(&mut self, health: RequestHealth, now: Instant) -> (u32, u32) {
+    fn count_in_window(&mut self, health: CreationHealth, now: Instant) -> (u32, u32) {
         let age = now.saturating_duration_since(self.created_at);
         let number = (age.as_nanos() / self.policy.slice_length().as_nanos()) as u64;
         let slice = &mut self.slices[(number % SLICES as u64) as usize];
@@ -300,28 +345,9 @@ impl CircuitBreaker {
             *slice = WindowSlice { number, ..WindowSlice::default() };
         }
         slice.requests += 1;
-        slice.failures += u32::from(health == RequestHealth::Failed);
+        slice.failures += u32::from(health.is_failure());
         let current = self.slices.iter().filter(|slice| slice.number + SLICES as u64 > number);
         current.fold((0, 0), |(requests, failures), slice| (requests + slice.requests, failures + slice.failures))
-    }
-
-    const fn count_in_a_row(&mut self, health: RequestHealth, now: Instant) {
-        if self.failures_in_a_row == 0 {
-            self.in_a_row_since = now;
-        }
-        self.failures_in_a_row = if matches!(health, RequestHealth::Failed) { self.failures_in_a_row + 1 } else { 0 };
-    }
-
-    fn open(&mut self, open_for: Duration, now: Instant) {
-        self.state = BreakerState::Open { until: now + open_for, open_for };
-        self.generation += 1;
-    }
-
-    const fn close(&mut self) {
-        self.state = BreakerState::Closed;
-        self.slices = [WindowSlice { number: 0, requests: 0, failures: 0 }; SLICES];
-        self.failures_in_a_row = 0;
-        self.generation += 1;
     }
 }
 

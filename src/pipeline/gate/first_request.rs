@@ -31,7 +31,6 @@ pub(super) enum FirstRequest {
 /// How a request relates to the first one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FirstRequestRole {
-    /// It is the first request.
     First,
     /// It follows the first request.
     Later,

@@ -1,7 +1,9 @@
-//! State of the gate: composes first request, throttle, pause and circuit breaker. Pure: time is passed in.
+//! State of the gate: composes first request, throttle, pause, circuit breaker and in-flight limit. Pure: time is
+//! passed in.
 //!
 //! A request is admitted if each part admits it, asked in this order: first request, throttle, halt and event sink,
-//! pause, circuit breaker. During a pause the breaker isn't asked.
+//! pause, circuit breaker. During a pause the breaker isn't asked. The in-flight limit is asked right before a creation
+//! is sent; a probe and a trial are the only ones of their kind, so they don't need room.
 //!
 //! **Invariant:** a permit of kind [`PermitKind::Probe`] exists only while a pause has its probe in flight.
 
@@ -10,10 +12,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::domain::{AccountReason, Lane};
-use crate::pipeline::gate::breaker::{BreakerChanged, BreakerPolicy, BreakerTicket, CircuitBreaker, RequestHealth};
+use crate::pipeline::gate::breaker::{BreakerChanged, BreakerPolicy, BreakerTicket, CircuitBreaker, CreationHealth};
 use crate::pipeline::gate::first_request::{FirstRequest, FirstRequestRole};
+use crate::pipeline::gate::in_flight_limit::{InFlightLimit, LOSING_FROM, SentCreation};
+use crate::pipeline::gate::loss_log::LossLog;
 use crate::pipeline::gate::pause::{Pause, PauseAdmission, ProbeSchedule};
-use crate::pipeline::gate::request::Request;
+use crate::pipeline::gate::request::{ProbeDelays, Request};
 use crate::pipeline::gate::throttle::Throttle;
 use crate::telemetry::GateChanged;
 
@@ -26,21 +30,22 @@ pub(crate) enum GateState {
     Throttled(Instant),
     /// Only probes are sent.
     Paused(AccountReason),
-    /// The circuit breaker is open: only a few trials are sent.
+    /// The circuit breaker is open: pages of the user list are read, and a creation is tried when one is answered.
     CircuitOpen,
     /// Bulk jobs wait until an operator resumes.
     Halted,
 }
 
-/// What a permit is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PermitKind {
     /// Finds out whether the pause can end.
     Probe,
-    /// Creates a user; its result counts for the circuit breaker.
+    /// Creates a user; its result counts for the circuit breaker and the in-flight limit.
     Creation(BreakerTicket),
     /// Reads a page of the user list, which says too little about creations to count.
     Page,
+    /// Reads a page to find out whether an open circuit breaker can try a creation.
+    ReadProbe(BreakerTicket),
 }
 
 /// An admitted request.
@@ -49,6 +54,8 @@ pub(super) struct Admitted {
     request: Request,
     kind: PermitKind,
     role: FirstRequestRole,
+    /// Number of a creation that was sent.
+    number: Option<u64>,
 }
 
 impl Admitted {
@@ -65,19 +72,24 @@ pub(super) struct GateInner {
     throttle: Throttle,
     pause: Option<Pause>,
     breaker: CircuitBreaker,
+    in_flight: InFlightLimit,
+    loss_log: LossLog,
     is_halted: bool,
     is_event_sink_open: bool,
     pauses_ended: u64,
 }
 
 impl GateInner {
-    pub(super) fn new(schedule: ProbeSchedule, breaker: BreakerPolicy, now: Instant) -> Self {
+    /// `in_flight_max`: most creations in flight.
+    pub(super) fn new(schedule: ProbeSchedule, breaker: BreakerPolicy, in_flight_max: usize, now: Instant) -> Self {
         Self {
             schedule,
             first_request: FirstRequest::Done,
             throttle: Throttle::new(now),
             pause: None,
             breaker: CircuitBreaker::new(breaker, now),
+            in_flight: InFlightLimit::new(in_flight_max),
+            loss_log: LossLog::default(),
             is_halted: false,
             is_event_sink_open: true,
             pauses_ended: 0,
@@ -92,7 +104,7 @@ impl GateInner {
         if let Some(reason) = self.pause.as_ref().and_then(Pause::logged_reason) {
             return GateState::Paused(reason);
         }
-        if self.breaker.is_open() {
+        if self.breaker.is_known_open() {
             return GateState::CircuitOpen;
         }
         if self.is_halted {
@@ -105,14 +117,24 @@ impl GateInner {
         self.pauses_ended
     }
 
-    /// Admits a request. `probe_delay`: see [`Pause::admit`].
+    /// Returns how many creations in a row were lost, if they are too many to be chance.
+    pub(super) fn links_being_lost(&self, now: Instant) -> Option<usize> {
+        Some(self.in_flight.losses_in_a_row(now)).filter(|losses| *losses >= LOSING_FROM)
+    }
+
+    /// Returns how many creations may be in flight.
+    pub(super) fn in_flight_allowed(&self, now: Instant) -> usize {
+        self.in_flight.allowed(now)
+    }
+
+    /// Admits a request. `delays`: how long it leaves a probe to others.
     ///
     /// # Errors
     /// The request has to wait until this time; `None`: until the gate changes.
     pub(super) fn admit(
         &mut self,
         request: Request,
-        probe_delay: Duration,
+        delays: ProbeDelays,
         now: Instant,
     ) -> Result<Admitted, Option<Instant>> {
         let role = self.first_request.admit(now)?;
@@ -122,26 +144,32 @@ impl GateInner {
         if self.holds(request) {
             return Err(None);
         }
+        // Without losses, there is no job that can't lose another link.
+        let trial = if self.in_flight.losses_in_a_row(now) > 0 { delays.trial } else { Duration::ZERO };
         let kind = match &mut self.pause {
-            Some(pause) => match pause.admit(request, probe_delay, now)? {
+            Some(pause) => match pause.admit(request, ProbeDelays { trial, ..delays }, now)? {
                 PauseAdmission::Probe => PermitKind::Probe,
                 PauseAdmission::Page => PermitKind::Page,
             },
-            None => self.admit_unpaused(request, now)?,
+            None => self.admit_unpaused(request, delays, now)?,
         };
         if role == FirstRequestRole::First {
             self.first_request = FirstRequest::Permitted;
         }
-        Ok(Admitted { request, kind, role })
+        Ok(Admitted { request, kind, role, number: None })
     }
 
-    fn admit_unpaused(&mut self, request: Request, now: Instant) -> Result<PermitKind, Option<Instant>> {
+    fn admit_unpaused(
+        &mut self,
+        request: Request,
+        delays: ProbeDelays,
+        now: Instant,
+    ) -> Result<PermitKind, Option<Instant>> {
         match request {
-            Request::Create(_) => self.breaker.admit(now).map(PermitKind::Creation),
-            Request::Read => match self.breaker.admits_none_until(now) {
-                Some(until) => Err(Some(until)),
-                None => Ok(PermitKind::Page),
-            },
+            Request::Create(_) => self.breaker.admit_creation(delays.trial, now).map(PermitKind::Creation),
+            Request::Read if self.breaker.admits_pages() => Ok(PermitKind::Page),
+            Request::Read => Err(None),
+            Request::ReadProbe => self.breaker.admit_probe(now).map(PermitKind::ReadProbe),
         }
     }
 
@@ -159,9 +187,14 @@ impl GateInner {
         }
         match (&self.pause, kind) {
             (Some(pause), _) => request == Request::Read && pause.admits_pages(),
-            (None, PermitKind::Creation(ticket)) => self.breaker.is_valid(ticket),
+            (None, PermitKind::Creation(ticket) | PermitKind::ReadProbe(ticket)) => self.breaker.is_valid(ticket),
             (None, PermitKind::Probe | PermitKind::Page) => true,
         }
+    }
+
+    /// Returns whether the in-flight limit allows an admitted request to be sent.
+    pub(super) fn has_room(&mut self, admitted: Admitted, now: Instant) -> bool {
+        !admitted.request.is_creation() || admitted.is_trial() || self.in_flight.has_room(now)
     }
 
     fn holds(&self, request: Request) -> bool {
@@ -169,7 +202,7 @@ impl GateInner {
     }
 
     fn waits_for_event_sink(&self, request: Request) -> bool {
-        !self.is_event_sink_open && request != Request::Read
+        !self.is_event_sink_open && request.is_creation()
     }
 
     pub(super) const fn set_event_sink_open(&mut self, is_open: bool) {
@@ -180,7 +213,7 @@ impl GateInner {
         self.is_halted = true;
     }
 
-    /// Ends a halt, and admits a probe or trials at once. Returns whether it was halted.
+    /// Ends a halt, and admits a probe at once. Returns whether it was halted.
     pub(super) fn resume(&mut self, now: Instant) -> bool {
         self.breaker.resume(now);
         if let Some(pause) = &mut self.pause {
@@ -200,7 +233,10 @@ impl GateInner {
     }
 
     /// The request was sent.
-    pub(super) fn sent(&mut self, admitted: Admitted, now: Instant) {
+    pub(super) fn sent(&mut self, admitted: &mut Admitted, now: Instant) {
+        if admitted.request.is_creation() {
+            admitted.number = Some(self.in_flight.sent(now));
+        }
         if admitted.role == FirstRequestRole::First {
             self.first_request = FirstRequest::InFlight(now);
         }
@@ -210,17 +246,23 @@ impl GateInner {
     pub(super) fn answered(&mut self, admitted: Admitted, is_slow: bool, now: Instant) -> Option<GateChanged> {
         self.first_request_done(admitted);
         let throttle_ended = self.throttle_answered(now);
-        let health = if is_slow { RequestHealth::Failed } else { RequestHealth::Good };
-        let breaker_changed = self.record(admitted, health, now);
-        self.end_pause(admitted).or(breaker_changed).or(throttle_ended)
+        let health = if is_slow { CreationHealth::Slow } else { CreationHealth::Good };
+        let changed = self.record(admitted, health, now);
+        self.end_pause(admitted).or(changed).or(throttle_ended)
     }
 
     /// A page of the user list was read. It proves that the API can be reached, but not that users can be created.
     pub(super) fn page_read(&mut self, admitted: Admitted, now: Instant) -> Option<GateChanged> {
         self.first_request_done(admitted);
         let throttle_ended = self.throttle_answered(now);
-        if self.pause.as_ref().is_some_and(Pause::ends_with_page) {
-            return self.end_pause(admitted).or(throttle_ended);
+        if let PermitKind::ReadProbe(ticket) = admitted.kind {
+            self.breaker.page_answered(ticket, now);
+        }
+        if admitted.kind == PermitKind::Probe && self.pause.as_ref().is_some_and(Pause::ends_with_page) {
+            let logged = self.pause.take().and_then(|pause| pause.logged_reason());
+            self.pauses_ended += 1;
+            self.breaker.reached(now);
+            return logged.map(|_| GateChanged::Resumed).or(throttle_ended);
         }
         self.probe_dropped(admitted, now);
         throttle_ended
@@ -230,31 +272,35 @@ impl GateInner {
     pub(super) fn throttled(&mut self, admitted: Admitted, now: Instant) -> Option<GateChanged> {
         self.first_request_done(admitted);
         let pause_ended = self.end_pause(admitted);
-        self.record(admitted, RequestHealth::Unknown, now);
+        if let PermitKind::ReadProbe(ticket) = admitted.kind {
+            self.breaker.page_answered(ticket, now);
+        }
+        self.record(admitted, CreationHealth::Unknown, now);
         pause_ended
     }
 
     /// There was no answer, which says nothing about the account.
     pub(super) fn unanswered(&mut self, admitted: Admitted, now: Instant) -> Option<GateChanged> {
         self.first_request_done(admitted);
-        let breaker_changed = self.record(admitted, RequestHealth::Failed, now);
+        let changed = self.record(admitted, CreationHealth::Lost, now);
         match (&mut self.pause, admitted.kind) {
+            (_, PermitKind::ReadProbe(ticket)) => self.breaker.page_failed(ticket, now).map(gate_changed),
             (Some(pause), PermitKind::Probe) => {
                 self.throttle.cancel_end_log();
                 pause.probe_unanswered(admitted.request, now)
             }
-            _ => breaker_changed,
+            _ => changed,
         }
     }
 
     /// The answer was about the account, so every request would get it.
     pub(super) fn refused(&mut self, admitted: Admitted, reason: AccountReason, now: Instant) -> Option<GateChanged> {
         self.first_request_done(admitted);
-        self.record(admitted, RequestHealth::Unknown, now);
+        self.record(admitted, CreationHealth::Unknown, now);
         self.throttle.cancel_end_log();
         match (&mut self.pause, admitted.kind) {
             (Some(pause), PermitKind::Probe) => pause.probe_refused(reason, admitted.request, now),
-            (Some(pause), PermitKind::Creation(_) | PermitKind::Page) => pause.refused(reason, admitted.request, now),
+            (Some(pause), _) => pause.refused(reason, admitted.request, now),
             (None, _) => {
                 let (pause, changed) = Pause::begin(self.schedule, reason, admitted.request, now);
                 self.pause = Some(pause);
@@ -268,7 +314,7 @@ impl GateInner {
         if admitted.role == FirstRequestRole::First {
             self.first_request = FirstRequest::NotSent;
         }
-        self.record(admitted, RequestHealth::Unknown, now);
+        self.record(admitted, CreationHealth::Unknown, now);
         self.probe_dropped(admitted, now);
     }
 
@@ -282,14 +328,52 @@ impl GateInner {
         self.throttle.answered(now).then_some(GateChanged::ThrottleEnded)
     }
 
-    fn record(&mut self, admitted: Admitted, health: RequestHealth, now: Instant) -> Option<GateChanged> {
-        let PermitKind::Creation(ticket) = admitted.kind else { return None };
-        Some(match self.breaker.record(ticket, health, now)? {
-            BreakerChanged::Opened { failures, requests, open_for } => {
-                GateChanged::CircuitOpened { failures, requests, open_for }
+    /// Records the result of a creation that was sent, or that was not. Returns what to log.
+    fn record(&mut self, admitted: Admitted, health: CreationHealth, now: Instant) -> Option<GateChanged> {
+        let sent = admitted.number.and_then(|number| self.in_flight.ended(number));
+        let counts = match admitted.kind {
+            PermitKind::Creation(ticket) => self.breaker.is_valid(ticket),
+            // Its failures count for the pause.
+            PermitKind::Probe => health != CreationHealth::Lost,
+            PermitKind::Page => false,
+            PermitKind::ReadProbe(ticket) => {
+                if health == CreationHealth::Unknown {
+                    self.breaker.page_dropped(ticket, now);
+                }
+                false
             }
-            BreakerChanged::Closed => GateChanged::CircuitClosed,
-        })
+        };
+        let sent = sent.filter(|_| counts);
+        let (loss_changed, is_streak_over) = self.record_in_flight(sent, health, now);
+        let PermitKind::Creation(ticket) = admitted.kind else { return None };
+        let breaker_changed = self.breaker.record(ticket, health, now);
+        if is_streak_over && self.breaker.is_closed() {
+            self.breaker.open_after_losses(self.in_flight.losses_in_a_row(now), now);
+        }
+        if !self.breaker.is_closed() {
+            self.in_flight.restrict();
+        }
+        breaker_changed.map(gate_changed).or(loss_changed)
+    }
+
+    /// Returns what to log, and whether the streak of losses has cost what it may.
+    fn record_in_flight(
+        &mut self,
+        sent: Option<SentCreation>,
+        health: CreationHealth,
+        now: Instant,
+    ) -> (Option<GateChanged>, bool) {
+        match (sent, health) {
+            (None, _) | (_, CreationHealth::Unknown) => (None, false),
+            (Some(creation), CreationHealth::Good | CreationHealth::Slow) => {
+                self.in_flight.answered(creation, now);
+                (self.loss_log.answered(), false)
+            }
+            (Some(creation), CreationHealth::Lost) => {
+                let is_streak_over = self.in_flight.lost(creation, now);
+                (self.loss_log.lost(self.in_flight.losses_in_a_row(now), now), is_streak_over)
+            }
+        }
     }
 
     fn probe_dropped(&mut self, admitted: Admitted, now: Instant) {
@@ -306,10 +390,19 @@ impl GateInner {
         let pause = self.pause.take()?;
         self.pauses_ended += 1;
         // The failures before the pause may have had the same cause.
-        let was_circuit_open = self.breaker.reset();
+        let breaker_changed = self.breaker.reset();
         match pause.logged_reason() {
-            Some(_) => Some(GateChanged::Opened),
-            None => was_circuit_open.then_some(GateChanged::CircuitClosed),
+            Some(_) => Some(GateChanged::Resumed),
+            None => breaker_changed.map(gate_changed),
         }
+    }
+}
+
+const fn gate_changed(changed: BreakerChanged) -> GateChanged {
+    match changed {
+        BreakerChanged::Opened { failures, requests, open_for } => {
+            GateChanged::CircuitOpened { failures, requests, open_for }
+        }
+        BreakerChanged::Closed => GateChanged::CircuitClosed,
     }
 }

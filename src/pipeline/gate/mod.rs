@@ -5,7 +5,7 @@
 //! | open | everything, at the rate limit | |
 //! | throttled (429) | nothing | at the time that `Retry-After` or the backoff gives |
 //! | paused (account problem, API not reachable) | one probe at growing intervals | on the first answer about a job |
-//! | circuit open (too few answers) | a few trials at growing intervals | after as many good answers |
+//! | circuit open (links are being lost, or answers are late) | pages of the user list at growing intervals; then one creation | when the creation is answered |
 //! | halted (too many bad outcomes) | signups and look-ups | when an operator resumes |
 //!
 //! No user is created while events can't be published ([`Gate::set_event_sink_open`]): a worker that died then would
@@ -13,9 +13,12 @@
 //!
 //! A worker sends its first request alone, so that a revoked key costs one request instead of a full window.
 //!
+//! An open gate still limits how many creations are in flight: fewer when they are lost in a row ([`in_flight_limit`]).
+//!
 //! | file | holds |
 //! | --- | --- |
 //! | `first_request`, `throttle`, `pause`, `breaker` | one state machine each; time is passed in |
+//! | `in_flight_limit`, `loss_log` | how many creations may be in flight; whether to log losses |
 //! | `inner` | their composition, time passed in too |
 //! | this file | the mutex around it, waiting, and permits |
 //!
@@ -23,7 +26,9 @@
 
 pub(crate) mod breaker;
 mod first_request;
+mod in_flight_limit;
 mod inner;
+mod loss_log;
 mod pause;
 mod request;
 mod throttle;
@@ -38,7 +43,7 @@ use self::breaker::BreakerPolicy;
 pub(crate) use self::inner::GateState;
 use self::inner::{Admitted, GateInner};
 pub(crate) use self::pause::ProbeSchedule;
-pub(crate) use self::request::Request;
+pub(crate) use self::request::{ProbeDelays, Request};
 use crate::domain::AccountReason;
 use crate::telemetry::GateChanged;
 
@@ -60,9 +65,9 @@ pub(crate) struct SendPermit<'g> {
 }
 
 impl Gate {
-    /// Returns an open gate.
-    pub(crate) fn new(schedule: ProbeSchedule, breaker: BreakerPolicy) -> Self {
-        let inner = GateInner::new(schedule, breaker, Instant::now());
+    /// Returns an open gate. `in_flight_max`: most creations in flight.
+    pub(crate) fn new(schedule: ProbeSchedule, breaker: BreakerPolicy, in_flight_max: usize) -> Self {
+        let inner = GateInner::new(schedule, breaker, in_flight_max, Instant::now());
         Self { inner: Mutex::new(inner), changed: Notify::new() }
     }
 
@@ -83,14 +88,23 @@ impl Gate {
         self.lock().pauses_ended()
     }
 
-    /// Waits until a request may be sent. Cancel-safe.
-    ///
-    /// `probe_delay` leaves a probe to other requests for this long, so that a job that alone gets a bad answer isn't
-    /// always the probe.
-    pub(crate) async fn wait_for_permit(&self, request: Request, probe_delay: Duration) -> SendPermit<'_> {
+    /// Returns how many creations in a row were lost, if they are too many to be chance: links are being lost.
+    pub(crate) fn links_being_lost(&self) -> Option<usize> {
+        self.lock().links_being_lost(Instant::now())
+    }
+
+    /// Returns how many creations may be in flight now.
+    pub(crate) fn in_flight_allowed(&self) -> usize {
+        self.lock().in_flight_allowed(Instant::now())
+    }
+
+    /// Waits until a request may be sent, apart from the room for it ([`SendPermit::wait_for_room`]). `delays`: how
+    /// long it leaves a probe to others. Cancel-safe.
+    pub(crate) async fn wait_for_permit(&self, request: Request, delays: impl Into<ProbeDelays>) -> SendPermit<'_> {
+        let delays = delays.into();
         loop {
             let changed = self.changed.notified();
-            let admission = self.lock().admit(request, probe_delay, Instant::now());
+            let admission = self.lock().admit(request, delays, Instant::now());
             match admission {
                 Ok(admitted) => return SendPermit { gate: self, admitted, is_reported: false },
                 Err(Some(at)) => tokio::select! {
@@ -105,7 +119,7 @@ impl Gate {
     /// Waits until a request may be sent.
     #[cfg(test)]
     pub(crate) async fn permit(&self, request: Request) -> SendPermit<'_> {
-        self.wait_for_permit(request, Duration::ZERO).await
+        self.wait_for_permit(request, ProbeDelays::default()).await
     }
 
     /// Sends nothing for as long as a 429 advises. Without advice, `backoff` gives the wait for the number of 429s in a
@@ -125,7 +139,7 @@ impl Gate {
         self.change(|inner, _| inner.halt());
     }
 
-    /// An operator resumes: a halt ends, and a probe or trials are sent at once. Returns whether it was halted.
+    /// An operator resumes: a halt ends, and a probe is sent at once. Returns whether it was halted.
     pub(crate) fn resume(&self) -> bool {
         self.change(GateInner::resume)
     }
@@ -149,14 +163,31 @@ impl SendPermit<'_> {
         self.gate.lock().is_valid(self.admitted, Instant::now())
     }
 
+    /// Returns whether the request may still be sent and the in-flight limit has room for it.
+    pub(crate) fn is_valid_with_room(&self) -> bool {
+        let (mut inner, now) = (self.gate.lock(), Instant::now());
+        inner.is_valid(self.admitted, now) && inner.has_room(self.admitted, now)
+    }
+
+    /// Waits until the in-flight limit has room, or the request may not be sent any more. Cancel-safe.
+    pub(crate) async fn wait_for_room(&self) {
+        loop {
+            let changed = self.gate.changed.notified();
+            if !self.is_valid() || self.is_valid_with_room() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Returns whether the request finds out if the account or the API works again. Its failure isn't the job's.
     pub(crate) const fn is_trial(&self) -> bool {
         self.admitted.is_trial()
     }
 
-    /// Reports that the request is sent now. The result is still to be reported.
-    pub(crate) fn sent(&self) {
-        self.gate.change(|inner, now| inner.sent(self.admitted, now));
+    /// Reports that the request is sent now. The result is still to be reported; until then a creation is in flight.
+    pub(crate) fn sent(&mut self) {
+        self.gate.change(|inner, now| inner.sent(&mut self.admitted, now));
     }
 
     /// Reports an answer about a job: the account works, and the API too unless the answer took too long.

@@ -17,8 +17,8 @@
 //! | a request is answered by a page | | | |
 //! | the probe is refused | paused | still paused, if an operator asked | paused |
 //!
-//! A page is an answer by something other than the API, for example a gateway. One page among good answers is not
-//! logged: only the probe shows whether the API is down.
+//! A page is an answer by something other than the API, for example a gateway: HTML, a refusal in another shape, or
+//! 421. One page among good answers is not logged: only the probe shows whether the API is down.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use crate::domain::AccountReason;
 use crate::domain::answer::UnreachableReason;
-use crate::pipeline::gate::request::Request;
+use crate::pipeline::gate::request::{ProbeDelays, Request};
 use crate::telemetry::GateChanged;
 
 /// Delay from a page to the first probe. Short, because a single page is a gateway's hiccup.
@@ -44,7 +44,6 @@ pub(crate) struct ProbeSchedule {
     pub max: Duration,
 }
 
-/// The probe of a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Probe {
     /// The next probe may be sent from this time on.
@@ -82,7 +81,6 @@ enum PauseScope {
 /// What a pause admits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PauseAdmission {
-    /// The probe.
     Probe,
     /// A page of the user list: the list is free, so it can be read without a balance.
     Page,
@@ -126,7 +124,6 @@ impl Pause {
         (pause, changed)
     }
 
-    /// The reason, once the pause is logged.
     pub(super) fn logged_reason(&self) -> Option<AccountReason> {
         match self.log {
             PauseLog::NotLogged => None,
@@ -144,26 +141,31 @@ impl Pause {
         matches!(self.scope, PauseScope::UserListOnly) || matches!(self.reason, AccountReason::Unreachable(_))
     }
 
-    /// Admits a request, as the probe if one is due. `probe_delay` leaves the probe to other requests for this long.
+    /// Admits a request, as the probe if one is due. `delays`: how long it leaves the probe to others.
     ///
     /// # Errors
     /// The request has to wait until this time; `None`: until the gate changes.
     pub(super) fn admit(
         &mut self,
         request: Request,
-        probe_delay: Duration,
+        delays: ProbeDelays,
         now: Instant,
     ) -> Result<PauseAdmission, Option<Instant>> {
         if request == Request::Read && self.admits_pages() {
             return Ok(PauseAdmission::Page);
         }
+        let delay = match self.reason {
+            // A network that comes back may still lose the answer.
+            AccountReason::Unreachable(_) => delays.probe.max(delays.trial),
+            _ => delays.probe,
+        };
         match self.probe {
-            Probe::DueAt(at) if at + probe_delay <= now => {
+            Probe::DueAt(at) if at + delay <= now && request != Request::ReadProbe => {
                 self.probe = Probe::InFlight;
                 Ok(PauseAdmission::Probe)
             }
-            Probe::DueAt(at) => Err(Some(at + probe_delay)),
-            Probe::InFlight | Probe::InFlightThenRetry => Err(None),
+            Probe::DueAt(at) if request != Request::ReadProbe => Err(Some(at + delay)),
+            Probe::DueAt(_) | Probe::InFlight | Probe::InFlightThenRetry => Err(None),
         }
     }
 
@@ -245,7 +247,7 @@ impl Pause {
 
     fn set_reason(&mut self, reason: AccountReason, request: Request) {
         self.reason = reason;
-        if request != Request::Read {
+        if request.is_creation() {
             self.scope = PauseScope::Creations;
         }
     }
@@ -257,7 +259,7 @@ impl Pause {
 }
 
 fn is_page(reason: AccountReason) -> bool {
-    reason == AccountReason::NotTheApi
+    reason.may_be_chance()
 }
 
 #[cfg(test)]
@@ -276,7 +278,7 @@ mod tests {
     fn probing(reason: AccountReason) -> (Pause, Instant) {
         let (mut pause, _) = begin(reason, Instant::now());
         let Probe::DueAt(now) = pause.probe else { unreachable!("a pause begins without a probe") };
-        assert_eq!(pause.admit(CREATE, Duration::ZERO, now), Ok(PauseAdmission::Probe));
+        assert_eq!(pause.admit(CREATE, ProbeDelays::default(), now), Ok(PauseAdmission::Probe));
         (pause, now)
     }
 
@@ -287,10 +289,10 @@ mod tests {
         assert_eq!(changed, Some(GateChanged::Paused(AccountReason::Unauthorized)));
         let due = now + SCHEDULE.initial;
         let delay = Duration::from_millis(100);
-        assert_eq!(pause.admit(CREATE, Duration::ZERO, now), Err(Some(due)));
-        assert_eq!(pause.admit(CREATE, delay, due), Err(Some(due + delay)));
-        assert_eq!(pause.admit(CREATE, delay, due + delay), Ok(PauseAdmission::Probe));
-        assert_eq!(pause.admit(CREATE, Duration::ZERO, due + delay), Err(None));
+        assert_eq!(pause.admit(CREATE, ProbeDelays::default(), now), Err(Some(due)));
+        assert_eq!(pause.admit(CREATE, delay.into(), due), Err(Some(due + delay)));
+        assert_eq!(pause.admit(CREATE, delay.into(), due + delay), Ok(PauseAdmission::Probe));
+        assert_eq!(pause.admit(CREATE, ProbeDelays::default(), due + delay), Err(None));
     }
 
     #[tokio::test]

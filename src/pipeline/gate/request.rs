@@ -1,5 +1,7 @@
 //! What a request is for: the gate admits requests by it.
 
+use std::time::Duration;
+
 use crate::domain::Lane;
 
 /// A request that waits for a permit.
@@ -9,4 +11,28 @@ pub(crate) enum Request {
     Create(Lane),
     /// Reads a page of the user list.
     Read,
+    /// Reads a page of the user list to find out whether an open circuit breaker can try a creation.
+    ReadProbe,
+}
+
+impl Request {
+    pub(super) const fn is_creation(self) -> bool {
+        matches!(self, Self::Create(_))
+    }
+}
+
+/// How long a request leaves a probe to others.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ProbeDelays {
+    /// Delay before it is the probe of a pause. A job that alone gets a bad answer must not always be the probe.
+    pub probe: Duration,
+    /// Delay before it is the trial of the circuit breaker, or the probe that shows whether the API can be reached. A
+    /// job whose link may be lost already goes first, because it can't lose another one.
+    pub trial: Duration,
+}
+
+impl From<Duration> for ProbeDelays {
+    fn from(probe: Duration) -> Self {
+        Self { probe, trial: Duration::ZERO }
+    }
 }

@@ -22,7 +22,7 @@ const fn seconds(seconds: u64) -> Duration {
 }
 
 fn open_gate() -> Gate {
-    Gate::new(SCHEDULE, BreakerPolicy::DEFAULT)
+    Gate::new(SCHEDULE, BreakerPolicy::DEFAULT, 64)
 }
 
 /// A gate that a refused bulk creation has paused.
@@ -60,7 +60,7 @@ async fn a_paused_gate_sends_one_probe_at_growing_intervals() {
         assert_eq!(probe.refused(AccountReason::Unauthorized), None);
     }
     let (probe, _) = timed_permit(&gate).await;
-    assert_eq!(probe.answered(false), Some(GateChanged::Opened));
+    assert_eq!(probe.answered(false), Some(GateChanged::Resumed));
     assert_eq!(wait_time(&gate).await, Duration::ZERO);
 }
 
@@ -104,7 +104,7 @@ async fn a_page_for_the_probe_too_is_a_logged_pause_with_growing_intervals() {
         assert_eq!(gate.state(), GateState::Paused(AccountReason::NotTheApi));
     }
     assert_eq!(logged, [GateChanged::Paused(AccountReason::NotTheApi)]);
-    assert_eq!(gate.permit(BULK).await.answered(false), Some(GateChanged::Opened));
+    assert_eq!(gate.permit(BULK).await.answered(false), Some(GateChanged::Resumed));
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,7 +112,7 @@ async fn the_first_request_is_sent_alone_until_it_is_answered() {
     let gate = open_gate().with_first_request_alone();
     // After one that isn't sent, the next one is the first at once.
     drop(gate.permit(BULK).await);
-    let (first, waited) = timed_permit(&gate).await;
+    let (mut first, waited) = timed_permit(&gate).await;
     assert_eq!(waited, Duration::ZERO);
     // The first may wait for the rate limiter for long, as while workers are being counted.
     assert!(timeout(ALONE_MAX * 2, gate.permit(BULK)).await.is_err());
@@ -128,7 +128,7 @@ async fn the_first_request_is_sent_alone_until_it_is_answered() {
 #[tokio::test(start_paused = true)]
 async fn the_first_request_is_sent_alone_for_a_bounded_time() {
     let gate = open_gate().with_first_request_alone();
-    let slow = gate.permit(BULK).await;
+    let mut slow = gate.permit(BULK).await;
     slow.sent();
     assert_eq!(wait_time(&gate).await, ALONE_MAX);
     assert_eq!(wait_time(&gate).await, Duration::ZERO);
@@ -200,7 +200,7 @@ async fn throttling_is_logged_when_it_begins_gets_much_longer_and_ends() {
     // The end of a pause is logged instead.
     assert_eq!(throttle(1), Some(1));
     let _ = gate.permit(BULK).await.refused(AccountReason::Unauthorized);
-    assert_eq!(gate.permit(BULK).await.answered(false), Some(GateChanged::Opened));
+    assert_eq!(gate.permit(BULK).await.answered(false), Some(GateChanged::Resumed));
     assert_eq!(gate.permit(BULK).await.answered(false), None);
 }
 
@@ -254,7 +254,7 @@ async fn a_page_that_is_read_ends_only_a_pause_without_a_network() {
     assert_eq!(wait_time(&gate).await, Duration::ZERO, "a creation is the probe");
 
     let gate = paused_gate(AccountReason::Unreachable(UnreachableReason::Dns)).await;
-    assert_eq!(gate.permit(Request::Read).await.page_read(), Some(GateChanged::Opened));
+    assert_eq!(gate.permit(Request::Read).await.page_read(), Some(GateChanged::Resumed));
 }
 
 #[tokio::test(start_paused = true)]
@@ -269,47 +269,109 @@ async fn a_page_that_is_read_ends_a_pause_that_only_pages_caused() {
             assert_eq!(gate.permit(BULK).await.refused(AccountReason::Unauthorized), None);
         }
         let opened = gate.permit(Request::Read).await.page_read();
-        assert_eq!(opened == Some(GateChanged::Opened), ends, "{then_refused:?}");
+        assert_eq!(opened == Some(GateChanged::Resumed), ends, "{then_refused:?}");
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_api_that_gives_no_answers_gets_only_a_few_trials() {
+/// A permit for a bulk creation that is sent.
+async fn sent(gate: &Gate) -> SendPermit<'_> {
+    let mut permit = gate.permit(BULK).await;
+    permit.wait_for_room().await;
+    permit.sent();
+    permit
+}
+
+/// A gate whose circuit breaker losses have opened, and what was logged.
+async fn gate_after_losses(losses: usize) -> (Gate, Vec<GateChanged>) {
     let gate = open_gate();
-    let stale = gate.permit(BULK).await;
     let mut logged = Vec::new();
-    for _ in 0..5 {
-        advance(seconds(1)).await;
-        logged.extend(gate.permit(BULK).await.unanswered());
+    for _ in 0..losses {
+        logged.extend(sent(&gate).await.unanswered());
+    }
+    (gate, logged)
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_four_losses_in_a_row_only_a_page_is_read_then_one_creation_is_tried() {
+    let (gate, logged) = gate_after_losses(4).await;
+    assert_eq!(logged, [GateChanged::LinksBeingLost { in_a_row: 3 }]);
+    assert_eq!((gate.links_being_lost(), gate.in_flight_allowed()), (Some(4), 1));
+    assert!(is_held(&gate, BULK).await && is_held(&gate, Request::Read).await);
+    let page = gate.permit(Request::ReadProbe).await;
+    assert!(is_held(&gate, Request::ReadProbe).await);
+    assert_eq!((page.page_read(), gate.state()), (None, GateState::Open), "open for a moment, which isn't shown");
+    let trial = sent(&gate).await;
+    assert!(trial.is_trial() && is_held(&gate, BULK).await);
+    assert_eq!(trial.answered(false), Some(GateChanged::LinksKept));
+    assert_eq!((gate.links_being_lost(), gate.in_flight_allowed()), (None, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_pages_fail_no_creation_is_tried() {
+    let (gate, _) = gate_after_losses(4).await;
+    let start = Instant::now();
+    let mut logged = Vec::new();
+    for seconds in [0, 5, 15, 35, 75] {
+        let page = gate.permit(Request::ReadProbe).await;
+        assert_eq!(start.elapsed().as_secs(), seconds);
+        logged.extend(page.unanswered());
+        assert_eq!(gate.state(), GateState::CircuitOpen);
+        assert!(timeout(Duration::from_millis(1), gate.permit(BULK)).await.is_err());
     }
     let open_for = BreakerPolicy::DEFAULT.open_for;
-    assert_eq!(logged, [GateChanged::CircuitOpened { failures: 5, requests: 5, open_for }]);
-    assert_eq!(gate.state(), GateState::CircuitOpen);
-    assert!(!stale.is_valid());
-    let (trial, waited) = timed_permit(&gate).await;
-    assert_eq!((waited, trial.is_trial()), (BreakerPolicy::DEFAULT.open_for, true));
-    let trials = [trial, gate.permit(BULK).await, gate.permit(BULK).await];
-    assert!(is_held(&gate, BULK).await, "a fourth trial");
-    let logged: Vec<_> = trials.into_iter().filter_map(|trial| trial.answered(false)).collect();
-    assert_eq!(logged, [GateChanged::CircuitClosed]);
-    assert_eq!(gate.state(), GateState::Open);
+    assert_eq!(logged, [GateChanged::CircuitOpened { failures: 4, requests: 4, open_for }]);
+    assert_eq!(gate.permit(Request::ReadProbe).await.page_read(), None);
+    assert_eq!(sent(&gate).await.answered(false), Some(GateChanged::CircuitClosed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_was_never_sent_leaves_the_trial_to_others() {
+    let (gate, _) = gate_after_losses(4).await;
+    let _ = gate.permit(Request::ReadProbe).await.page_read();
+    let delays = ProbeDelays { probe: Duration::ZERO, trial: seconds(1) };
+    let start = Instant::now();
+    drop(gate.wait_for_permit(BULK, delays).await);
+    assert_eq!(start.elapsed(), seconds(1));
+    assert_eq!(wait_time(&gate).await, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_read_after_a_pause_closes_no_circuit_breaker() {
+    let (gate, _) = gate_after_losses(4).await;
+    let no_network = AccountReason::Unreachable(UnreachableReason::Refused);
+    assert_eq!(gate.permit(Request::ReadProbe).await.refused(no_network), Some(GateChanged::Paused(no_network)));
+    assert!(is_held(&gate, Request::ReadProbe).await, "the pause has its own probe");
+    assert_eq!(gate.permit(Request::Read).await.page_read(), Some(GateChanged::Resumed));
+    assert!(sent(&gate).await.is_trial());
+}
+
+#[tokio::test(start_paused = true)]
+async fn slots_are_used_again_when_creations_end() {
+    let gate = Gate::new(SCHEDULE, BreakerPolicy::DEFAULT, 2);
+    let permits = [sent(&gate).await, sent(&gate).await];
+    assert!(timeout(HOUR, sent(&gate)).await.is_err());
+    let [first, second] = permits;
+    let _ = first.answered(false);
+    let third = timeout(HOUR, sent(&gate)).await.unwrap();
+    drop(second);
+    let fourth = timeout(HOUR, sent(&gate)).await.unwrap();
+    let _ = (third.throttled(), fourth.refused(AccountReason::Unauthorized));
 }
 
 #[tokio::test(start_paused = true)]
 async fn slow_answers_open_the_circuit_breaker() {
     let gate = open_gate();
-    for _ in 0..5 {
-        advance(seconds(1)).await;
-        let _ = gate.permit(BULK).await.answered(true);
+    for _ in 0..20 {
+        let _ = sent(&gate).await.answered(true);
     }
-    assert_eq!(gate.state(), GateState::CircuitOpen);
+    assert_eq!((gate.state(), gate.links_being_lost()), (GateState::CircuitOpen, None));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_api_that_loses_one_answer_in_five_is_used() {
     let gate = open_gate();
     for n in 0..1_000 {
-        let permit = gate.permit(BULK).await;
+        let permit = sent(&gate).await;
         let changed = if n % 5 == 0 { permit.unanswered() } else { permit.answered(false) };
         assert_eq!(changed, None);
     }

@@ -1,11 +1,11 @@
-//! Outlier jobs: jobs that are always answered like a problem of the whole account, while other jobs are answered well.
+//! Finds outlier jobs: the API answers them like an account problem each time, while it answers other jobs well.
 //!
-//! A firewall that rejects one row answers 403 to it every time, which looks like a paused account. Such a job is
+//! A firewall that rejects one row answers 403 to it every time, which looks like an account problem. An outlier job is
 //! delayed for a while (a round) instead of pausing all others. After [`ROUNDS_MAX`] rounds it fails with the code
 //! `OUTLIER_JOB`: the row is the cause. Rounds are counted in memory; a restart begins anew.
 //!
-//! **Invariant:** a job is an outlier only if other jobs were answered well since its last answer about the account, and
-//! hardly any of them was refused. So an account that answers only now and then makes no job an outlier.
+//! **Invariant:** a job is an outlier only if other jobs were answered well since its last answer about the account,
+//! and hardly any of them was refused. So an account that answers only now and then makes no job an outlier.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -51,7 +51,6 @@ struct OutlierState {
     jobs: HashMap<Uuid, OutlierRecord>,
 }
 
-/// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct OutlierJobs(Mutex<OutlierState>);
 

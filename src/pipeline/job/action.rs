@@ -13,13 +13,14 @@ const REDELIVER_AFTER: Duration = Duration::from_secs(1);
 /// bulk is held, the worker takes few bulk jobs, so they are not requeued often.
 const BULK_HOLD_DELAY_MAX: Duration = Duration::from_secs(60);
 
-/// Delay of an outlier job.
 const OUTLIER_DELAY: Duration = Duration::from_secs(300);
 
-/// Next action for a job.
+/// Delay of a job for whose person too many other jobs wait already. Long, because each time it comes back it may be
+/// delayed again, which costs the queue a write.
+const PERSON_BUSY_DELAY: Duration = Duration::from_secs(15);
+
 #[derive(Debug)]
 pub(super) enum NextAction {
-    /// Finish it with this outcome.
     Finish(Outcome),
     /// Take the next step at once.
     Again,
@@ -49,7 +50,9 @@ impl Requeue {
     /// It waited too long for a lock, a permit or a look-up.
     pub(super) const WAITED_TOO_LONG: Self = Self { delay: REDELIVER_AFTER, reason: RequeueReason::NoPermit };
 
-    /// It is an outlier job.
+    /// Too many jobs wait for an earlier job about the same person.
+    pub(super) const PERSON_BUSY: Self = Self { delay: PERSON_BUSY_DELAY, reason: RequeueReason::PersonBusy };
+
     pub(super) const OUTLIER: Self = Self { delay: OUTLIER_DELAY, reason: RequeueReason::Outlier };
 
     /// Bulk is held for this time.

@@ -5,12 +5,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::domain::decide::History;
-use crate::domain::job::InvalidJob;
-use crate::domain::{Event, IdempotencyKey, Job, Lane};
+use crate::domain::job::{InvalidJob, key_in_use};
+use crate::domain::{Event, IdempotencyKey, Job, Lane, VerificationUrl};
 use crate::pipeline::context::Context;
+use crate::pipeline::guards::finished_keys::RepeatableOutcome;
 use crate::pipeline::guards::outliers::JobRefusals;
 use crate::pipeline::guards::per_person::Person;
-use crate::pipeline::user_lookup::InterruptedLookup;
+use crate::pipeline::user_lookup::InterruptedLookUp;
 use crate::ports::Delivery;
 use crate::telemetry::JobWatch;
 
@@ -29,8 +30,10 @@ pub(super) struct ActiveJob<'m, H> {
     /// Whether it may have been sent before this delivery.
     pub(super) was_sent: bool,
     pub(super) refusals: JobRefusals,
-    /// The look-up during which it was requeued.
-    pub(super) interrupted: Option<InterruptedLookup>,
+    /// The link of an answer without an id. The job isn't requeued while it has one, because the link would be lost.
+    pub(super) link: Option<VerificationUrl>,
+    /// The look-up during which it was requeued. Set when the job has its person's lock.
+    pub(super) interrupted: Option<InterruptedLookUp>,
     /// It is requeued if it still waits at this time.
     pub(super) wait_until: Instant,
     pub(super) watch: JobWatch<'m>,
@@ -40,6 +43,10 @@ pub(super) struct ActiveJob<'m, H> {
 pub(super) struct FinishedJob<'m, H> {
     pub(super) handle: H,
     pub(super) event: Event,
+    /// Set if identical jobs get the same outcome.
+    pub(super) repeatable: Option<RepeatableOutcome>,
+    /// Whether an identical job had this outcome before.
+    pub(super) is_repeat: bool,
     pub(super) watch: JobWatch<'m>,
 }
 
@@ -47,7 +54,7 @@ impl<'m, H> ActiveJob<'m, H> {
     /// Parses the message of a delivery.
     ///
     /// # Errors
-    /// It isn't a valid job, so the job is finished: rejected.
+    /// It isn't a valid job, or its key was used for other data, so the job is finished: rejected.
     pub(super) fn start<A>(
         context: &'m Context<A>,
         delivery: Delivery<H>,
@@ -58,10 +65,17 @@ impl<'m, H> ActiveJob<'m, H> {
             Ok((job, _)) => job,
             Err(invalid) => {
                 let event = rejected(context, *invalid, message_id, &body);
-                return Err(Box::new(FinishedJob { handle, event, watch }));
+                return Err(Box::new(FinishedJob { handle, event, repeatable: None, is_repeat: false, watch }));
             }
         };
         job.identity.job_id = job.identity.job_id.or(message_id);
+        // A job that was sent may have created its user, so it isn't refused.
+        if context.known_keys.is_used_for_other_data(&job) && history.first_sent_at.is_none() {
+            // Its key identifies another job, so its event is identified by its data.
+            let Job { identity, content_key, .. } = job;
+            let event = Event::of_invalid(vec![key_in_use()], identity, content_key, context.clock.now());
+            return Err(Box::new(FinishedJob { handle, event, repeatable: None, is_repeat: false, watch }));
+        }
         Ok(Box::new(Self {
             lane,
             person: Person::of(&job.email),
@@ -69,7 +83,8 @@ impl<'m, H> ActiveJob<'m, H> {
             history,
             was_sent: history.first_sent_at.is_some(),
             refusals: JobRefusals::default(),
-            interrupted: context.look_up.resume(*job.key.uuid()),
+            link: None,
+            interrupted: None,
             wait_until: Instant::now() + HOLD_MAX,
             watch,
             job,

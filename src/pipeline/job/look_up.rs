@@ -2,12 +2,14 @@
 
 use tokio::time::Instant;
 
-use crate::domain::decide::{History, LookUpReason, LookUpResult, LookUpStep, after_look_up, look_up_case};
+use crate::domain::decide::{
+    History, LookUpReason, LookUpResult, LookUpStep, after_look_up, look_up_case, look_up_scope,
+};
 use crate::pipeline::context::Context;
 use crate::pipeline::job::action::Requeue;
 use crate::pipeline::job::active::ActiveJob;
 use crate::pipeline::job::wait::wait_for;
-use crate::telemetry::LookupDecided;
+use crate::telemetry::{LookUpDecided, WrongUserAnswered};
 
 /// Result of [`look_up`].
 pub(super) enum LookUpEnd {
@@ -28,8 +30,9 @@ pub(super) async fn look_up<A, H>(
 ) -> LookUpEnd {
     let ActiveJob { job, person, history, wait_until, .. } = job;
     let key = job.key.uuid();
-    let result = match wait_for(&context.stop, *wait_until, context.look_up.find(&job.email, since)).await.or_requeue()
-    {
+    let scope = look_up_scope(&reason, before, history, context.clock.now(), &context.policy.limits);
+    let found = context.look_up.find(&job.email, since, scope);
+    let result = match wait_for(&context.stop, *wait_until, found).await.or_requeue() {
         Ok(result) => result,
         Err(requeue) => {
             context.look_up.interrupt(*key, &job.email, reason, since);
@@ -37,12 +40,21 @@ pub(super) async fn look_up<A, H>(
         }
     };
     let result = match result.compared_with(job.name_mark()) {
-        LookUpResult::User(user) if context.ownership.belongs_to_another_job(*person, &user.service_id, key) => {
+        // Nothing else in this list can be relied on either.
+        LookUpResult::User(user) | LookUpResult::OtherUser(user)
+            if !context.ownership.claim(*person, user.service_id.as_str()) =>
+        {
+            WrongUserAnswered { endpoint: "list", key }.emit(&context.metrics);
+            LookUpResult::Unavailable
+        }
+        LookUpResult::User(user)
+            if context.ownership.belongs_to_another_job(*person, user.service_id.as_str(), key) =>
+        {
             LookUpResult::OtherUser(user)
         }
         result => result,
     };
     let (now, limits) = (context.clock.now(), &context.policy.limits);
-    LookupDecided { row: look_up_case(&reason, &result, before, history, now, limits), key }.emit();
+    LookUpDecided { row: look_up_case(&reason, &result, before, history, now, limits), key }.emit();
     LookUpEnd::Decided(after_look_up(reason, result, before, history, now, limits))
 }

@@ -31,4 +31,4 @@ mod request;
 mod send_slot;
 mod wait;
 
-pub(crate) use self::process::process;
+pub(super) use self::process::process;

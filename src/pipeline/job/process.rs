@@ -4,16 +4,21 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::decide::{History, LookUpReason, LookUpStep, RetryReason, Step};
+use crate::domain::decide::{History, JobStep, LookUpReason, LookUpStep, RetryReason, id_not_found};
+use crate::domain::{Job, Outcome};
 use crate::pipeline::context::Context;
+use crate::pipeline::guards::finished_keys::FinishedOutcome;
+use crate::pipeline::guards::halt::CanaryPermit;
+use crate::pipeline::guards::per_person::{Person, PersonGuard};
 use crate::pipeline::job::action::{NextAction, Requeue};
 use crate::pipeline::job::active::ActiveJob;
 use crate::pipeline::job::look_up::{LookUpEnd, look_up};
-use crate::pipeline::job::outcome::{conclude, leave_to_broker, requeue, settle};
+use crate::pipeline::job::outcome::{conclude, conclude_repeat, leave_to_broker, requeue, settle};
 use crate::pipeline::job::outlier::delay_outlier;
 use crate::pipeline::job::request::{RequestEnd, request};
 use crate::pipeline::job::wait::{Delayed, delay_for, wait_for};
-use crate::pipeline::user_lookup::InterruptedLookup;
+use crate::pipeline::job_slot::JobSlot;
+use crate::pipeline::user_lookup::InterruptedLookUp;
 use crate::ports::{Delivery, PartnerApi, QueueError, Settle};
 use crate::telemetry::RetryScheduled;
 
@@ -21,7 +26,11 @@ use crate::telemetry::RetryScheduled;
 ///
 /// # Errors
 /// [`QueueError`]: the queue could not record what happened; the worker must stop.
-pub(crate) async fn process<A, H>(context: &Context<A>, delivery: Delivery<H>) -> Result<(), QueueError>
+pub(in crate::pipeline) async fn process<A, H>(
+    context: &Context<A>,
+    delivery: Delivery<H>,
+    slot: &mut JobSlot,
+) -> Result<(), QueueError>
 where
     A: PartnerApi,
     H: Settle,
@@ -30,25 +39,28 @@ where
         Ok(job) => job,
         Err(rejected) => return settle(context, rejected).await,
     };
-    let (stop, until) = (&context.stop, job.wait_until);
-    let lock = wait_for(stop, until, context.person_locks.acquire(job.person)).await;
-    let _person_guard = match lock.or_requeue() {
-        Ok(guard) => guard,
-        Err(how) => return requeue(context, job, how).await,
+    let _person_guard = match lock_person(context, &job.job, PersonWait::of(&job), slot).await {
+        PersonTurn::First(guard) => guard,
+        PersonTurn::Repeat(finished) => {
+            return match conclude_repeat(context, *job, finished) {
+                Some(finished) => settle(context, finished).await,
+                None => Ok(()),
+            };
+        }
+        PersonTurn::Requeue(how) => return requeue(context, job, how).await,
     };
+    let (stop, until) = (&context.stop, job.wait_until);
     let canary_permit = match wait_for(stop, until, context.halt.canary_permit(job.was_sent)).await.or_requeue() {
         Ok(permit) => permit,
         Err(how) => return requeue(context, job, how).await,
     };
+    if job.history.last_sent_at.is_some() {
+        // A job that was never sent has no look-up to resume: the one that is kept is an identical job's.
+        job.interrupted = context.look_up.resume(*job.job.key.uuid());
+    }
     loop {
         let how = match next_action(context, &mut job).await? {
-            NextAction::Finish(outcome) => {
-                canary_permit.use_up();
-                return match conclude(context, job, outcome) {
-                    Some(finished) => settle(context, finished).await,
-                    None => Ok(()),
-                };
-            }
+            NextAction::Finish(outcome) => return finish(context, job, outcome, canary_permit).await,
             NextAction::Again => continue,
             NextAction::Wait { reason, delay } => match wait_for_retry(context, &mut job, reason, delay).await {
                 RetryWait::Over => continue,
@@ -60,11 +72,82 @@ where
                 return Ok(());
             }
         };
+        if job.link.is_some() {
+            // It would lose its link on the queue.
+            return finish(context, job, id_not_found(), canary_permit).await;
+        }
         if job.history.first_sent_at.is_some() {
             canary_permit.use_up();
         }
         return requeue(context, job, how).await;
     }
+}
+
+async fn finish<A, H>(
+    context: &Context<A>,
+    job: Box<ActiveJob<'_, H>>,
+    outcome: Outcome,
+    canary_permit: CanaryPermit<'_>,
+) -> Result<(), QueueError>
+where
+    H: Settle,
+{
+    canary_permit.use_up();
+    match conclude(context, *job, outcome) {
+        Some(finished) => settle(context, finished).await,
+        None => Ok(()),
+    }
+}
+
+/// What [`lock_person`] needs to know beside the job itself.
+struct PersonWait {
+    person: Person,
+    was_sent: bool,
+    until: Instant,
+}
+
+impl PersonWait {
+    const fn of<H>(job: &ActiveJob<'_, H>) -> Self {
+        Self { person: job.person, was_sent: job.was_sent, until: job.wait_until }
+    }
+}
+
+/// Result of [`lock_person`].
+enum PersonTurn<'c> {
+    /// No other job about its person is in progress, and no identical one has finished.
+    First(PersonGuard<'c>),
+    /// An identical job has finished: this one has the same outcome.
+    Repeat(FinishedOutcome),
+    /// It waited too long, too many jobs wait, or the worker stops.
+    Requeue(Requeue),
+}
+
+/// Waits until no other job about the person is in progress. Meanwhile the job doesn't take up the window. A job that
+/// is answered by an identical one needs no lock.
+async fn lock_person<'c, A>(
+    context: &'c Context<A>,
+    job: &Job,
+    wait: PersonWait,
+    slot: &mut JobSlot,
+) -> PersonTurn<'c> {
+    let PersonWait { person, was_sent, until } = wait;
+    if let Some(finished) = context.finished_keys.find(job, was_sent) {
+        return PersonTurn::Repeat(finished);
+    }
+    let guard = match context.person_locks.try_lock(person) {
+        Ok(guard) => guard,
+        Err(_) if !slot.start_waiting() => return PersonTurn::Requeue(Requeue::PERSON_BUSY),
+        Err(busy) => match wait_for(&context.stop, until, busy.wait()).await.or_requeue() {
+            Ok(guard) => guard,
+            Err(how) => return PersonTurn::Requeue(how),
+        },
+    };
+    // The job that it waited for may be identical, and so may one that finished just before the lock was free.
+    if let Some(finished) = context.finished_keys.find(job, was_sent) {
+        return PersonTurn::Repeat(finished);
+    }
+    slot.resume();
+    PersonTurn::First(guard)
 }
 
 /// Takes one step: a request or a look-up, and what follows from it.
@@ -74,7 +157,7 @@ where
     H: Settle,
 {
     let before = job.history;
-    if let Some(InterruptedLookup { reason, since }) = job.interrupted.take() {
+    if let Some(InterruptedLookUp { reason, since }) = job.interrupted.take() {
         // No request was sent since.
         return look_up_and_act(context, job, reason, &before, since).await;
     }
@@ -84,11 +167,11 @@ where
         RequestEnd::ConnectionLost => return Ok(NextAction::ConnectionLost),
     };
     match step {
-        Step::Finish(outcome) => Ok(NextAction::Finish(outcome)),
-        Step::UserLookup(reason) => look_up_and_act(context, job, reason, &before, Instant::now()).await,
-        Step::LookUpAfter(delay) => Ok(NextAction::Wait { reason: "last_look_up", delay }),
-        Step::Retry(reason) => retry(context, job, reason).await,
-        Step::Throttle(_) | Step::Pause(_) => discount_request(context, job, &before, &step).await,
+        JobStep::Finish(outcome) => Ok(NextAction::Finish(outcome)),
+        JobStep::UserLookUp(reason) => look_up_and_act(context, job, reason, &before, Instant::now()).await,
+        JobStep::LookUpAfter(delay) => Ok(NextAction::Wait { reason: "last_look_up", delay }),
+        JobStep::Retry(reason) => retry(context, job, reason).await,
+        JobStep::Throttle(_) | JobStep::Pause(_) => discount_request(context, job, &before, &step).await,
     }
 }
 
@@ -102,12 +185,17 @@ async fn look_up_and_act<A, H>(
 where
     H: Settle,
 {
+    let again = reason.clone();
     match look_up(context, job, reason, before, since).await {
         LookUpEnd::Requeue(how) => Ok(NextAction::Requeue(how)),
         LookUpEnd::Decided(LookUpStep::Finish(outcome)) => Ok(NextAction::Finish(outcome)),
         LookUpEnd::Decided(LookUpStep::Retry(reason)) => retry(context, job, reason).await,
         LookUpEnd::Decided(LookUpStep::RetryAfter(delay)) => {
             Ok(NextAction::Wait { reason: "key_must_expire", delay: delay.max(backoff(context, job)) })
+        }
+        LookUpEnd::Decided(LookUpStep::LookUpAgain(delay)) => {
+            job.interrupted = Some(InterruptedLookUp { reason: again, since: Instant::now() + delay });
+            Ok(NextAction::Wait { reason: "id_not_listed", delay })
         }
     }
 }
@@ -131,13 +219,13 @@ async fn discount_request<A, H>(
     context: &Context<A>,
     job: &mut ActiveJob<'_, H>,
     before: &History,
-    step: &Step,
+    step: &JobStep,
 ) -> Result<NextAction, QueueError>
 where
     H: Settle,
 {
     job.history = job.history.uncharged(before, step);
-    if let Step::Pause(reason) = step
+    if let JobStep::Pause(reason) = step
         && reason.may_concern_one_job()
         && context.outliers.refused(*job.job.key.uuid(), &mut job.refusals)
     {
@@ -162,7 +250,7 @@ enum RetryWait {
 }
 
 /// Waits for a retry in memory if the delay is short. Jobs of the canary wait in memory however long it is: the others
-/// wait for their outcomes.
+/// wait for their outcomes. So do jobs with a link, which would be lost on the queue.
 async fn wait_for_retry<A, H>(
     context: &Context<A>,
     job: &mut ActiveJob<'_, H>,
@@ -172,8 +260,9 @@ async fn wait_for_retry<A, H>(
 where
     H: Settle,
 {
-    let ActiveJob { history, job, handle, .. } = job;
-    let in_memory = delay <= context.policy.delay_in_memory_max || context.halt.is_canary_in_progress();
+    let ActiveJob { history, job, handle, link, .. } = job;
+    let in_memory =
+        delay <= context.policy.delay_in_memory_max || context.halt.is_canary_in_progress() || link.is_some();
     let event = RetryScheduled {
         reason,
         delay: if in_memory { delay } else { handle.nearest_delay(delay) },

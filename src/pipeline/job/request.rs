@@ -2,27 +2,32 @@
 
 use std::time::Duration;
 
-use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use crate::domain::Answer;
-use crate::domain::decide::{Due, History, LookUpReason, RetryReason, Step, after_answer, due, is_trial_charged};
+use crate::domain::answer::UnknownReason;
+use crate::domain::decide::{Due, History, JobStep, LookUpReason, RetryReason, after_answer, due, is_trial_charged};
 use crate::pipeline::context::Context;
-use crate::pipeline::gate::{Request, SendPermit};
+use crate::pipeline::gate::{ProbeDelays, Request, SendPermit};
 use crate::pipeline::job::action::Requeue;
 use crate::pipeline::job::active::ActiveJob;
 use crate::pipeline::job::send_slot::{SendSlot, wait_for_send_slot};
 use crate::pipeline::job::wait::wait_for;
 use crate::ports::{PartnerApi, QueueError, Settle};
-use crate::telemetry::{ApiThrottled, JobStage};
+use crate::telemetry::{ApiOverloaded, ApiThrottled, JobStage, WrongUserAnswered};
 
-/// How long a job that got an answer about the account leaves the next probe to other jobs.
+/// Delay before a job that got an account-level answer may be sent as a probe again, so that another job is the next
+/// probe.
 const PROBE_DELAY: Duration = Duration::from_millis(100);
+
+/// How long a job that was never sent leaves the trial of the circuit breaker to jobs that were: their link may be lost
+/// already, so that the trial costs none. Longer than the first backoff, after which these jobs wait for a permit.
+const TRIAL_DELAY: Duration = Duration::from_secs(1);
 
 /// Result of [`request`].
 pub(super) enum RequestEnd {
     /// It was answered, or none is due: take this step.
-    Step(Step),
+    Step(JobStep),
     /// It was not sent: requeue the job.
     Requeue(Requeue),
     /// It was not sent: the broker connection was lost, and the broker delivers the job again.
@@ -32,7 +37,7 @@ pub(super) enum RequestEnd {
 /// Result of [`admit`].
 enum Admission<'c> {
     /// The request is to be sent now.
-    Admitted { permit: SendPermit<'c>, slot: SemaphorePermit<'c> },
+    Admitted(SendPermit<'c>),
     /// It waited too long, the worker stops, or bulk is held.
     Requeue(Requeue),
 }
@@ -51,19 +56,19 @@ where
     H: Settle,
 {
     match due(before, context.clock.now(), &context.policy.limits) {
-        Due::UserLookup => return Ok(RequestEnd::Step(Step::UserLookup(LookUpReason::GivingUp))),
-        Due::LookUpAfter(delay) => return Ok(RequestEnd::Step(Step::LookUpAfter(delay))),
+        Due::UserLookUp => return Ok(RequestEnd::Step(JobStep::UserLookUp(LookUpReason::GivingUp))),
+        Due::LookUpAfter(delay) => return Ok(RequestEnd::Step(JobStep::LookUpAfter(delay))),
         Due::Send => {}
     }
     match admit(context, job).await? {
         Admission::Requeue(requeue) => Ok(RequestEnd::Requeue(requeue)),
-        Admission::Admitted { permit, slot } => {
+        Admission::Admitted(permit) => {
             // The last check before it is sent.
             if !job.handle.is_ours() {
                 context.rate_limiter.end_creation(context.clock.now(), false);
                 return Ok(RequestEnd::ConnectionLost);
             }
-            let answer = call(context, job, slot).await;
+            let answer = call(context, job).await;
             Ok(RequestEnd::Step(evaluate(context, job, before, permit, answer)))
         }
     }
@@ -78,13 +83,16 @@ where
     H: Settle,
 {
     let (lane, until) = (job.lane, job.wait_until);
-    let probe_delay = if job.refusals.has_any() { PROBE_DELAY } else { Duration::ZERO };
+    let delays = ProbeDelays {
+        probe: if job.refusals.has_any() { PROBE_DELAY } else { Duration::ZERO },
+        trial: if job.history.first_sent_at.is_none() { TRIAL_DELAY } else { Duration::ZERO },
+    };
     // Once for each request: the key's lifetime counts from the last recorded one.
     let mut is_recorded = false;
     job.watch.enter_stage(Some(JobStage::Permit));
     loop {
-        let permit = context.gate.wait_for_permit(Request::Create(lane), probe_delay);
-        let permit = match wait_for(&context.stop, until, permit).await.or_requeue() {
+        let permit = context.gate.wait_for_permit(Request::Create(lane), delays);
+        let mut permit = match wait_for(&context.stop, until, permit).await.or_requeue() {
             Ok(permit) => permit,
             Err(requeue) => return Ok(Admission::Requeue(requeue)),
         };
@@ -92,15 +100,15 @@ where
             job.handle.record_intent(context.clock.now()).await?;
             is_recorded = true;
         }
-        let slot = wait_for_send_slot(context, lane, &permit);
+        let slot = wait_for_send_slot(context, lane, &mut permit);
         let slot = match wait_for(&context.stop, until, slot).await.or_requeue() {
-            Ok(slot) => slot?,
+            Ok(slot) => slot,
             Err(requeue) => return Ok(Admission::Requeue(requeue)),
         };
         match slot {
-            SendSlot::Granted(slot) => {
+            SendSlot::Granted => {
                 job.history = job.history.with_send(context.clock.now());
-                return Ok(Admission::Admitted { permit, slot });
+                return Ok(Admission::Admitted(permit));
             }
             SendSlot::BulkHeld(hold) => {
                 let time = hold.until().since(context.clock.now());
@@ -117,7 +125,7 @@ struct TimedAnswer {
     duration: Duration,
 }
 
-async fn call<A, H>(context: &Context<A>, job: &mut ActiveJob<'_, H>, slot: SemaphorePermit<'_>) -> TimedAnswer
+async fn call<A, H>(context: &Context<A>, job: &mut ActiveJob<'_, H>) -> TimedAnswer
 where
     A: PartnerApi,
 {
@@ -126,7 +134,6 @@ where
     // Boxed: only jobs in flight need the memory.
     let answer = Box::pin(context.api.create(&job.job.key, &job.job.body)).await;
     job.watch.enter_stage(None);
-    drop(slot);
     TimedAnswer { answer, duration: start.elapsed() }
 }
 
@@ -137,25 +144,35 @@ fn evaluate<A, H>(
     before: &History,
     permit: SendPermit<'_>,
     answer: TimedAnswer,
-) -> Step {
+) -> JobStep {
     let TimedAnswer { answer, duration } = answer;
     let (now, limits) = (context.clock.now(), &context.policy.limits);
-    let is_lost = matches!(answer, Answer::Unknown(_));
     context.rate_limiter.end_creation(now, answer.may_have_created());
+    let answer = without_wrong_user(context, job, answer);
+    if let Answer::Created { service_id: None, link: Ok(link) } = &answer {
+        job.link = Some(link.clone());
+    }
+    if let Answer::Unknown(UnknownReason::Unavailable { retry_after }) = answer {
+        let delay = context.gate.throttle(Some(retry_after), |n| context.delay_before_attempt(n));
+        ApiOverloaded { delay }.emit();
+    }
+    let is_lost = matches!(answer, Answer::Unknown(_));
+    // For the gate, what counts is the link, which can't be had again.
+    let is_link_lost = is_lost || answer.has_lost_its_link();
     let is_free = is_lost && permit.is_trial() && !is_trial_charged(&job.history, now, limits);
     job.history.attempts += u32::from(!is_free);
     job.history = job.history.with_answer(&answer, before, limits);
     let step = match answer {
-        Answer::Unknown(reason) if is_free => Step::Retry(RetryReason::NoAnswer(reason)),
+        Answer::Unknown(reason) if is_free => JobStep::Retry(RetryReason::NoAnswer(reason)),
         answer => after_answer(answer, before, &job.history, now, limits),
     };
     let transition = match &step {
-        Step::Pause(reason) => permit.refused(*reason),
-        Step::Throttle(advice) => {
+        JobStep::Pause(reason) => permit.refused(*reason),
+        JobStep::Throttle(advice) => {
             throttle(context, *advice);
             permit.throttled()
         }
-        _ if is_lost => permit.unanswered(),
+        _ if is_link_lost => permit.unanswered(),
         _ => {
             context.outliers.answered();
             permit.answered(duration > context.policy.breaker.slow_after)
@@ -165,6 +182,22 @@ fn evaluate<A, H>(
         transition.emit(&context.metrics);
     }
     step
+}
+
+/// Turns the answer that another person's user was created into [`Answer::KeyAlreadyUsed`]: what created that user was
+/// an earlier request, and the answer to it was replayed. So the job's own user is looked up by email.
+fn without_wrong_user<A, H>(context: &Context<A>, job: &ActiveJob<'_, H>, answer: Answer) -> Answer {
+    let user = match &answer {
+        Answer::Created { service_id: Some(service_id), .. } => service_id.as_str(),
+        // Without an id, the link identifies the user.
+        Answer::Created { link: Ok(link), .. } => link.as_str(),
+        _ => return answer,
+    };
+    if context.ownership.claim(job.person, user) {
+        return answer;
+    }
+    WrongUserAnswered { endpoint: "create", key: job.job.key.uuid() }.emit(&context.metrics);
+    Answer::KeyAlreadyUsed
 }
 
 fn throttle<A>(context: &Context<A>, advice: Option<Duration>) {

@@ -27,7 +27,6 @@ const FLOOR_SHARE: f64 = 0.01;
 /// Without a configured rate, the limit is lifted at this multiple of the rate at which the partner answered 429.
 const LIFTED_AT: f64 = 2.0;
 
-/// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct AdaptiveRate {
     lowered: Option<LoweredRate>,

@@ -1,7 +1,7 @@
 //! Backoff: how long to wait before retry `n`. Exponential, capped, with jitter.
 //!
-//! The schedule comes from the crate `backoff`, which is unmaintained (RUSTSEC-2025-0012). Its retry loop and its jitter
-//! aren't used: the jitter here comes from a seeded generator and is taken off after the cap.
+//! The schedule comes from the crate `backoff`, which is unmaintained (RUSTSEC-2025-0012). Its retry loop and its
+//! jitter aren't used: the jitter here comes from a seeded generator and is taken off after the cap.
 
 use std::time::Duration;
 

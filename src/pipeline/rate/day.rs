@@ -14,7 +14,6 @@ use crate::domain::Timestamp;
 const MINUTE_MS: i64 = 60_000;
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct DailyQuota {
     /// Minutes since 1970 with their creations, oldest first; a day's minutes at most.
@@ -36,8 +35,8 @@ impl DailyQuota {
         self.total += users;
     }
 
-    /// Returns when another user may be created; `None`: now. If requests in flight fill the quota, that is in a second:
-    /// some of them may not create a user.
+    /// Returns when another user may be created; `None`: now. If requests in flight fill the quota, that is in a
+    /// second: some of them may not create a user.
     pub(crate) fn full_until(&mut self, now: Timestamp, most: u64) -> Option<Timestamp> {
         self.forget(now);
         let soon = now.plus(Duration::from_secs(1));

@@ -4,8 +4,8 @@
 //! it is read, so a worker is careful in both directions:
 //!
 //! - It sends only while its last count is fresh ([`FRESH`]).
-//! - It divides by the highest count of the last [`SETTLED`] = [`FRESH`] + 1 s: a worker that left may send for as long as
-//!   its own last count is fresh, and its requests count for another second.
+//! - It divides by the highest count of the last [`SETTLED`] = [`FRESH`] + 1 s: a worker that left may send for as long
+//!   as its own last count is fresh, and its requests count for another second.
 //! - A new worker that isn't alone waits for [`SETTLED`] before it sends: by then the others have counted it.
 //!
 //! **Invariant:** no rolling second holds more requests than the rate, over all workers that count the same queue,
@@ -39,7 +39,6 @@ pub(crate) enum WorkerShare {
     Unknown,
 }
 
-/// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct FleetShare {
     /// When each count was asked for, and its result; oldest first.

@@ -12,14 +12,16 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::domain::answer::UnknownReason;
 use crate::domain::decide::{FoundUser, Limits};
-use crate::domain::{AccountReason, Answer, Event, EventType, IdempotencyKey, Lane, Timestamp};
+use crate::domain::{
+    AccountReason, Answer, Event, EventType, IdempotencyKey, Lane, ServiceId, Timestamp, VerificationUrl,
+};
 use crate::pipeline::gate::ProbeSchedule;
 use crate::pipeline::gate::breaker::BreakerPolicy;
 use crate::pipeline::guards::halt::HaltPolicy;
 use crate::pipeline::rate::backoff::Backoff;
 use crate::pipeline::rate::rate_limiter::RateLimiter;
 use crate::pipeline::worker::{WorkerEnd, work};
-use crate::pipeline::{Context, Policy};
+use crate::pipeline::{Context, PipelinePolicy};
 use crate::ports::{ListError, PartnerApi, UserList, UserListPage};
 use crate::telemetry::Metrics;
 use crate::testing::memory::MemoryQueue;
@@ -27,7 +29,7 @@ use crate::testing::message::message;
 
 pub(super) const T0: Timestamp = Timestamp::from_unix_ms(1_700_000_000_000);
 
-pub(super) const POLICY: Policy = Policy {
+pub(super) const POLICY: PipelinePolicy = PipelinePolicy {
     concurrency: 4,
     window: 16,
     message_bytes_max: 65_536,
@@ -47,7 +49,7 @@ pub(super) const POLICY: Policy = Policy {
 };
 
 /// Room for many requests in flight.
-pub(super) const WIDE: Policy = Policy { concurrency: 16, window: 64, ..POLICY };
+pub(super) const WIDE: PipelinePolicy = PipelinePolicy { concurrency: 16, window: 64, ..POLICY };
 
 /// The job that most tests send.
 pub(super) const JANE: &str = "jane@example.com";
@@ -64,13 +66,13 @@ struct PartnerScript {
     answers: Mutex<VecDeque<Answer>>,
     pages: Mutex<VecDeque<Result<UserListPage, ListError>>>,
     latency: Duration,
-    sent: Mutex<Vec<SentRequest>>,
+    sent: Mutex<Vec<RequestRecord>>,
     in_flight: Mutex<InFlight>,
 }
 
 /// A creation that the partner received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SentRequest {
+pub(super) struct RequestRecord {
     pub(super) at: Instant,
     pub(super) key: IdempotencyKey,
 }
@@ -108,7 +110,7 @@ impl ScriptedPartner {
         self
     }
 
-    pub(super) fn sent(&self) -> Vec<SentRequest> {
+    pub(super) fn sent(&self) -> Vec<RequestRecord> {
         self.0.sent.lock().unwrap().clone()
     }
 
@@ -133,7 +135,7 @@ impl PartnerApi for ScriptedPartner {
         if body.contains(PAGED) {
             return page();
         }
-        self.0.sent.lock().unwrap().push(SentRequest { at: Instant::now(), key: *key });
+        self.0.sent.lock().unwrap().push(RequestRecord { at: Instant::now(), key: *key });
         {
             let mut in_flight = self.0.in_flight.lock().unwrap();
             in_flight.now += 1;
@@ -141,18 +143,46 @@ impl PartnerApi for ScriptedPartner {
         }
         sleep(self.0.latency).await;
         self.0.in_flight.lock().unwrap().now -= 1;
-        self.0.answers.lock().unwrap().pop_front().unwrap_or_else(created)
+        let answer = self.0.answers.lock().unwrap().pop_front().unwrap_or_else(created);
+        with_own_user(answer, &body)
     }
 }
 
 impl UserList for ScriptedPartner {
-    async fn page(&self, _skip: u64) -> Result<UserListPage, ListError> {
+    async fn page(&self, _skip: u64, _limit: u32) -> Result<UserListPage, ListError> {
         self.0.pages.lock().unwrap().pop_front().unwrap_or_else(|| Ok(UserListPage::default()))
     }
 }
 
+/// Placeholder for the id of the user whose email was sent.
+const OWN_USER: &str = "own";
+
+/// The user with the email that was sent is created.
 pub(super) fn created() -> Answer {
-    Answer::Created { service_id: "acme-user-1".to_owned(), verification_url: Some("https://v.example/1".to_owned()) }
+    created_as(OWN_USER)
+}
+
+pub(super) fn link() -> VerificationUrl {
+    VerificationUrl::parse("https://v.example/1").unwrap()
+}
+
+pub(super) fn created_as(service_id: &str) -> Answer {
+    Answer::Created { service_id: ServiceId::parse(service_id), link: Ok(link()) }
+}
+
+pub(super) fn id_of(email: &str) -> ServiceId {
+    ServiceId::parse(&format!("id-of-{email}")).unwrap()
+}
+
+/// Fills in the id for [`OWN_USER`].
+fn with_own_user(mut answer: Answer, body: &str) -> Answer {
+    if let Answer::Created { service_id: Some(service_id), .. } = &mut answer
+        && service_id.as_str() == OWN_USER
+    {
+        let user: serde_json::Value = serde_json::from_str(body).unwrap();
+        *service_id = id_of(user["email"].as_str().unwrap());
+    }
+    answer
 }
 
 pub(super) fn lost() -> Answer {
@@ -170,7 +200,7 @@ pub(super) fn blacklisted() -> Answer {
 /// A page of the user list, which has `total` users.
 pub(super) fn users(emails: &[&str], total: u64, created_at: Timestamp) -> Result<UserListPage, ListError> {
     let user = |email: &&str| {
-        let found = FoundUser { service_id: format!("id-of-{email}"), created_at: Some(created_at), name: None };
+        let found = FoundUser { service_id: id_of(email), created_at: Some(created_at), name: None };
         (email.to_uppercase(), found)
     };
     Ok(UserListPage { users: emails.iter().map(user).collect(), unusable: 0, total })
@@ -188,7 +218,7 @@ pub(super) fn emails(count: usize) -> Vec<String> {
 /// The shared state of a worker without a fixture.
 pub(super) fn context_with(
     partner: &ScriptedPartner,
-    policy: Policy,
+    policy: PipelinePolicy,
     rate_limiter: RateLimiter,
 ) -> Arc<Context<ScriptedPartner>> {
     let (clock, metrics) = (Clock::simulated(T0), Metrics::new().unwrap());
@@ -201,7 +231,7 @@ pub(super) struct Fixture {
     pub(super) queue: MemoryQueue,
     pub(super) clock: Clock,
     pub(super) stop: CancellationToken,
-    pub(super) policy: Policy,
+    pub(super) policy: PipelinePolicy,
     pub(super) rate: Option<NonZeroU32>,
     pub(super) began: Instant,
 }

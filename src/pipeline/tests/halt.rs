@@ -15,6 +15,7 @@ const HALT: HaltPolicy = HaltPolicy {
     window: 10,
     rejected_share: 0.5,
     existing_share: 0.5,
+    lost_link_share: 0.5,
     canary: 0,
     halt_action: HaltAction::Stop,
     queue_forgets: false,

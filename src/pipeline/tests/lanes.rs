@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::domain::Lane;
-use crate::pipeline::Policy;
+use crate::pipeline::PipelinePolicy;
 use crate::pipeline::rate::rate_limiter::{RateLimitConfig, RateLimiter};
 use crate::pipeline::tests::fixture::{Fixture, ScriptedPartner, WIDE, context_with, emails, job};
 use crate::pipeline::tests::sources::{EndlessSource, work_beside_endless_bulk};
@@ -106,7 +106,7 @@ async fn a_signup_waits_for_one_request_however_long_the_bulk_lane_is() {
         [(1, 16, next_request), (50, 16, next_request), (3_000, 16, Duration::from_millis(1_400) + next_request)]
     {
         let latency = Duration::from_millis(latency_ms);
-        let policy = Policy { concurrency, ..WIDE };
+        let policy = PipelinePolicy { concurrency, ..WIDE };
         let rate_limiter = RateLimiter::new(NonZeroU32::new(10));
         let context = context_with(&ScriptedPartner::with_latency(latency), policy, rate_limiter);
         let queue = MemoryQueue::new(context.clock);

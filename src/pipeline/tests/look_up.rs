@@ -59,7 +59,7 @@ impl PartnerApi for LongList {
 }
 
 impl UserList for LongList {
-    async fn page(&self, skip: u64) -> Result<UserListPage, ListError> {
+    async fn page(&self, skip: u64, _limit: u32) -> Result<UserListPage, ListError> {
         sleep(Duration::from_secs(1)).await;
         users(&[&format!("user{skip}@elsewhere.example")], self.users, T0)
     }

@@ -5,6 +5,7 @@ mod bulk_hold;
 mod delivery;
 mod fixture;
 mod halt;
+mod identical_jobs;
 mod lanes;
 mod limits;
 mod look_up;

@@ -20,8 +20,8 @@ const USERS_MAX: usize = 200_000;
 /// Longest service id that is remembered.
 const ID_BYTES_MAX: usize = 255;
 
-/// How long a user is remembered. Long enough for all jobs of an interrupted batch, which come back within minutes; short
-/// enough that a user whom the partner deletes isn't reported as existing for long.
+/// How long a user is remembered. Long enough for all jobs of an interrupted batch, which come back within minutes;
+/// short enough that a user whom the partner deletes isn't reported as existing for long.
 const KEPT_FOR: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug)]
@@ -30,7 +30,6 @@ struct CachedUser {
     read_at: Instant,
 }
 
-/// See the module.
 #[derive(Debug, Default)]
 pub(super) struct UserCache {
     users: HashMap<EmailDigest, CachedUser>,
@@ -52,7 +51,7 @@ impl UserCache {
 
     /// Adds a user that was read now. A user that is known is replaced, and expires as if it hadn't been read again.
     pub(super) fn insert(&mut self, digest: EmailDigest, user: FoundUser) {
-        if user.service_id.len() > ID_BYTES_MAX {
+        if user.service_id.as_str().len() > ID_BYTES_MAX {
             return;
         }
         if let Some(cached) = self.users.get_mut(&digest) {
@@ -89,12 +88,12 @@ impl UserCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{NameMark, Timestamp};
+    use crate::domain::{NameMark, ServiceId, Timestamp};
 
     fn user(n: usize) -> FoundUser {
         let created_at = n.is_multiple_of(2).then(|| Timestamp::from_unix_ms(1_700_000_000_000));
         let name = NameMark::of(if n.is_multiple_of(3) { "Ann" } else { "*" }, "Lee");
-        FoundUser { service_id: format!("acme-user-{n:018}"), created_at, name }
+        FoundUser { service_id: ServiceId::parse(&format!("acme-user-{n:018}")).unwrap(), created_at, name }
     }
 
     fn digest(n: usize) -> EmailDigest {
@@ -147,7 +146,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_user_with_an_overlong_service_id_is_not_remembered() {
         let mut cache = UserCache::default();
-        cache.insert(digest(1), FoundUser { service_id: "x".repeat(ID_BYTES_MAX + 1), ..user(1) });
+        let service_id = ServiceId::parse(&"é".repeat(ID_BYTES_MAX)).unwrap();
+        cache.insert(digest(1), FoundUser { service_id, ..user(1) });
         assert_eq!(cache.find(&digest(1)), None);
     }
 }

@@ -1,10 +1,10 @@
 //! Scan coverage: decides whether a scan has read the whole user list. Pure.
 //!
-//! Nothing is assumed about the order of the list or the length of its pages. A user created during the scan can only
-//! move others to later pages, so that some are read twice. A user deleted during the scan moves others to earlier
-//! pages, where they are missed. So the whole list was read if
+//! Nothing is assumed about the order of the list, the order in which its pages are read, or their length. A user
+//! created or deleted during the scan moves others to other pages, so that some are read twice and others may be
+//! missed. So the whole list was read if
 //!
-//! - the end was reached,
+//! - a page for every position was read,
 //! - the total never shrank, and
 //! - as many different users were read as the list had at the start. Repeated pages, as from a server that ignores
 //!   `skip`, don't count.
@@ -21,11 +21,10 @@ const NEWCOMERS_MAX: u64 = 1_000;
 /// Most users in a list that can be read whole. Bounds memory, at 8 bytes each.
 const USERS_MAX: usize = 4_000_000;
 
-/// See the module.
 #[derive(Debug, Default)]
 pub(super) struct ScanCoverage {
-    /// Index of the first user of the next page.
-    pub(super) skip: u64,
+    /// Rows read, with repeats.
+    read: u64,
     total_first: Option<u64>,
     total_max: u64,
     /// Entries without an email or an id. They count, although repeats of them can't be recognised.
@@ -37,7 +36,7 @@ pub(super) struct ScanCoverage {
 }
 
 impl ScanCoverage {
-    /// Records a page: its users, and its number of entries without an email or an id. Returns whether it was the last.
+    /// Records a page: its users, and its number of entries without an email or an id.
     ///
     /// # Errors
     /// Says why no user may be called missing after this page.
@@ -46,19 +45,16 @@ impl ScanCoverage {
         digests: &[EmailDigest],
         unusable: u64,
         total: u64,
-    ) -> Result<bool, &'static str> {
+    ) -> Result<(), &'static str> {
         let first = *self.total_first.get_or_insert(total);
         if total < self.total_max {
             // Users moved to pages that were read already.
             return Err("the list shrank while it was read");
         }
         self.total_max = total;
-        self.skip += digests.len() as u64 + unusable;
+        self.read += digests.len() as u64 + unusable;
         self.unusable += unusable;
-        if digests.is_empty() && unusable == 0 {
-            return if self.skip >= total { self.whole(first) } else { Err("the list ended before its total") };
-        }
-        if self.skip > first.saturating_mul(2).saturating_add(NEWCOMERS_MAX) {
+        if self.read > first.saturating_mul(2).saturating_add(NEWCOMERS_MAX) {
             return Err("the list grows as fast as it is read");
         }
         let page: Vec<u64> = digests.iter().map(EmailDigest::prefix).collect();
@@ -76,16 +72,25 @@ impl ScanCoverage {
         }
         self.seen.extend(&page);
         self.previous = page;
-        if self.skip >= total { self.whole(first) } else { Ok(false) }
+        Ok(())
     }
 
-    fn whole(&mut self, total_first: u64) -> Result<bool, &'static str> {
+    /// Returns the number of rows read, with repeats.
+    pub(super) const fn read(&self) -> u64 {
+        self.read
+    }
+
+    /// Checks that the whole list was read, when a page for every position was.
+    ///
+    /// # Errors
+    /// Says why no user may be called missing.
+    pub(super) fn check_whole(&mut self) -> Result<(), &'static str> {
         self.seen.sort_unstable();
         self.seen.dedup();
-        if (self.seen.len() as u64) + self.unusable < total_first {
+        if (self.seen.len() as u64) + self.unusable < self.total_first.unwrap_or_default() {
             Err("the list repeated users and left others out")
         } else {
-            Ok(true)
+            Ok(())
         }
     }
 }
@@ -95,14 +100,16 @@ mod tests {
     use super::*;
 
     /// Reads a list page by page. `list(skip, n)` returns the users of the `n`-th page, and the total.
-    fn read(mut list: impl FnMut(u64, u32) -> (Vec<u32>, u64)) -> (Result<bool, &'static str>, u32) {
+    fn read(mut list: impl FnMut(u64, u32) -> (Vec<u32>, u64)) -> (Result<(), &'static str>, u32) {
         let mut coverage = ScanCoverage::default();
         for pages in 1..=1_000 {
-            let (users, total) = list(coverage.skip, pages);
+            let (users, total) = list(coverage.read(), pages);
             let digests: Vec<EmailDigest> = users.iter().map(|user| EmailDigest::of(&user.to_string())).collect();
-            match coverage.record_page(&digests, 0, total) {
-                Ok(false) => {}
-                end => return (end, pages),
+            if let Err(reason) = coverage.record_page(&digests, 0, total) {
+                return (Err(reason), pages);
+            }
+            if coverage.read() >= total {
+                return (coverage.check_whole(), pages);
             }
         }
         unreachable!("the scan never ends")
@@ -116,9 +123,9 @@ mod tests {
     fn pages_may_have_any_length() {
         let users: Vec<u32> = (0..100).collect();
         for size in [1, 7, 50, 100, 1_000] {
-            assert_eq!(read(|skip, _| (page(&users, skip, size), 100)).0, Ok(true), "{size}");
+            assert_eq!(read(|skip, _| (page(&users, skip, size), 100)).0, Ok(()), "{size}");
         }
-        assert_eq!(read(|_, _| (Vec::new(), 0)), (Ok(true), 1));
+        assert_eq!(read(|_, _| (Vec::new(), 0)), (Ok(()), 1));
     }
 
     #[test]
@@ -127,10 +134,11 @@ mod tests {
         let digests = |users: std::ops::Range<u32>| -> Vec<EmailDigest> {
             users.map(|user| EmailDigest::of(&user.to_string())).collect()
         };
-        assert_eq!(coverage.record_page(&digests(0..8), 2, 25), Ok(false));
-        assert_eq!(coverage.record_page(&[], 10, 25), Ok(false));
-        assert_eq!(coverage.skip, 20);
-        assert_eq!(coverage.record_page(&digests(8..12), 1, 25), Ok(true));
+        assert_eq!(coverage.record_page(&digests(0..8), 2, 25), Ok(()));
+        assert_eq!(coverage.record_page(&[], 10, 25), Ok(()));
+        assert_eq!(coverage.read(), 20);
+        assert_eq!(coverage.record_page(&digests(8..12), 1, 25), Ok(()));
+        assert_eq!(coverage.check_whole(), Ok(()));
     }
 
     #[test]
@@ -142,7 +150,7 @@ mod tests {
                 users.splice(at..at, [1_000 + number, 2_000 + number]);
                 (page(&users, skip, 10), users.len() as u64)
             });
-            assert_eq!(end, Ok(true));
+            assert_eq!(end, Ok(()));
             assert!(pages < 20, "{pages}");
         }
     }
@@ -155,11 +163,9 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_shrinks_or_ends_early_is_refused() {
+    fn a_list_that_shrinks_is_refused() {
         let (end, _) = read(|skip, number| (page(&[1, 2, 3, 4, 5, 6], skip, 2), u64::from(7 - number)));
         assert_eq!(end, Err("the list shrank while it was read"));
-        let (end, _) = read(|skip, _| (page(&[1, 2, 3], skip, 2), 9));
-        assert_eq!(end, Err("the list ended before its total"));
     }
 
     #[test]

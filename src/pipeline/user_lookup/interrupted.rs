@@ -1,6 +1,6 @@
 //! Look-ups whose job was requeued before they ended: a delivery may be held for a limited time, and a long list takes
-//! longer to read. The job is redelivered after a moment and resumes its look-up, instead of being sent again and looked
-//! up from the start each time.
+//! longer to read. The job is redelivered after a moment and resumes its look-up, instead of being sent again and
+//! looked up from the start each time.
 //!
 //! In memory only: a job that comes to another worker, or after a restart, begins anew.
 
@@ -10,7 +10,7 @@ use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::digest::EmailDigest;
-use crate::domain::decide::{LookUpReason, LookUpResult};
+use crate::domain::decide::{LookUpReason, LookUpResult, LookUpScope};
 
 /// Most jobs, and most answers, that are remembered. Further jobs begin anew.
 const JOBS_MAX: usize = 4_096;
@@ -20,8 +20,7 @@ const KEPT_FOR: Duration = Duration::from_secs(3_600);
 
 /// A look-up to resume.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct InterruptedLookup {
-    /// Why the user is looked up.
+pub(crate) struct InterruptedLookUp {
     pub reason: LookUpReason,
     /// When the look-up was requested first.
     pub since: Instant,
@@ -32,25 +31,25 @@ pub(crate) struct InterruptedLookup {
 struct KeptAnswer {
     scan_began: Instant,
     result: LookUpResult,
+    scope: LookUpScope,
 }
 
-/// See the module.
 #[derive(Debug, Default)]
-pub(super) struct InterruptedLookups {
-    jobs: HashMap<Uuid, (EmailDigest, InterruptedLookup)>,
+pub(super) struct InterruptedLookUps {
+    jobs: HashMap<Uuid, (EmailDigest, InterruptedLookUp)>,
     answers: HashMap<EmailDigest, KeptAnswer>,
 }
 
-impl InterruptedLookups {
+impl InterruptedLookUps {
     /// Remembers the look-up of a job that is requeued.
-    pub(super) fn insert(&mut self, key: Uuid, digest: EmailDigest, interrupted: InterruptedLookup) {
+    pub(super) fn insert(&mut self, key: Uuid, digest: EmailDigest, interrupted: InterruptedLookUp) {
         if self.jobs.len() < JOBS_MAX {
             self.jobs.insert(key, (digest, interrupted));
         }
     }
 
     /// Returns the look-up of a job that is redelivered, and forgets it.
-    pub(super) fn remove(&mut self, key: Uuid) -> Option<InterruptedLookup> {
+    pub(super) fn remove(&mut self, key: Uuid) -> Option<InterruptedLookUp> {
         self.jobs.remove(&key).map(|(_, interrupted)| interrupted)
     }
 
@@ -60,16 +59,28 @@ impl InterruptedLookups {
     }
 
     /// Keeps the result of a scan, if a requeued job waits for it.
-    pub(super) fn keep_answer(&mut self, digest: EmailDigest, scan_began: Instant, result: &LookUpResult) {
+    pub(super) fn keep_answer(
+        &mut self,
+        digest: EmailDigest,
+        scan_began: Instant,
+        result: &LookUpResult,
+        scope: LookUpScope,
+    ) {
         self.answers.retain(|_, answer| answer.scan_began.elapsed() < KEPT_FOR);
         if self.wants(&digest) && self.answers.len() < JOBS_MAX {
-            self.answers.insert(digest, KeptAnswer { scan_began, result: result.clone() });
+            self.answers.insert(digest, KeptAnswer { scan_began, result: result.clone(), scope });
         }
     }
 
-    /// Returns the result of a scan that began no earlier than `since`, and forgets it.
-    pub(super) fn take_answer(&mut self, digest: &EmailDigest, since: Instant) -> Option<LookUpResult> {
+    /// Returns the result of a scan that began no earlier than `since` and looked for as many users, and forgets it.
+    pub(super) fn take_answer(
+        &mut self,
+        digest: &EmailDigest,
+        since: Instant,
+        scope: LookUpScope,
+    ) -> Option<LookUpResult> {
         let answer = self.answers.get(digest)?;
-        if answer.scan_began < since { None } else { self.answers.remove(digest).map(|answer| answer.result) }
+        let answers = answer.scan_began >= since && answer.scope.covers(scope);
+        if answers { self.answers.remove(digest).map(|answer| answer.result) } else { None }
     }
 }

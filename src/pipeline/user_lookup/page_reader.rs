@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::pending::PendingLookups;
+use super::page_limit::{DOCUMENTED_LIMIT, PageLimit};
+use super::pending::PendingLookUps;
 use crate::domain::{AccountReason, Lane};
 use crate::pipeline::Context;
 use crate::pipeline::gate::Request;
@@ -17,28 +18,30 @@ const PAGE_FAILURES_MAX: u32 = 5;
 /// How long a page that was refused leaves the next probe to creations, whose answer says more.
 const PROBE_DELAY: Duration = Duration::from_millis(100);
 
-/// Reads the page from the `skip`-th user on. Waits while the account is paused or throttled, for as long as a job waits
-/// for the scan.
+/// Reads the page from the `skip`-th user on. Waits while the account is paused or throttled, for as long as a job
+/// waits for the scan.
 ///
 /// # Errors
 /// The code of the reason why the page can't be read.
 pub(super) async fn read_page<A: PartnerApi + UserList>(
     context: &Context<A>,
     skip: u64,
-    pending: &PendingLookups,
-    refusals: &mut ListRefusals,
+    pending: &PendingLookUps,
+    reader: &mut PageReader,
 ) -> Result<UserListPage, &'static str> {
+    let PageReader { refusals, limit } = reader;
     let mut failures = 0;
     loop {
-        let permit = context.gate.wait_for_permit(Request::Read, refusals.probe_delay()).await;
+        let mut permit = context.gate.wait_for_permit(Request::Read, refusals.probe_delay()).await;
         // As a signup: behind bulk jobs, each page would wait for minutes, and with it the signups that need a look-up.
         context.rate_limiter.acquire(Lane::Signup).await;
         if !permit.is_valid() {
             continue;
         }
         permit.sent();
-        let page = context.api.page(skip).await;
-        if !matches!(page, Err(ListError::Failed(_))) {
+        let requested = limit.get();
+        let page = context.api.page(skip, requested).await;
+        if !matches!(page, Err(ListError::Refused | ListError::Failed(_))) {
             failures = 0;
         }
         let transition = match page {
@@ -47,6 +50,7 @@ pub(super) async fn read_page<A: PartnerApi + UserList>(
                     transition.emit(&context.metrics);
                 }
                 refusals.end(context);
+                limit.page_read(requested);
                 return Ok(page);
             }
             // An unreachable API concerns creations too.
@@ -60,7 +64,12 @@ pub(super) async fn read_page<A: PartnerApi + UserList>(
                 }
                 None
             }
-            Err(ListError::Account(reason)) => permit.refused(reason),
+            Err(ListError::Account(reason)) => {
+                if reason == AccountReason::NotTheApi {
+                    limit.page_failed();
+                }
+                permit.refused(reason)
+            }
             Err(ListError::Throttled(advice)) => {
                 let delay = context.gate.throttle(advice, |n| context.delay_before_attempt(n));
                 if advice.is_none() {
@@ -69,7 +78,14 @@ pub(super) async fn read_page<A: PartnerApi + UserList>(
                 ApiThrottled { delay, advised: advice.is_some() }.emit(&context.metrics);
                 permit.throttled()
             }
-            Err(ListError::Failed(reason)) => {
+            // The API answers, so it can be reached. Perhaps it refuses the limit.
+            Err(ListError::Refused) if requested > DOCUMENTED_LIMIT => {
+                limit.page_failed();
+                permit.page_read()
+            }
+            Err(error @ (ListError::Refused | ListError::Failed(_))) => {
+                let reason = if let ListError::Failed(reason) = error { reason } else { "refused" };
+                limit.page_failed();
                 let transition = permit.unanswered();
                 failures += 1;
                 if failures == PAGE_FAILURES_MAX {
@@ -85,13 +101,20 @@ pub(super) async fn read_page<A: PartnerApi + UserList>(
     }
 }
 
+/// What reading pages has shown about the API.
+#[derive(Default)]
+pub(super) struct PageReader {
+    refusals: ListRefusals,
+    limit: PageLimit,
+}
+
 /// Account-level answers that pages got since the last page that could be read.
 ///
-/// The first one pauses the account, like that to a creation. If creations are answered well nevertheless, only the list
-/// is refused, as with a key that may not read it. Then only jobs that need a look-up wait, and the page is requested
-/// again at the intervals of probes.
+/// The first one pauses the account, like that to a creation. If creations are answered well nevertheless, only the
+/// list is refused, as with a key that may not read it. Then only jobs that need a look-up wait, and the page is
+/// requested again at the intervals of probes.
 #[derive(Default)]
-pub(super) struct ListRefusals {
+struct ListRefusals {
     /// Pauses that had ended at the last of these answers.
     pauses_ended: Option<u64>,
     /// Time to the next request, once only the list is refused.

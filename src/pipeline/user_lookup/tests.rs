@@ -1,5 +1,9 @@
 //! The user look-up, against scripted lists on paused time.
 
+mod fake_list;
+mod orders;
+mod properties;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,19 +12,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::domain::decide::{FoundUser, Limits};
-use crate::domain::{AccountReason, Answer, IdempotencyKey, Lane, Timestamp};
+use crate::domain::{AccountReason, Answer, IdempotencyKey, Lane, ServiceId, Timestamp};
 use crate::pipeline::gate::breaker::BreakerPolicy;
 use crate::pipeline::gate::{GateState, ProbeSchedule, Request};
 use crate::pipeline::guards::halt::HaltPolicy;
 use crate::pipeline::rate::backoff::Backoff;
 use crate::pipeline::rate::rate_limiter::RateLimiter;
 use crate::pipeline::user_lookup::*;
-use crate::pipeline::{Context, Policy};
+use crate::pipeline::{Context, PipelinePolicy};
 use crate::ports::{ListError, PartnerApi, UserList, UserListPage};
 use crate::telemetry::Metrics;
 
 const SECOND: Duration = Duration::from_secs(1);
-const POLICY: Policy = Policy {
+const POLICY: PipelinePolicy = PipelinePolicy {
     concurrency: 1,
     window: 1,
     message_bytes_max: 65_536,
@@ -34,8 +38,8 @@ const POLICY: Policy = Policy {
     halt: HaltPolicy::NEVER,
 };
 
-/// Returns the page from the `skip`-th user on, for the n-th request (from 1).
-type PageScript = dyn FnMut(u64, u32) -> Result<UserListPage, ListError> + Send;
+/// Returns the page from the `skip`-th user on, with at most `limit` users, for the n-th request (from 1).
+type PageScript = dyn FnMut(u64, u32, u32) -> Result<UserListPage, ListError> + Send;
 
 /// A scripted user list. Each page takes 100 ms.
 struct ScriptedList {
@@ -50,19 +54,22 @@ impl PartnerApi for ScriptedList {
 }
 
 impl UserList for ScriptedList {
-    async fn page(&self, skip: u64) -> Result<UserListPage, ListError> {
+    async fn page(&self, skip: u64, limit: u32) -> Result<UserListPage, ListError> {
         sleep(Duration::from_millis(100)).await;
         let number = {
             let mut requests = self.requests.lock().unwrap();
             *requests += 1;
             *requests
         };
-        (self.script.lock().unwrap())(skip, number)
+        (self.script.lock().unwrap())(skip, limit, number)
     }
 }
 
 fn user(n: u64) -> (String, FoundUser) {
-    (email(n).to_uppercase(), FoundUser { service_id: format!("acme-user-{n}"), created_at: None, name: None })
+    (
+        email(n).to_uppercase(),
+        FoundUser { service_id: ServiceId::parse(&format!("acme-user-{n}")).unwrap(), created_at: None, name: None },
+    )
 }
 
 fn email(n: u64) -> String {
@@ -78,19 +85,19 @@ fn found(n: u64) -> LookUpResult {
     LookUpResult::User(user(n).1)
 }
 
-struct LookupBench {
+struct LookUpBench {
     context: Arc<Context<ScriptedList>>,
     scanner: tokio::task::JoinHandle<()>,
 }
 
-impl LookupBench {
-    fn new(script: impl FnMut(u64, u32) -> Result<UserListPage, ListError> + Send + 'static) -> Self {
-        Self::with(RateLimiter::new(None), script)
+impl LookUpBench {
+    fn new(mut script: impl FnMut(u64, u32) -> Result<UserListPage, ListError> + Send + 'static) -> Self {
+        Self::with(RateLimiter::new(None), move |skip, _, number| script(skip, number))
     }
 
     fn with(
         rate_limiter: RateLimiter,
-        script: impl FnMut(u64, u32) -> Result<UserListPage, ListError> + Send + 'static,
+        script: impl FnMut(u64, u32, u32) -> Result<UserListPage, ListError> + Send + 'static,
     ) -> Self {
         let list = ScriptedList { script: Mutex::new(Box::new(script)), requests: Mutex::new(0) };
         let (clock, metrics) = (Clock::simulated(Timestamp::from_unix_ms(0)), Metrics::new().unwrap());
@@ -103,7 +110,7 @@ impl LookupBench {
     }
 
     async fn find(&self, n: u64) -> LookUpResult {
-        self.context.look_up.find(&email(n), Instant::now()).await
+        self.context.look_up.find(&email(n), Instant::now(), LookUpScope::WholeList).await
     }
 
     fn requests(&self) -> u32 {
@@ -111,7 +118,7 @@ impl LookupBench {
     }
 }
 
-impl Drop for LookupBench {
+impl Drop for LookUpBench {
     fn drop(&mut self) {
         self.scanner.abort();
     }
@@ -119,7 +126,7 @@ impl Drop for LookupBench {
 
 #[tokio::test(start_paused = true)]
 async fn one_scan_answers_all_waiting_look_ups_and_later_ones_need_no_request() {
-    let bench = LookupBench::new(|skip, _| Ok(page(skip, 50, 500)));
+    let bench = LookUpBench::new(|skip, _| Ok(page(skip, 50, 500)));
     let answers = tokio::join!(bench.find(3), bench.find(3), bench.find(120), bench.find(499));
     assert_eq!(answers, (found(3), found(3), found(120), found(499)));
     assert_eq!(bench.requests(), 10);
@@ -132,7 +139,7 @@ async fn one_scan_answers_all_waiting_look_ups_and_later_ones_need_no_request() 
 
 #[tokio::test(start_paused = true)]
 async fn a_user_is_looked_up_again_after_an_hour() {
-    let bench = LookupBench::new(|skip, _| Ok(page(skip, 50, 100)));
+    let bench = LookUpBench::new(|skip, _| Ok(page(skip, 50, 100)));
     assert_eq!(bench.find(99).await, found(99));
     sleep(SECOND * 3_500).await;
     assert_eq!((bench.find(99).await, bench.requests()), (found(99), 2));
@@ -143,7 +150,7 @@ async fn a_user_is_looked_up_again_after_an_hour() {
 #[tokio::test(start_paused = true)]
 async fn a_missing_user_is_never_remembered() {
     // The user is created between the first and the second look-up.
-    let bench = LookupBench::new(|skip, number| Ok(page(skip, 50, if number == 1 { 10 } else { 11 })));
+    let bench = LookUpBench::new(|skip, number| Ok(page(skip, 50, if number == 1 { 10 } else { 11 })));
     assert_eq!(bench.find(10).await, LookUpResult::NotFound);
     assert_eq!(bench.find(10).await, found(10));
 }
@@ -151,7 +158,7 @@ async fn a_missing_user_is_never_remembered() {
 #[tokio::test(start_paused = true)]
 async fn a_scan_reports_no_user_missing_who_was_looked_up_after_it_began() {
     // p0 is added to a page that was read before the look-up was requested.
-    let bench = LookupBench::new(|skip, number| {
+    let bench = LookUpBench::new(|skip, number| {
         let users = if skip == 0 && number == 1 { vec![user(1), user(2)] } else { page(skip, 2, 6).users };
         Ok(UserListPage { users, unusable: 0, total: 6 })
     });
@@ -166,7 +173,7 @@ async fn a_scan_reports_no_user_missing_who_was_looked_up_after_it_began() {
 
 #[tokio::test(start_paused = true)]
 async fn a_look_up_requested_during_a_scan_is_answered_by_its_later_pages() {
-    let bench = LookupBench::new(|skip, _| Ok(page(skip, 1, 10)));
+    let bench = LookUpBench::new(|skip, _| Ok(page(skip, 1, 10)));
     let late = async {
         sleep(Duration::from_millis(350)).await;
         bench.find(8).await
@@ -178,7 +185,7 @@ async fn a_look_up_requested_during_a_scan_is_answered_by_its_later_pages() {
 #[tokio::test(start_paused = true)]
 async fn a_list_that_repeats_its_pages_reports_no_user_missing() {
     let bench =
-        LookupBench::new(|_, _| Ok(UserListPage { users: (0..50).map(user).collect(), unusable: 0, total: 100_000 }));
+        LookUpBench::new(|_, _| Ok(UserListPage { users: (0..50).map(user).collect(), unusable: 0, total: 100_000 }));
     assert_eq!(bench.find(70).await, LookUpResult::Unavailable);
     assert_eq!(bench.requests(), 4);
     let line = "plu_onboard_user_list_scans_total{result=\"aborted\"} 1\n";
@@ -197,17 +204,21 @@ async fn emails_are_compared_without_case_in_any_alphabet() {
         ("ΝΙΚΟΣ@EXAMPLE.GR", "νικοσ@example.gr"),
         ("ИВАН@ПРИМЕР.РФ", "иван@пример.рф"),
     ] {
-        let bench = LookupBench::new(move |_, _| {
+        let bench = LookUpBench::new(move |_, _| {
             Ok(UserListPage { users: vec![(listed.to_owned(), user(1).1)], unusable: 0, total: 1 })
         });
-        assert_eq!(bench.context.look_up.find(asked, Instant::now()).await, found(1), "{listed}");
+        assert_eq!(
+            bench.context.look_up.find(asked, Instant::now(), LookUpScope::WholeList).await,
+            found(1),
+            "{listed}"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn pages_are_requested_at_the_rate_limit() {
     let rate_limiter = RateLimiter::new(std::num::NonZeroU32::new(2));
-    let bench = LookupBench::with(rate_limiter, |skip, _| Ok(page(skip, 50, 1_000)));
+    let bench = LookUpBench::with(rate_limiter, |skip, _, _| Ok(page(skip, 50, 1_000)));
     let start = Instant::now();
     assert_eq!(bench.find(999).await, found(999));
     assert!(start.elapsed() >= Duration::from_secs(10), "{:?}", start.elapsed());
@@ -219,7 +230,7 @@ fn refused() -> Result<UserListPage, ListError> {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_list_pauses_the_account_until_a_page_can_be_read() {
-    let bench = LookupBench::new(|skip, number| if number < 4 { refused() } else { Ok(page(skip, 50, 60)) });
+    let bench = LookUpBench::new(|skip, number| if number < 4 { refused() } else { Ok(page(skip, 50, 60)) });
     let answer = async {
         let answer = bench.find(55).await;
         (answer, bench.context.gate.state())
@@ -238,7 +249,7 @@ async fn a_refused_list_pauses_the_account_until_a_page_can_be_read() {
 async fn a_list_that_alone_is_refused_pauses_no_creation_and_is_retried_while_a_job_waits() {
     let readable_from = 20;
     let bench =
-        LookupBench::new(move |skip, number| if number < readable_from { refused() } else { Ok(page(skip, 50, 60)) });
+        LookUpBench::new(move |skip, number| if number < readable_from { refused() } else { Ok(page(skip, 50, 60)) });
     // Creations are answered well: one of them answers each probe.
     let context = Arc::clone(&bench.context);
     let creations = tokio::spawn(async move {
@@ -247,7 +258,7 @@ async fn a_list_that_alone_is_refused_pauses_no_creation_and_is_retried_while_a_
             sleep(Duration::from_millis(10)).await;
         }
     });
-    let pauses = |bench: &LookupBench| {
+    let pauses = |bench: &LookUpBench| {
         let text = bench.context.metrics.render();
         let line = "plu_onboard_pauses_total{reason=\"forbidden\"} ";
         text.lines().find_map(|text| text.strip_prefix(line)).unwrap().parse::<u32>().unwrap()
@@ -268,7 +279,7 @@ async fn a_list_that_alone_is_refused_pauses_no_creation_and_is_retried_while_a_
 #[tokio::test(start_paused = true)]
 async fn a_redelivered_job_gets_the_answer_of_a_scan_that_began_after_its_look_up() {
     // 100 users, one a page: a scan takes 10 s.
-    let bench = LookupBench::new(|skip, _| Ok(page(skip, 1, 100)));
+    let bench = LookUpBench::new(|skip, _| Ok(page(skip, 1, 100)));
     let look_up = &bench.context.look_up;
     let key = Uuid::from_u128(7);
     let asked_at = Instant::now();
@@ -276,30 +287,32 @@ async fn a_redelivered_job_gets_the_answer_of_a_scan_that_began_after_its_look_u
     let resumed = || look_up.resume(key).map(|interrupted| (interrupted.reason, interrupted.since));
     for (n, expected) in [(777, LookUpResult::NotFound), (98, found(98))] {
         // Requeued during the scan, redelivered after its end.
-        let unanswered = tokio::time::timeout(SECOND * 5, look_up.find(&email(n), asked_at)).await;
+        let unanswered =
+            tokio::time::timeout(SECOND * 5, look_up.find(&email(n), asked_at, LookUpScope::WholeList)).await;
         assert!(unanswered.is_err());
         assert_eq!(look_up.scan_progress().map(|progress| progress.total), Some(100));
         interrupted(n);
         sleep(SECOND * 20).await;
         assert_eq!((look_up.scan_progress(), resumed()), (None, Some((LookUpReason::GivingUp, asked_at))));
         let (requests, since) = (bench.requests(), Instant::now());
-        assert_eq!(look_up.find(&email(n), asked_at).await, expected, "{n}");
+        assert_eq!(look_up.find(&email(n), asked_at, LookUpScope::WholeList).await, expected, "{n}");
         assert_eq!((bench.requests(), since.elapsed()), (requests, Duration::ZERO));
         assert_eq!(resumed(), None, "once");
         look_up.lock().cache = UserCache::default();
     }
     // Redelivered during the scan, beside another look-up: the scan has looked for the first user all the time.
     let began = bench.requests();
-    let unanswered = tokio::time::timeout(SECOND * 3, look_up.find(&email(777), asked_at)).await;
+    let unanswered =
+        tokio::time::timeout(SECOND * 3, look_up.find(&email(777), asked_at, LookUpScope::WholeList)).await;
     assert!(unanswered.is_err());
     interrupted(777);
     let (asked_again, requests) = tokio::join!(
         async {
-            let found = look_up.find(&email(777), asked_at).await;
+            let found = look_up.find(&email(777), asked_at, LookUpScope::WholeList).await;
             (found, bench.requests() - began)
         },
         async {
-            let found = look_up.find(&email(777), Instant::now()).await;
+            let found = look_up.find(&email(777), Instant::now(), LookUpScope::WholeList).await;
             (found, bench.requests() - began)
         }
     );

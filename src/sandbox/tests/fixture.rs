@@ -2,32 +2,14 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::domain::Timestamp;
-use crate::sandbox::{CreateRequest, ListRequest, Model, ModelConfig, SandboxReply};
+use crate::sandbox::{CreateRequest, DeleteRequest, ListRequest, Model, ModelConfig, SandboxReply, WalletRequest};
+pub(super) use crate::testing::message::user as body;
 
 pub(super) const AUTHORIZATION: &str = "Bearer sk_staging_sandbox";
-
-/// A valid body.
-pub(super) fn body(email: &str) -> Value {
-    json!({
-        "firstName": "Jane",
-        "lastName": "Doe",
-        "email": email,
-        "phoneNumber": "+14155555555",
-        "accountPurpose": "personal use",
-        "ipAddress": "203.0.113.42",
-        "isTermsOfServiceAccepted": true,
-        "program": "custodial",
-        "address": "123 Main Street",
-        "city": "San Francisco",
-        "region": "CA",
-        "postalCode": "94105",
-        "countryCode": "US",
-    })
-}
 
 /// [`body`] with one field changed.
 pub(super) fn body_with(field: &str, value: impl Into<Value>) -> Value {
@@ -51,7 +33,11 @@ pub(super) fn request(key: &str) -> CreateRequest<'_> {
     }
 }
 
-/// The body of a reply.
+/// A deletion with valid headers and no id.
+pub(super) fn delete_request(key: &str) -> DeleteRequest<'_> {
+    DeleteRequest { authorization: Some(AUTHORIZATION), idempotency_key: Some(key), service_id: "" }
+}
+
 pub(super) fn parsed(reply: &SandboxReply) -> Value {
     serde_json::from_str(&reply.body).unwrap()
 }
@@ -85,6 +71,22 @@ impl TestPartner {
         self.model.create(self.now, request)
     }
 
+    pub(super) fn delete(&mut self, nth_key: u128, service_id: &str) -> SandboxReply {
+        let key = key(nth_key);
+        self.model.delete(self.now, &DeleteRequest { service_id, ..delete_request(&key) })
+    }
+
+    /// The `serviceId` of the user with this email.
+    pub(super) fn id_of(&self, email: &str) -> String {
+        self.model.user_by_email(self.now, email).unwrap().service_id
+    }
+
+    /// The balance that the API answers.
+    pub(super) fn balance(&mut self) -> Value {
+        let request = WalletRequest { authorization: Some(AUTHORIZATION) };
+        parsed(&self.model.wallet(self.now, &request))["data"]["balance"].clone()
+    }
+
     pub(super) fn list(&mut self, query: &str) -> SandboxReply {
         self.model.list(self.now, &ListRequest { authorization: Some(AUTHORIZATION), query })
     }
@@ -105,7 +107,6 @@ pub(super) fn partner_with(users: u64, config: ModelConfig) -> TestPartner {
     partner
 }
 
-/// Checks the status and the message of a reply.
 #[track_caller]
 pub(super) fn check(reply: &SandboxReply, status: u16, message: &str) {
     assert_eq!(outcome(reply), (status, message.to_owned()), "{}", reply.body);

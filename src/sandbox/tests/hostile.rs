@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::domain::Timestamp;
 use crate::sandbox::tests::fixture::{AUTHORIZATION, body, key, parsed, request};
 use crate::sandbox::{
-    Control, CreateRequest, FaultKind, FaultPlan, HostilePartner, ListRequest, SandboxAnswer, SandboxConfig, Wire,
+    CreateRequest, FaultKind, FaultPlan, HostilePartner, ListRequest, SandboxAnswer, SandboxConfig, SandboxControl,
+    Wire,
 };
 
 struct HostileRig {
@@ -104,7 +105,7 @@ fn faults_apply_by_number_time_and_share_and_the_first_one_wins() {
 
     let mut by_time = rig(&[]);
     let faults = FaultPlan::parse(&["403=10s..20s"]).unwrap();
-    by_time.partner.control(by_time.now, &Control { faults: Some(faults), ..Control::default() });
+    by_time.partner.control(by_time.now, &SandboxControl { faults: Some(faults), ..SandboxControl::default() });
     for (second, expected) in [(1_009, 201), (1_010, 403), (1_019, 403), (1_020, 201)] {
         by_time.now = Duration::from_secs(second);
         assert_eq!(status(&by_time.create(second.into(), &format!("u{second}@example.com"))), expected, "{second}");

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::sandbox::tests::fixture::{AUTHORIZATION, body, body_with, key};
-use crate::sandbox::{AccountState, Control, ModelConfig, Sandbox, SandboxConfig, SandboxStats, serve};
+use crate::sandbox::{AccountState, ModelConfig, Sandbox, SandboxConfig, SandboxControl, SandboxStats, serve};
 
 /// A running sandbox and an HTTP client.
 struct HttpRig {
@@ -222,7 +222,7 @@ async fn control_changes_a_running_sandbox() {
         assert_eq!(rig.control(control.clone()).await, 204, "{control}");
         assert_eq!(create(nth).send().await.unwrap().status(), status, "{control}");
     }
-    rig.sandbox.control(&Control { account: Some(AccountState::KeyRevoked), ..Control::default() });
+    rig.sandbox.control(&SandboxControl { account: Some(AccountState::KeyRevoked), ..SandboxControl::default() });
     assert_eq!(create(5).send().await.unwrap().status(), 401);
     assert_eq!(rig.control(json!({"acount": "ok"})).await, 422);
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::sandbox::tests::fixture::{
     AUTHORIZATION, TestPartner, body, body_with, check, key, parsed, partner, partner_with, request,
 };
-use crate::sandbox::{AccountState, CreateRequest, ListRequest, ModelConfig, ModelStats, RequestCounts};
+use crate::sandbox::{AccountState, CreateRequest, ListRequest, ModelConfig, ModelStats, Money, RequestCounts};
 
 #[test]
 fn creation_is_answered_in_the_documented_shape() {
@@ -167,6 +167,16 @@ fn every_request_increments_one_counter_of_its_answer() {
     partner.create(1, &body("jane@example.com"));
     partner.create(2, &body("jane@example.com"));
     partner.create(3, &body_with("city", ""));
+    let id = partner.id_of("jane@example.com");
+    partner.delete(4, &id);
+    partner.delete(4, &id);
+    partner.delete(5, &id);
+    partner.create(6, &body("jane@example.com"));
+    let id = partner.id_of("jane@example.com");
+    let position = partner.model.find(&id).unwrap();
+    partner.model.set_active_cards(position, 2);
+    partner.delete(7, &id);
+    partner.balance();
     partner.list("");
     partner.list("limit=0");
     partner.model.list(partner.now, &ListRequest::default());
@@ -177,20 +187,27 @@ fn every_request_increments_one_counter_of_its_answer() {
     partner.at_ms(1000).list("");
     let stats = partner.model.stats();
     let expected = ModelStats {
-        requests: RequestCounts { create: 4, list: 6 },
-        created: 1,
+        requests: RequestCounts { create: 5, list: 6, delete: 4, wallet: 1 },
+        created: 2,
         listed: 1,
+        deleted: 1,
+        approved_deleted: 0,
+        wallet_read: 1,
+        fees_charged: 1,
+        fees_waived: 1,
+        fees_total: Money::from_cents(150),
         duplicates_refused: 1,
-        keys_refused: 1,
+        keys_refused: 2,
+        deletions_refused: 2,
         rejected: 2,
         throttled: 2,
         unauthorized: 1,
         account_refused: 1,
-        max_requests_in_any_second: 9,
+        max_requests_in_any_second: 15,
         users: 1,
     };
     assert_eq!(stats, expected);
     let json = serde_json::to_value(stats).unwrap();
-    assert_eq!(json["maxRequestsInAnySecond"], 9);
-    assert_eq!(json["requests"], json!({"create": 4, "list": 6}));
+    assert_eq!(json["maxRequestsInAnySecond"], 15);
+    assert_eq!(json["requests"], json!({"create": 5, "list": 6, "delete": 4, "wallet": 1}));
 }

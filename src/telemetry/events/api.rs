@@ -72,11 +72,9 @@ impl ClocksDiffer {
     }
 }
 
-/// Result of a request for a page of the user list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum UserListPageResult {
-    /// The page was read.
     Read,
     /// The API answered 429.
     Throttled,
@@ -110,7 +108,6 @@ impl UserListPageResult {
 pub struct UserListRefused(pub Option<AccountReason>);
 
 impl UserListRefused {
-    /// Writes the log line and updates the metric.
     pub fn emit(self, metrics: &Metrics) {
         metrics.user_list_refused.set(i64::from(self.0.is_some()));
         match self.0 {
@@ -136,7 +133,6 @@ pub struct ScanProgressed {
 }
 
 impl ScanProgressed {
-    /// Writes the log line.
     pub fn emit(self) {
         let Self { read, total, waiting } = self;
         info!(target: NOTICE_TARGET, read, total, waiting, "user list scan in progress");
@@ -157,7 +153,6 @@ pub struct ScanFinished {
 }
 
 impl ScanFinished {
-    /// Writes the log line and updates the metric.
     pub fn emit(self, metrics: &Metrics) {
         let Self { result, pages, waiting, found } = self;
         match result {

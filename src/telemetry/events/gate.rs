@@ -18,7 +18,6 @@ pub struct ApiThrottled {
 }
 
 impl ApiThrottled {
-    /// Writes the log line and updates the metric.
     pub fn emit(self, metrics: &Metrics) {
         metrics.retries.with_label_values(&["throttled"]).inc();
         if let Some(delay) = self.delay {
@@ -32,11 +31,26 @@ impl ApiThrottled {
     }
 }
 
+/// The API answered 503 with `Retry-After`.
+#[derive(Debug)]
+pub struct ApiOverloaded {
+    /// Time until requests are sent again; `None` if this delay was logged already.
+    pub delay: Option<Duration>,
+}
+
+impl ApiOverloaded {
+    pub fn emit(self) {
+        if let Some(delay) = self.delay {
+            info!(wait_ms = ms(delay), "API overloaded (503): no request for {:.1} s", delay.as_secs_f64());
+        }
+    }
+}
+
 /// The gate closed or opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GateChanged {
     /// A pause ended.
-    Opened,
+    Resumed,
     /// A pause began, or its reason changed.
     Paused(AccountReason),
     /// An operator resumed, and the probe that was sent at once got an account-level answer too.
@@ -47,17 +61,23 @@ pub enum GateChanged {
         failures: u32,
         /// Requests that were counted.
         requests: u32,
-        /// Time to the first trial requests.
+        /// Time to the next page of the user list that is read.
         open_for: Duration,
     },
     /// The circuit breaker closed.
     CircuitClosed,
+    /// Creations are lost in a row.
+    LinksBeingLost {
+        /// How many so far.
+        in_a_row: usize,
+    },
+    /// A creation was answered after they were lost in a row.
+    LinksKept,
     /// No 429 came for a while.
     ThrottleEnded,
 }
 
 impl GateChanged {
-    /// Writes the log line and updates the metric.
     pub fn emit(self, metrics: &Metrics) {
         match self {
             Self::Paused(reason) => {
@@ -69,7 +89,7 @@ impl GateChanged {
                 let advice = reason.advice(metrics.health.key_source());
                 warn!(reason = reason.code(), "still paused after an immediate probe: {advice}");
             }
-            Self::Opened => {
+            Self::Resumed => {
                 metrics.circuit_breaker_open.set(0);
                 info!(target: NOTICE_TARGET, "resumed: the account works again");
             }
@@ -78,7 +98,8 @@ impl GateChanged {
                 warn!(
                     failures,
                     requests,
-                    "circuit breaker open: {failures} of {requests} requests had no answer in time; next trial in {} s",
+                    "circuit breaker open: {failures} of {requests} creations had no answer in time; the API is asked for \
+                     a page of the user list in {} s, and when it answers, one creation is tried",
                     open_for.as_secs()
                 );
             }
@@ -86,6 +107,12 @@ impl GateChanged {
                 metrics.circuit_breaker_open.set(0);
                 info!(target: NOTICE_TARGET, "circuit breaker closed: the API answers again");
             }
+            Self::LinksBeingLost { in_a_row } => warn!(
+                in_a_row,
+                "links are being lost: {in_a_row} creations in a row had no answer; fewer requests are in flight until \
+                 one is answered"
+            ),
+            Self::LinksKept => info!(target: NOTICE_TARGET, "links are no longer lost: a creation was answered"),
             Self::ThrottleEnded => info!("no longer throttled: the API accepts requests again"),
         }
     }
@@ -99,7 +126,6 @@ pub struct RateLowered {
 }
 
 impl RateLowered {
-    /// Writes the log line.
     pub fn emit(self) {
         let per_second = (self.per_second * 10.0).round() / 10.0;
         info!(per_second, "rate lowered after a 429 without Retry-After; it rises again step by step");
@@ -114,7 +140,6 @@ pub struct BulkHoldChanged {
 }
 
 impl BulkHoldChanged {
-    /// Writes the log line.
     pub fn emit(self) {
         match self.why {
             Some(why) => info!("bulk held: {why}"),
@@ -131,7 +156,6 @@ pub struct WorkersCounted {
 }
 
 impl WorkersCounted {
-    /// Writes the log line.
     pub fn emit(self) {
         info!(workers = self.workers, "rate limit is shared by the workers on this queue");
     }

@@ -14,7 +14,6 @@ pub enum ImportStateChanged {
 }
 
 impl ImportStateChanged {
-    /// Writes the log line.
     pub fn emit(self) {
         match self {
             Self::Blocked => {

@@ -10,49 +10,55 @@ use crate::domain::answer::looks_like_a_code;
 use crate::domain::decide::LookUpCase;
 use crate::domain::job::MEMBERS;
 use crate::domain::private::{HIDDEN, shown_id};
-use crate::domain::{Event, Field, Lane, Problem};
+use crate::domain::{Event, Field, Lane, LinkLoss, Problem};
 use crate::telemetry::Metrics;
 
-/// A look-up decided what to do with a job.
 #[derive(Debug)]
-pub struct LookupDecided<'a> {
+pub struct LookUpDecided<'a> {
     /// Row of the decision table.
     pub row: LookUpCase,
     /// The job's idempotency key.
     pub key: &'a uuid::Uuid,
 }
 
-impl LookupDecided<'_> {
+impl LookUpDecided<'_> {
     /// Target of the log line. The simulation counts the rows by it.
     pub const TARGET: &'static str = "plu_onboard::protocol";
 
-    /// Writes the log line.
     pub fn emit(self) {
-        debug!(target: LookupDecided::TARGET, key = %self.key, row = self.row.code(), "job decided by look-up");
+        debug!(target: LookUpDecided::TARGET, key = %self.key, row = self.row.code(), "job decided by look-up");
     }
 }
 
-/// A job finished.
 #[derive(Debug)]
 pub struct JobFinished<'a> {
     /// Its outcome.
     pub event: &'a Event,
     /// The lane it came from.
     pub lane: Lane,
+    /// Whether an identical job had this outcome before, so that no request was sent.
+    pub is_repeat: bool,
 }
 
 impl JobFinished<'_> {
     /// Writes the log line and updates the metrics.
     pub fn emit(self, metrics: &Metrics) {
-        let Event { event_type, id, attempts, recovered, .. } = self.event;
+        let Event { event_type, id, attempts, recovered, link_missing, .. } = self.event;
         metrics.completed.with_label_values(&[event_type.short(), self.lane.name()]).inc();
-        metrics.recovered.inc_by(u64::from(*recovered));
+        metrics.recovered.inc_by(u64::from(*recovered && !self.is_repeat));
+        if let (Some(reason), false) = (link_missing, self.is_repeat) {
+            let lost = metrics.links_lost.with_label_values(&[reason.code()]);
+            lost.inc();
+            log_lost_link(*reason, lost.get());
+        }
+        metrics.repeated.inc_by(u64::from(self.is_repeat));
         for problem in &self.event.errors {
             metrics.health.error(loggable_code(problem), self.event.time);
         }
         let key = self.event.idempotency_key.map(display);
         // Left out where they say nothing: this is the one line of every job.
         let recovered = recovered.then_some(true);
+        let repeated = self.is_repeat.then_some(true);
         let errors = self.event.errors.iter().map(loggable).collect::<Vec<_>>();
         let errors = (!errors.is_empty()).then(|| errors.join(","));
         info!(
@@ -62,9 +68,39 @@ impl JobFinished<'_> {
             outcome = event_type.short(),
             attempts,
             recovered,
+            link_missing = link_missing.map(LinkLoss::code),
+            repeated,
             lane = self.lane.name(),
             errors,
             "job finished"
+        );
+    }
+}
+
+/// Logs the first lost link, the tenth, the hundredth and so on: `run` shows warnings only, and each job has its own
+/// line.
+fn log_lost_link(reason: LinkLoss, count: u64) {
+    if count == 10_u64.pow(count.checked_ilog10().unwrap_or_default()) {
+        warn!(reason = reason.code(), count, "users were created without a link: {}", reason.meaning());
+    }
+}
+
+/// The API answered with a user that this worker has reported for another person.
+#[derive(Debug)]
+pub struct WrongUserAnswered<'a> {
+    /// `create`, or `list` for a look-up.
+    pub endpoint: &'static str,
+    pub key: &'a uuid::Uuid,
+}
+
+impl WrongUserAnswered<'_> {
+    pub fn emit(self, metrics: &Metrics) {
+        metrics.wrong_users.with_label_values(&[self.endpoint]).inc();
+        warn!(
+            key = %self.key,
+            endpoint = self.endpoint,
+            "wrong user in an answer: its serviceId was reported for another person, so it isn't reported for this one; \
+             is one idempotencyKey used for several persons, or does a gateway replay answers?"
         );
     }
 }
@@ -85,7 +121,6 @@ fn loggable_code(problem: &Problem) -> &str {
     if looks_like_a_code(&problem.code) { &problem.code } else { "OTHER" }
 }
 
-/// A retry of a job was scheduled.
 #[derive(Debug)]
 pub struct RetryScheduled<'a> {
     /// Why, as a code.
@@ -101,7 +136,6 @@ pub struct RetryScheduled<'a> {
 }
 
 impl RetryScheduled<'_> {
-    /// Writes the log line and updates the metric.
     pub fn emit(self, metrics: &Metrics) {
         metrics.retries.with_label_values(&[self.reason]).inc();
         info!(
@@ -125,7 +159,6 @@ pub struct OutlierDelayed<'a> {
 }
 
 impl OutlierDelayed<'_> {
-    /// Writes the log line.
     pub fn emit(self) {
         warn!(
             key = %self.key,
@@ -135,6 +168,9 @@ impl OutlierDelayed<'_> {
     }
 }
 
+/// Why the work halts, as the log, the console and the status page say it.
+pub const HALT_CAUSE: &str = "too many rows were rejected, failed, existed before or have no link";
+
 /// The outcome mix was checked. `mix` holds counts, fields and codes.
 #[derive(Debug)]
 pub enum OutcomeMixChecked {
@@ -143,7 +179,7 @@ pub enum OutcomeMixChecked {
         /// The outcomes, in words.
         mix: String,
     },
-    /// Too many outcomes are rejected or existing.
+    /// See [`HALT_CAUSE`].
     Halted {
         /// The outcomes, in words.
         mix: String,
@@ -151,13 +187,12 @@ pub enum OutcomeMixChecked {
 }
 
 impl OutcomeMixChecked {
-    /// Writes the log line and updates the metric.
     pub fn emit(self, metrics: &Metrics) {
         match self {
             Self::CanaryPassed { mix } => info!(mix, "canary passed: the other jobs are sent"),
             Self::Halted { mix } => {
                 metrics.paused.with_label_values(&["halted"]).inc();
-                warn!(mix, "halted: too many jobs were rejected or exist already");
+                warn!(mix, "halted: {HALT_CAUSE}");
             }
         }
     }
@@ -188,7 +223,7 @@ mod tests {
             let key = IdempotencyKey::of_canonical(b"x");
             let event = Event::of_invalid(problems, identity, key, Timestamp::from_unix_ms(0));
             let metrics = Metrics::new().unwrap();
-            let line = logged(|| JobFinished { event: &event, lane: Lane::Bulk }.emit(&metrics));
+            let line = logged(|| JobFinished { event: &event, lane: Lane::Bulk, is_repeat: false }.emit(&metrics));
             assert_eq!(
                 (line["job"].as_str(), line["errors"].as_str()),
                 (Some(shown), Some("email:INVALID_EMAIL,batchId:INVALID_ID,(hidden):UNKNOWN_FIELD,OTHER"))

@@ -22,10 +22,15 @@ mod settings;
 use std::time::Duration;
 
 pub use self::api::{ApiAnswered, ClocksDiffer, ScanFinished, ScanProgressed, UserListPageResult, UserListRefused};
-pub use self::broker::{BrokerConnectionChanged, EventsFileMoved, QueueEmpty, TopologyMismatch};
-pub use self::gate::{ApiThrottled, BulkHoldChanged, GateChanged, RateLowered, WorkersCounted};
+pub use self::broker::{
+    BrokerConnectionChanged, EmergencyFileRead, EmergencyFileWritten, EventsFileMoved, LinkNotPublished,
+    OutcomeStorageChanged, QueueEmpty, TopologyMismatch,
+};
+pub use self::gate::{ApiOverloaded, ApiThrottled, BulkHoldChanged, GateChanged, RateLowered, WorkersCounted};
 pub use self::import::ImportStateChanged;
-pub use self::job::{JobFinished, LookupDecided, OutcomeMixChecked, OutlierDelayed, RetryScheduled};
+pub use self::job::{
+    HALT_CAUSE, JobFinished, LookUpDecided, OutcomeMixChecked, OutlierDelayed, RetryScheduled, WrongUserAnswered,
+};
 pub use self::settings::SettingsReloaded;
 
 /// Target of the `info` lines that `run` shows as well. Of other targets it shows warnings only.

@@ -27,7 +27,6 @@ pub enum SettingsReloaded {
 }
 
 impl SettingsReloaded {
-    /// Writes the log line and updates the metric.
     pub fn emit(self, metrics: &Metrics) {
         match self {
             Self::Applied { is_key_new, rate, was_halted } => {

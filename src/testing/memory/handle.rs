@@ -69,6 +69,7 @@ impl Settle for MemoryHandle {
                 state.dead.push(event.clone());
             }
             state.events.push(event.clone());
+            state.reporters.push((self.worker, self.life));
             if is_ours {
                 state.acknowledge(self.position);
             }

@@ -141,6 +141,11 @@ impl MemoryQueue {
         self.lock().events.clone()
     }
 
+    /// Returns for each event the worker that reported it, and how often that one had crashed before.
+    pub fn reporters(&self) -> Vec<(u32, u32)> {
+        self.lock().reporters.clone()
+    }
+
     /// Returns the number of dead letters.
     pub fn dead(&self) -> usize {
         self.lock().dead.len()

@@ -82,6 +82,8 @@ pub(super) struct MemoryQueueState {
     pub(super) lost_acks: Vec<Vec<u8>>,
     pub(super) duplicated: BTreeSet<Vec<u8>>,
     pub(super) events: Vec<Event>,
+    /// For each event, the worker that reported it, and how often that one had crashed before.
+    pub(super) reporters: Vec<(u32, u32)>,
     pub(super) dead: Vec<Event>,
 }
 

@@ -24,6 +24,10 @@ pub(super) struct JobCheck<'w> {
     /// Requests that may have been counted as attempts.
     attempts: u32,
     was_answered_created: bool,
+    /// It got an answer that its user was created, without the id.
+    was_answered_without_id: bool,
+    /// Another person's job has the same key.
+    shares_key: bool,
 }
 
 impl<'w> JobCheck<'w> {
@@ -36,8 +40,10 @@ impl<'w> JobCheck<'w> {
     ) -> Self {
         let key = evidence.keys.get(job.body.as_bytes()).copied();
         let was_refused_oddly = key.is_some_and(|key| record.is_marked(key, "odd-400"));
+        let was_answered_without_id = key.is_some_and(|key| record.is_marked(key, "id-none"));
         let log = record.lock();
         Self {
+            was_answered_without_id,
             was_refused_oddly,
             evidence,
             job,
@@ -46,6 +52,7 @@ impl<'w> JobCheck<'w> {
             is_only_job_of_email: evidence.plan.jobs.iter().filter(|other| other.email == job.email).count() == 1,
             attempts: key.and_then(|key| log.attempts.get(&key).copied()).unwrap_or(0),
             was_answered_created: key.is_some_and(|key| log.answered_created.contains(&key)),
+            shares_key: evidence.shares_key(job),
         }
     }
 
@@ -85,6 +92,7 @@ impl<'w> JobCheck<'w> {
         let is_promised = self.has_name_of_its_own()
             && !self.was_refused_oddly
             && self.knows_age()
+            && !self.shares_key
             && !self.is_hidden_by_unknown_code();
         (ids.len() > 1 && is_promised).then(|| format!("has {} different outcomes", ids.len()))
     }
@@ -121,15 +129,18 @@ impl<'w> JobCheck<'w> {
     fn outcome(&self) -> Option<String> {
         let [created, existing, rejected, _] = EventType::ALL.map(|event_type| self.has(event_type));
         // An odd refusal is taken literally before anything could create the user.
-        let rejected = rejected && !self.was_refused_oddly;
+        let rejected = rejected && !self.was_refused_oddly && !self.is_refused_for_its_key();
         let is_hidden = self.is_hidden_by_unknown_code();
+        let existing = existing && !self.may_get_answers_of_another();
         let is_wrong = match self.job.kind {
             JobKind::New if self.is_only_job_of_email => {
-                ((existing || rejected) && !self.is_duplicated()) && !(rejected && is_hidden)
+                let is_unknown_key = self.shares_key && self.has_unknown_codes();
+                ((existing || rejected) && !self.is_duplicated()) && !(rejected && (is_hidden || is_unknown_key))
             }
             JobKind::Existed => (created && self.knows_age()) || rejected && !self.has_unknown_codes(),
             JobKind::Invalid => created || existing || self.has(EventType::Failed),
             JobKind::Refused => created || existing || self.user.is_some(),
+            JobKind::KeyReused => (existing || rejected) && !self.is_duplicated() && !self.has_unknown_codes(),
             JobKind::New | JobKind::Duplicate | JobKind::SameEmail => rejected && !self.has_unknown_codes(),
         };
         if is_wrong {
@@ -140,6 +151,18 @@ impl<'w> JobCheck<'w> {
             return Some("its user was created and no event reports it".to_owned());
         }
         None
+    }
+
+    /// Returns whether it was refused because another person's job has its key: the one that came first is accepted.
+    fn is_refused_for_its_key(&self) -> bool {
+        let mut rejected = self.events.iter().filter(|event| event.event_type == EventType::Rejected);
+        self.shares_key && rejected.all(|event| event.errors.iter().any(|error| error.code == "IDEMPOTENCY_KEY_IN_USE"))
+    }
+
+    /// Returns whether the partner may replay the answers to another person's job with the same key. A worker notices
+    /// it only if it received that job itself, and didn't restart since.
+    fn may_get_answers_of_another(&self) -> bool {
+        self.shares_key && self.evidence.plan.replays()
     }
 
     /// Returns whether a job with this email reports that it created the user, or that it may have.
@@ -168,21 +191,30 @@ impl<'w> JobCheck<'w> {
     }
 
     fn created(&self, event: &Event) -> Option<String> {
+        if self.may_get_answers_of_another() {
+            return None;
+        }
         if self.user.as_ref().is_some_and(|user| user.first_name != self.job.first_name) {
             return Some("claims a user of another name".to_owned());
         }
         if event.service_id.as_deref() != self.service_id() {
             return Some("created another user".to_owned());
         }
-        if event.recovered {
-            return event.verification_url.is_some().then(|| "is recovered and has a link".to_owned());
-        }
         let link = self.user.as_ref().map(|user| user.verification_url.as_str());
-        let is_true = self.was_answered_created && event.verification_url.as_deref() == link;
+        let has_own_link = event.verification_url.as_deref() == link;
+        if event.recovered {
+            // Only an answer without an id leads to a look-up by a job that has a link.
+            let has_wrong_link = event.verification_url.is_some() && !(self.was_answered_without_id && has_own_link);
+            return has_wrong_link.then(|| "is recovered and has a link".to_owned());
+        }
+        let is_true = self.was_answered_created && has_own_link;
         (!is_true).then(|| "reports created without that answer".to_owned())
     }
 
     fn existing(&self, event: &Event) -> Option<String> {
+        if self.may_get_answers_of_another() {
+            return None;
+        }
         let id = self.service_id();
         if id.is_none() {
             return Some("is existing, but there is no user".to_owned());

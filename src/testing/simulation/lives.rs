@@ -17,7 +17,6 @@ const EVENTFUL_LIVES_MAX: u32 = 6;
 /// Longest time from the end of a life to the next one.
 const RESTART_MS_MAX: u64 = 20_000;
 
-/// How a life ended.
 enum LifeEnd {
     /// It died at this step.
     Died(&'static str),

@@ -16,7 +16,8 @@
 //! | `promises`, `job_check` | what must hold then, in all and for one job |
 //! | `coverage` | which faults can meet which decisions, and which did |
 //!
-//! Needs a current-thread runtime with paused time; `tests/it/simulation.rs` and `examples/simulate.rs` make one.
+//! Needs a current-thread runtime with paused time; `tests/it/queues/simulation.rs` and `examples/simulate.rs` make
+//! one.
 //!
 //! **Architecture Invariant:** the program itself doesn't use this module.
 
@@ -34,4 +35,4 @@ mod world;
 
 pub use self::coverage::Coverage;
 pub use self::plan::Plan;
-pub use self::run::{Run, simulate};
+pub use self::run::{SimulationRun, simulate};

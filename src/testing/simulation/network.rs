@@ -28,9 +28,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest travel time of a late request. Longer than the key TTL.
 const LATE_MAX: Duration = Duration::from_secs(400);
 
-/// Users of a page of the list.
-const PAGE_SIZE: u32 = 10;
-
 /// The network to the partner. Clones are the same network.
 #[derive(Debug, Clone)]
 pub(super) struct Network(Arc<NetworkShared>);
@@ -203,7 +200,7 @@ fn api_reply(reply: &SandboxReply) -> ApiReply<'_> {
     ApiReply {
         status: reply.status,
         retry_after: reply.retry_after.as_deref(),
-        content_type: Some(reply.content_type),
+        content_type: reply.content_type,
         date: None,
         body: reply.body.as_bytes(),
     }
@@ -232,7 +229,7 @@ impl PartnerApi for Network {
 }
 
 impl UserList for Network {
-    async fn page(&self, skip: u64) -> Result<UserListPage, ListError> {
+    async fn page(&self, skip: u64, limit: u32) -> Result<UserListPage, ListError> {
         let record = &self.0.record;
         record.note(format_args!("list from {skip}"));
         record.sent(None);
@@ -245,7 +242,7 @@ impl UserList for Network {
         }
         let shared = Arc::clone(&self.0);
         let exchanged = self.exchange(None, move |partner, now| {
-            let query = format!("skip={skip}&limit={PAGE_SIZE}");
+            let query = format!("skip={skip}&limit={limit}");
             partner.list(now, &ListRequest { authorization: Some(&shared.authorization), query: &query })
         });
         let Ok(reply) = exchanged.await else { return Err(ListError::Failed("no_answer")) };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::Timestamp;
-use crate::sandbox::{Control, CreateRequest, FaultPlan, HostilePartner, ModelConfig, SandboxConfig};
+use crate::sandbox::{CreateRequest, FaultPlan, HostilePartner, ModelConfig, SandboxConfig, SandboxControl};
 use crate::testing::simulation::plan::{JobKind, Plan};
 
 /// How long the partner existed before the run began.
@@ -23,7 +23,7 @@ pub(super) fn partner(plan: &Plan, start: Timestamp) -> HostilePartner {
     let mut partner = HostilePartner::new(config, start.minus(PREHISTORY));
     create_users(plan, &mut partner);
     let faults = FaultPlan::parse(&[plan.quirks.clone(), plan.faults.clone()].concat()).unwrap_or_default();
-    partner.control(PREHISTORY, &Control { faults: Some(faults), ..Control::default() });
+    partner.control(PREHISTORY, &SandboxControl { faults: Some(faults), ..SandboxControl::default() });
     partner
 }
 

@@ -20,8 +20,8 @@ pub(super) fn broken(evidence: &RunEvidence<'_>, model: &Model, now: Duration, r
     if evidence.dead != failed {
         broken.push(format!("{} dead letters and {failed} failed jobs", evidence.dead));
     }
-    if evidence.in_progress_max > evidence.plan.policy.window {
-        broken.push(format!("{} jobs in progress at once", evidence.in_progress_max));
+    if evidence.in_progress_max > evidence.plan.policy.jobs_max() {
+        broken.push(format!("a worker held {} jobs at once", evidence.in_progress_max));
     }
     for job in &evidence.plan.jobs {
         let check = JobCheck::new(evidence, job, model, now, record);
@@ -29,6 +29,7 @@ pub(super) fn broken(evidence: &RunEvidence<'_>, model: &Model, now: Duration, r
     }
     broken.extend(unexpected_users(evidence, model, now));
     broken.extend(users_claimed_twice(evidence));
+    broken.extend(users_of_two_persons(evidence));
     broken.extend(rate_limit_exceeded(evidence.plan, record));
     broken.extend(signups_that_waited(evidence, record));
     broken
@@ -48,6 +49,21 @@ fn users_claimed_twice(evidence: &RunEvidence<'_>) -> Vec<String> {
         // The same job twice has the same event id.
         if let Some(owner) = owner.filter(|owner| owner.id != event.id && event.recovered) {
             broken.push(format!("{} claims the user of {}", event.job_id, owner.job_id));
+        }
+    }
+    broken
+}
+
+/// A worker never reports one user for two persons, while it lives.
+fn users_of_two_persons(evidence: &RunEvidence<'_>) -> Vec<String> {
+    let mut persons = BTreeMap::new();
+    let mut broken = Vec::new();
+    for (event, reporter) in evidence.events.iter().zip(&evidence.reporters) {
+        let Some(service_id) = event.service_id.as_deref() else { continue };
+        let email = event.email.as_deref().map(str::to_lowercase);
+        let person = persons.entry((reporter, service_id)).or_insert_with(|| email.clone());
+        if *person != email {
+            broken.push(format!("{} reports the user of another person", event.job_id));
         }
     }
     broken
@@ -83,7 +99,7 @@ fn signups_that_waited(evidence: &RunEvidence<'_>, record: &RunRecord) -> Vec<St
     let in_flight = 2 * plan.travel_max;
     let signups: Vec<&JobPlan> = plan.jobs.iter().filter(|job| job.lane == Lane::Signup).collect();
     let mut broken = Vec::new();
-    for job in signups.iter().filter(|job| job.kind == JobKind::New) {
+    for job in signups.iter().filter(|job| job.kind == JobKind::New && !evidence.shares_key(job)) {
         let Some(key) = evidence.keys.get(job.body.as_bytes()) else { continue };
         let sent_at = log.sent.iter().find(|request| request.key == Some(*key)).map(|request| request.at);
         let ahead = signups.iter().filter(|other| other.at <= job.at).count() as u32;

@@ -14,9 +14,8 @@ use uuid::Uuid;
 
 use crate::domain::Answer;
 use crate::domain::decide::LookUpCase;
-use crate::telemetry::LookupDecided;
+use crate::telemetry::LookUpDecided;
 
-/// A request that was sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SentRequest {
     pub(super) at: Duration,
@@ -141,7 +140,7 @@ impl RunRecord {
 /// Reads the decisions of look-ups from the pipeline's own log lines.
 impl Subscriber for RunRecord {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == LookupDecided::TARGET
+        metadata.target() == LookUpDecided::TARGET
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {

@@ -23,10 +23,8 @@ const CHECK_EVERY: Duration = Duration::from_secs(20);
 /// The default settings. Read once, because that takes longer than a run.
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
 
-/// Result of a run.
 #[derive(Debug)]
-pub struct Run {
-    /// The plan.
+pub struct SimulationRun {
     pub plan: Plan,
     /// Broken promises, in words.
     pub broken: Vec<String>,
@@ -36,14 +34,12 @@ pub struct Run {
     pub digest: u64,
     /// What happened, if the run is verbose.
     pub lines: Vec<String>,
-    /// Lives of all workers.
     pub lives: u32,
-    /// Simulated time.
     pub simulated: Duration,
 }
 
 /// Runs the plan of a seed. Needs a current-thread runtime with paused time.
-pub async fn simulate(seed: u64, is_verbose: bool) -> Run {
+pub async fn simulate(seed: u64, is_verbose: bool) -> SimulationRun {
     let settings = SETTINGS.get_or_init(|| {
         Settings::load(None, std::iter::empty(), &Overrides::default())
             .unwrap_or_else(|error| unreachable!("the default settings are valid: {error}"))
@@ -65,10 +61,11 @@ pub async fn simulate(seed: u64, is_verbose: bool) -> Run {
     result(&world, is_finished, lives, simulated)
 }
 
-fn result(world: &SimWorld, is_finished: bool, lives: u32, simulated: Duration) -> Run {
+fn result(world: &SimWorld, is_finished: bool, lives: u32, simulated: Duration) -> SimulationRun {
     let evidence = RunEvidence {
         plan: &world.plan,
         events: world.queue.events(),
+        reporters: world.queue.reporters(),
         dead: world.queue.dead(),
         waiting: world.queue.waiting().len(),
         in_progress_max: world.queue.in_progress_max(),
@@ -82,7 +79,7 @@ fn result(world: &SimWorld, is_finished: bool, lives: u32, simulated: Duration) 
     let met_without_fault = log.met_without_fault.iter().map(|decision| (NO_FAULT, *decision));
     let met = log.met.iter().copied().chain(met_without_fault).collect();
     let (digest, lines) = (log.digest, std::mem::take(&mut log.lines));
-    Run { plan: world.plan.clone(), broken, met, digest, lines, lives, simulated }
+    SimulationRun { plan: world.plan.clone(), broken, met, digest, lines, lives, simulated }
 }
 
 /// Puts the jobs on the queue, ends the faults when their time is over, and waits until every job is finished. Returns

@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::domain::{Job, Lane, Timestamp};
 use crate::pipeline::Context;
 use crate::pipeline::rate::rate_limiter::RateLimiter;
-use crate::sandbox::{Control, FaultPlan};
+use crate::sandbox::{FaultPlan, SandboxControl};
 use crate::telemetry::Metrics;
 use crate::testing::faulty::{FaultyPartner, FaultySource, ProcessLife};
 use crate::testing::memory::{MemoryQueue, MemorySource};
@@ -72,7 +72,7 @@ impl SimWorld {
                 JobKind::Existed => self.record.mark(*key, "existed"),
                 JobKind::Duplicate => self.mark_same_email(&job.email, "duplicate"),
                 JobKind::SameEmail => self.mark_same_email(&job.email, "same-email"),
-                JobKind::New | JobKind::Invalid | JobKind::Refused => {}
+                JobKind::New | JobKind::KeyReused | JobKind::Invalid | JobKind::Refused => {}
             }
         }
     }
@@ -117,7 +117,7 @@ impl SimWorld {
         // A list that grows with each page that is read would be longer for each scan, without an end.
         let quirks: Vec<&String> = self.plan.quirks.iter().filter(|quirk| !quirk.starts_with("list-grows")).collect();
         let quirks = FaultPlan::parse(&quirks).unwrap_or_default();
-        let control = Control { faults: Some(quirks), ..Control::default() };
+        let control = SandboxControl { faults: Some(quirks), ..SandboxControl::default() };
         self.network.partner().control(self.network.now(), &control);
     }
 }

@@ -1,249 +1,280 @@
-//! The language of the project: plain technical English with the field's terms (CONTRIBUTING.md says why).
+//! The language of the repository: plain technical English with the terms of `docs/glossary.md`.
 //!
-//! Reads what people read: comments and string literals of the sources, comments of the settings and manifests, and
-//! the documents. Raw strings are fixtures and exempt.
+//! Checks comments, string literals and identifiers of the Rust sources, and every other text file as a whole.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Phrases of the project's former dialect, in lower case. Each has a plain word: see docs/glossary.md.
+use super::rust_text::{SourceText, TextKind, rust_texts};
+use super::{RepositoryFile, repository_files};
+
+/// Phrases of the former dialect, in lower case. There is a plain word for each.
 const DIALECT: &[&str] = &[
-    "told",
-    "tell",
-    "tells",
-    "whoever",
-    "whomever",
-    "nobody",
-    "somebody",
-    "everybody",
-    "anybody",
-    "goes on",
-    "went on",
-    "on its way",
-    "on their way",
-    "in hand",
+    "alike",
     "amiss",
+    "anybody",
+    "as it were",
+    "everybody",
     "fare",
     "fares",
-    "reckoned",
+    "farewell",
+    "gets on",
+    "goes on",
+    "herald",
+    "hurries",
+    "in hand",
+    "in vain",
+    "intake",
+    "is so",
+    "judge",
+    "judged",
+    "judges",
+    "lies",
+    "nobody",
     "of whom",
-    "stands still",
-    "as it were",
+    "on its way",
+    "on their way",
+    "outlet",
+    "pace",
+    "patience",
+    "put back",
+    "put off",
+    "reckoned",
+    "rehearsal",
+    "seat",
+    "singled out",
+    "so long",
+    "so many",
+    "somebody",
+    "stand for",
+    "stand in",
+    "stands",
+    "such a",
+    "such an",
+    "sweep",
+    "sweeps",
+    "tell",
+    "tells",
+    "told",
+    "verdict",
+    "verdicts",
+    "went on",
+    "whoever",
+    "whomever",
 ];
 
-/// One sentence or string of a file, with the line on which it begins.
-#[derive(Debug)]
-struct Prose {
-    line: usize,
-    text: String,
-    is_literal: bool,
+/// Longest identifier, in characters. Names of tests are the longest ones.
+const IDENTIFIER_CHARS_MAX: usize = 80;
+
+/// A run of this many spaces within a message is a broken literal.
+const HOLE: &str = "    ";
+
+/// First words of SQL statements.
+const SQL_VERBS: [&str; 5] = ["CREATE ", "DELETE ", "INSERT ", "SELECT ", "UPDATE "];
+
+/// Returns whether a file is read by people, and by this test.
+fn is_checked(path: &Path) -> bool {
+    let name = path.to_string_lossy();
+    // This file holds the phrases.
+    let is_exempt = name.ends_with("meta/words.rs") || name.starts_with("tests/data");
+    let ending = path.extension().unwrap_or(path.as_os_str()).to_string_lossy();
+    let endings = [
+        "rs",
+        "md",
+        "toml",
+        "yml",
+        "yaml",
+        "json",
+        "html",
+        "css",
+        "js",
+        "py",
+        "sh",
+        "sql",
+        "conf",
+        "service",
+        "Dockerfile",
+        "tests/run",
+        ".ci/run",
+    ];
+    !is_exempt && endings.contains(&ending.as_ref())
 }
 
-/// What people read in a Rust source: comments, and string literals that aren't raw.
-fn rust_prose(source: &str) -> Vec<Prose> {
-    let mut prose = Vec::new();
-    let (mut rest, mut line) = (source, 1);
-    let mut comment: Option<Prose> = None;
-    while let Some(first) = rest.chars().next() {
-        let (end, found) = match first {
-            '/' if rest.starts_with("//") => {
-                let end = rest.find('\n').unwrap_or(rest.len());
-                let text = rest[..end].trim_start_matches(['/', '!']);
-                // Lines of one comment are one text: a phrase may be broken over them.
-                let block = comment.get_or_insert_with(|| Prose { line, text: String::new(), is_literal: false });
-                block.text.push(' ');
-                block.text.push_str(text);
-                (end, None)
-            }
-            'r' if raw_string(rest).is_some() => (raw_string(rest).unwrap_or(1), None),
-            '"' => {
-                let end = string_end(rest);
-                let text = unescape(&rest[1..end - 1]);
-                (end, Some(Prose { line, text, is_literal: true }))
-            }
-            '\'' => (char_end(rest), None),
-            _ if first.is_alphanumeric() || first == '_' => {
-                let is_word = |char: char| char.is_alphanumeric() || char == '_';
-                // The `r` of a raw string isn't the end of a word.
-                (rest.find(|char| !is_word(char)).unwrap_or(rest.len()), None)
-            }
-            _ => (first.len_utf8(), None),
-        };
-        if !first.is_whitespace() && !rest.starts_with("//") {
-            prose.extend(comment.take());
-        }
-        prose.extend(found);
-        line += rest[..end].matches('\n').count();
-        rest = &rest[end..];
-    }
-    prose.extend(comment);
-    prose
+/// Returns every text of a file.
+fn texts(file: &RepositoryFile) -> Vec<SourceText> {
+    if file.path.extension().is_some_and(|ending| ending == "rs") { rust_texts(&file.text) } else { blocks(&file.text) }
 }
 
-/// The length of a raw string at the start of this text.
-fn raw_string(text: &str) -> Option<usize> {
-    let hashes = text[1..].chars().take_while(|char| *char == '#').count();
-    let open = 1 + hashes;
-    if !text[open..].starts_with('"') {
-        return None;
-    }
-    let close = format!("\"{}", "#".repeat(hashes));
-    text[open + 1..].find(&close).map(|at| open + 1 + at + close.len())
-}
-
-fn string_end(text: &str) -> usize {
-    let mut chars = text.char_indices().skip(1);
-    while let Some((at, char)) = chars.next() {
-        match char {
-            '\\' => drop(chars.next()),
-            '"' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
-}
-
-/// A character literal, or the quote of a lifetime.
-fn char_end(text: &str) -> usize {
-    let mut chars = text.char_indices().skip(1);
-    match (chars.next(), chars.next()) {
-        (Some((_, '\\')), _) => text[2..].find('\'').map_or(1, |at| 2 + at + 1).max(4).min(text.len()),
-        (Some(_), Some((at, '\''))) => at + 1,
-        _ => 1,
-    }
-}
-
-/// A literal as it is printed: a line continuation and the spaces after it vanish.
-fn unescape(literal: &str) -> String {
-    let mut text = String::new();
-    let mut parts = literal.split("\\\n");
-    text.push_str(parts.next().unwrap_or_default());
-    for part in parts {
-        text.push_str(part.trim_start());
-    }
-    text.replace("\\n", "\n").replace("\\\"", "\"")
-}
-
-/// What people read in a file of settings or manifests: its comments.
-fn hash_comments(source: &str) -> Vec<Prose> {
-    let lines = source.lines().enumerate();
-    let comments = lines.filter_map(|(index, line)| {
-        let text = line.trim_start().strip_prefix('#')?;
-        Some(Prose { line: index + 1, text: text.to_owned(), is_literal: false })
-    });
-    comments.collect()
-}
-
-/// A document, paragraph by paragraph, without its blocks of code.
-fn paragraphs(source: &str) -> Vec<Prose> {
-    let mut prose: Vec<Prose> = Vec::new();
-    let (mut is_code, mut starts) = (false, true);
-    for (index, line) in source.lines().enumerate() {
-        if line.trim_start().starts_with("```") {
-            is_code = !is_code;
-            starts = true;
+/// Splits a text at empty lines, because a phrase may be broken over lines.
+fn blocks(text: &str) -> Vec<SourceText> {
+    let mut blocks: Vec<SourceText> = Vec::new();
+    let mut is_new = true;
+    for (index, line) in text.lines().enumerate() {
+        if line.trim().is_empty() {
+            is_new = true;
             continue;
         }
-        if is_code || line.trim().is_empty() {
-            starts = true;
+        match blocks.last_mut().filter(|_| !is_new) {
+            Some(block) => block.text += &format!("\n{line}"),
+            None => blocks.push(SourceText { line: index + 1, kind: TextKind::Block, text: line.to_owned() }),
+        }
+        is_new = false;
+    }
+    blocks
+}
+
+/// Returns the phrases of the dialect in a text, each with the number of line breaks before it.
+fn dialect_in(text: &str) -> Vec<(usize, &'static str)> {
+    let (words, mut line) = (words(text), 0);
+    let mut found = Vec::new();
+    for (at, word) in words.iter().enumerate() {
+        if word == "\n" {
+            line += 1;
             continue;
         }
-        match prose.last_mut().filter(|_| !starts) {
-            Some(last) => last.text.push_str(&format!(" {line}")),
-            None => prose.push(Prose { line: index + 1, text: line.to_owned(), is_literal: false }),
-        }
-        starts = false;
+        let following = words[at..].iter().filter(|word| *word != "\n").map(String::as_str);
+        found.extend(
+            DIALECT
+                .iter()
+                .filter(|phrase| phrase.split(' ').eq(following.clone().take(phrase.split(' ').count())))
+                .map(|phrase| (line, *phrase)),
+        );
     }
-    prose
+    found
 }
 
-/// The phrases of the dialect that stand in a text, as whole words.
-fn dialect_in(text: &str) -> Vec<&'static str> {
-    let words: Vec<String> = text
-        .split(|char: char| !(char.is_alphanumeric() || char == '_'))
-        .filter(|word| !word.is_empty())
-        .map(str::to_lowercase)
-        .collect();
-    let text = format!(" {} ", words.join(" "));
-    DIALECT.iter().filter(|phrase| text.contains(&format!(" {phrase} "))).copied().collect()
-}
-
-fn files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if path.is_dir() {
-            if !matches!(name.as_str(), "target" | ".git" | "node_modules") {
-                files(&path, found);
+/// Splits a text into lower-case words, line breaks, and punctuation that a phrase can't contain. Identifiers are split
+/// into their parts.
+fn words(text: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut before = ' ';
+    for char in text.chars() {
+        let is_new_part = char.is_uppercase() && before.is_lowercase();
+        if !char.is_alphanumeric() || is_new_part {
+            words.push(String::new());
+        }
+        if char.is_alphanumeric() {
+            if let Some(word) = words.last_mut() {
+                word.extend(char.to_lowercase());
             }
-        } else {
-            found.push(path);
+        } else if matches!(char, '\n' | '.' | ',' | ';' | ':' | '!' | '?' | '(' | ')' | '|' | '"') {
+            words.push(char.to_string());
+            words.push(String::new());
         }
+        before = char;
     }
+    words.retain(|word| !word.is_empty());
+    words
 }
 
-/// Every text that people read, with its file.
-fn all_prose() -> Vec<(String, Prose)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut paths = Vec::new();
-    files(root, &mut paths);
-    let mut all = Vec::new();
-    for path in paths {
-        let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
-        // This file names the phrases.
-        let is_exempt = name.ends_with("meta/words.rs") || name.starts_with("tests/data/");
-        let Some(ending) = path.extension().and_then(|ending| ending.to_str()).filter(|_| !is_exempt) else { continue };
-        let read: fn(&str) -> Vec<Prose> = match ending {
-            "rs" => rust_prose,
-            "toml" | "yml" | "yaml" | "service" | "py" | "sh" => hash_comments,
-            "md" => paragraphs,
-            _ => continue,
-        };
-        let source = fs::read_to_string(&path).unwrap();
-        all.extend(read(&source).into_iter().map(|prose| (name.clone(), prose)));
-    }
-    assert!(all.len() > 5_000, "only {} texts were found", all.len());
-    all
-}
-
-#[test]
-fn comments_messages_and_documents_use_plain_words() {
+/// Returns a line for each phrase of the dialect in a file.
+fn dialect_of(file: &RepositoryFile) -> Vec<String> {
     let mut found = Vec::new();
-    for (file, prose) in all_prose() {
-        for phrase in dialect_in(&prose.text) {
-            found.push(format!("{file}:{}: \"{phrase}\" in: {}", prose.line, prose.text.trim()));
+    for SourceText { line, kind, text } in texts(file) {
+        for (after, phrase) in dialect_in(&text) {
+            // Lines of a comment are joined, so that only the first one is known.
+            let (line, context) = match kind {
+                TextKind::Block => (line + after, text.lines().nth(after).unwrap_or_default()),
+                _ => (line, text.as_str()),
+            };
+            found.push(format!("{}:{line}: \"{phrase}\" in: {}", file.name(), context.trim()));
         }
     }
-    assert!(found.is_empty(), "{} texts need plainer words:\n{}", found.len(), found.join("\n"));
+    found
+}
+
+/// Returns whether a message has a run of spaces: within a line, or because its literal is broken over lines without a
+/// backslash. Lines that begin with a space are rows of a list and may have columns. Line breaks in SQL are fine.
+fn has_hole(literal: &str) -> bool {
+    let is_sql = SQL_VERBS.iter().any(|verb| literal.starts_with(verb));
+    let is_broken = literal.contains(&format!("\n{HOLE}"));
+    let has_run = |line: &str| !line.starts_with(' ') && line.trim_end().contains(HOLE);
+    !is_sql && (is_broken || literal.split(['\n', '\r']).any(has_run))
+}
+
+/// Returns a line for each message of a source file with a run of spaces.
+fn holes_of(file: &RepositoryFile) -> Vec<String> {
+    let literals = texts(file).into_iter().filter(|text| text.kind == TextKind::Literal && has_hole(&text.text));
+    literals.map(|text| format!("{}:{}: {}", file.name(), text.line, text.text)).collect()
+}
+
+/// Returns a line for each identifier that is too long.
+fn long_identifiers_of(file: &RepositoryFile) -> Vec<String> {
+    let names = texts(file).into_iter().filter(|text| text.kind == TextKind::Identifier);
+    let long = names.filter(|name| name.text.chars().count() > IDENTIFIER_CHARS_MAX);
+    long.map(|name| format!("{}:{}: {}", file.name(), name.line, name.text)).collect()
+}
+
+fn assert_none(what: &str, found: &[String]) {
+    assert!(found.is_empty(), "{} {what}:\n{}", found.len(), found.join("\n"));
 }
 
 #[test]
-fn no_message_holds_a_run_of_spaces() {
-    let mut found = Vec::new();
-    for (file, prose) in all_prose() {
-        let is_message = prose.is_literal && file.starts_with("src/") && !file.contains("/tests");
-        // Indentation of a list is wanted; a hole in a sentence is a broken literal.
-        let has_hole = |line: &str| line.trim().contains("    ");
-        if is_message && prose.text.lines().any(has_hole) {
-            found.push(format!("{file}:{}: {}", prose.line, prose.text));
-        }
-    }
-    assert!(found.is_empty(), "messages with a hole:\n{}", found.join("\n"));
+fn texts_and_identifiers_use_plain_words() {
+    let files = repository_files(is_checked);
+    assert!(files.len() > 300, "only {} files were found", files.len());
+    let found: Vec<String> = files.iter().flat_map(dialect_of).collect();
+    assert_none("texts need plainer words", &found);
 }
 
 #[test]
-fn dialect_is_found_in_comments_literals_and_documents_and_not_in_code() {
-    let found = |source: &str| -> Vec<(usize, &str)> {
-        let prose = rust_prose(source);
-        prose.iter().flat_map(|prose| dialect_in(&prose.text).into_iter().map(|word| (prose.line, word))).collect()
-    };
-    assert_eq!(found("let a = 1;\n// It is told\n// of it."), [(2, "told")]);
-    assert_eq!(found("/// The work goes\n/// on."), [(1, "goes on")]);
-    assert_eq!(found("f(\"Nobody\\\n    was\");"), [(1, "nobody")]);
-    assert_eq!(found("let told = '\"'; // fine\nlet x: &'a str = told;"), []);
-    assert_eq!(found("let raw = r#\"nobody\"#; \"in hand\""), [(1, "in hand")]);
-    assert_eq!(found("r(1); \"welfare\"; '\\''; \"told\""), [(1, "told")]);
-    let document = paragraphs("A job\ngoes\non.\n\n```\nnobody\n```\nDone");
-    assert_eq!(document.iter().map(|prose| dialect_in(&prose.text)).collect::<Vec<_>>(), [vec!["goes on"], vec![]]);
-    assert_eq!(rust_prose("f(\"a\\\n      b\")")[0].text, "ab");
+fn no_message_has_a_run_of_spaces() {
+    let is_source = |path: &Path| path.starts_with("src") && path.extension().is_some_and(|ending| ending == "rs");
+    let found: Vec<String> = repository_files(is_source).iter().flat_map(holes_of).collect();
+    assert_none("messages have a run of spaces", &found);
+}
+
+#[test]
+fn test_names_have_at_most_80_characters() {
+    let is_source = |path: &Path| path.extension().is_some_and(|ending| ending == "rs");
+    let found: Vec<String> = repository_files(is_source).iter().flat_map(long_identifiers_of).collect();
+    assert_none("names are too long", &found);
+}
+
+fn file(path: &str, text: &str) -> RepositoryFile {
+    RepositoryFile { path: path.into(), text: text.to_owned() }
+}
+
+#[test]
+fn dialect_is_found_in_every_kind_of_text() {
+    for (path, text, expected) in [
+        ("a.rs", "let a = 1;\n// It is told\n// of it.", "a.rs:2: \"told\""),
+        ("a.rs", "/// The work goes\n/// on.", "a.rs:1: \"goes on\""),
+        ("a.rs", "f(\"It goes \\\n    on\");", "a.rs:1: \"goes on\""),
+        ("a.rs", "fn it_goes_on() {}", "a.rs:1: \"goes on\""),
+        ("a.rs", "struct WhatIsTold;", "a.rs:1: \"told\""),
+        ("a.md", "# A\n\nA job\ngoes\non.", "a.md:4: \"goes on\""),
+        ("a.toml", "# In\n# hand: 1", "a.toml:1: \"in hand\""),
+        ("a.json", "{\"a\": \"amiss\"}", "a.json:1: \"amiss\""),
+    ] {
+        let found = dialect_of(&file(path, text));
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn plain_words_are_not_taken_for_dialect() {
+    for text in ["welfare", "It goes. On Monday", "the hand, in hands", "| goes | on |", "goes \"on\""] {
+        for path in ["a.rs", "a.md"] {
+            let text = if path == "a.rs" { format!("// {text}") } else { text.to_owned() };
+            assert_eq!(dialect_of(&file(path, &text)), [""; 0], "{text}");
+        }
+    }
+    assert_eq!(dialect_of(&file("a.rs", "r#\"nobody\"#; '\"'; // fine")), [""; 0]);
+}
+
+#[test]
+fn a_run_of_spaces_is_found_within_a_message_only() {
+    let has_hole = |source: &str| !holes_of(&file("a.rs", source)).is_empty();
+    assert!(has_hole("f(\"a      b\")"));
+    assert!(has_hole("f(\"a\n      b\")"));
+    assert!(!has_hole("f(\"a \\\n      b\")"));
+    assert!(!has_hole("f(\"list:\\n  a      b\\n    c\")"));
+    assert!(!has_hole("f(\"SELECT a\n      FROM b\")"));
+    assert!(!has_hole("// a      b\nf(r\"a      b\")"));
+}
+
+#[test]
+fn a_long_name_is_found() {
+    let long = |chars: usize| long_identifiers_of(&file("a.rs", &format!("fn {}() {{}}", "a".repeat(chars)))).len();
+    assert_eq!((long(80), long(81)), (0, 1));
 }

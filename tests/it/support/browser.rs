@@ -42,7 +42,14 @@ impl Browser {
             std::thread::yield_now();
         }
         let folder = format!("--user-data-dir={}", browser._profile.path().display());
-        let arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", &folder];
+        let arguments = [
+            "--headless=new",
+            "--hide-scrollbars",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            &folder,
+        ];
         let wanted = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": arguments}}}});
         let session = browser.call("POST", "/session", &wanted);
         browser.session = session["sessionId"].as_str().unwrap().to_owned();
@@ -91,6 +98,15 @@ impl Browser {
         command("Emulation.setEmulatedMedia", json!({"features": [feature]}));
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
         command("Emulation.setDeviceMetricsOverride", metrics);
+    }
+
+    /// Writes a screenshot of the whole page, as wide as a document shows it.
+    pub(crate) fn take_whole_page(&self, file: &Path) {
+        const WIDTH: u32 = 860;
+        self.emulate("light", WIDTH, 600);
+        let height = self.run("return Math.ceil(document.documentElement.getBoundingClientRect().height)");
+        self.emulate("light", WIDTH, height.as_u64().unwrap() as u32);
+        self.take_screenshot(file);
     }
 
     /// Writes a screenshot as PNG.

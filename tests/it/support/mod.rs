@@ -10,7 +10,9 @@ mod partner;
 mod program;
 mod proxy;
 mod results;
+mod small_disk;
 mod test_dir;
+mod tls_front;
 mod tools;
 
 pub(crate) use broker::{Broker, Received};
@@ -22,5 +24,7 @@ pub(crate) use partner::{Partner, nth};
 pub(crate) use program::{Program, ProgramOutput, RunningProgram};
 pub(crate) use proxy::Proxy;
 pub(crate) use results::{Results, Table};
+pub(crate) use small_disk::SmallDisk;
 pub(crate) use test_dir::{TestDir, sample};
+pub(crate) use tls_front::TlsFront;
 pub(crate) use tools::{installed, python, root, run_tool};

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use plu_onboard::sandbox::{AccountState, Control, Sandbox, SandboxConfig, SandboxStats};
+use plu_onboard::sandbox::{AccountState, Sandbox, SandboxConfig, SandboxControl, SandboxStats};
 use tokio::runtime::Runtime;
 
 pub(crate) struct Partner {
@@ -27,12 +27,12 @@ impl Partner {
         self.sandbox.stats()
     }
 
-    pub(crate) fn control(&self, control: &Control) {
+    pub(crate) fn control(&self, control: &SandboxControl) {
         self.sandbox.control(control);
     }
 
     pub(crate) fn set_account(&self, account: AccountState) {
-        self.control(&Control { account: Some(account), ..Control::default() });
+        self.control(&SandboxControl { account: Some(account), ..SandboxControl::default() });
     }
 
     /// Returns the number of requests received so far, creations and look-ups together.

@@ -1,6 +1,6 @@
 //! The program as a process. Each wait has a deadline, after which the process is killed and its output is shown.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -49,8 +49,24 @@ impl Program {
         self
     }
 
+    /// Lets the program open this many files at most.
+    pub(crate) fn with_open_files(self, limit: u32) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]).arg(self.0.get_program());
+        command.args(self.0.get_args()).current_dir(self.0.get_current_dir().unwrap()).env_clear();
+        command.envs(self.0.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self(command)
+    }
+
     pub(crate) fn without_key(mut self) -> Self {
         self.0.env_remove("PLU_API_KEY");
+        self
+    }
+
+    /// Redirects standard input from a file.
+    pub(crate) fn stdin(mut self, file: &Path) -> Self {
+        self.0.stdin(File::open(file).unwrap());
         self
     }
 

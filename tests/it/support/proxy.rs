@@ -1,10 +1,11 @@
-//! A TCP proxy between the program and a broker. It can cut connections or discard what it receives.
+//! A TCP proxy between the program and a broker. It can cut connections, discard what it receives, or delay it.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// Forwards connections until the test process ends.
 pub(crate) struct Proxy {
@@ -17,6 +18,8 @@ struct ProxyState {
     discards_all: AtomicBool,
     discards_first_upload: AtomicBool,
     connections: AtomicUsize,
+    /// Delay of what the broker sends, in milliseconds.
+    delay_ms: AtomicU64,
     streams: Mutex<Vec<TcpStream>>,
 }
 
@@ -31,10 +34,12 @@ impl Proxy {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { continue };
                 let mut streams = for_thread.streams.lock().unwrap();
                 for_thread.connections.store(number + 1, Ordering::SeqCst);
-                for (from, to, is_first_upload) in [(&client, &server, number == 0), (&server, &client, false)] {
+                let directions =
+                    [(&client, &server, Direction::Upload(number)), (&server, &client, Direction::Download)];
+                for (from, to, direction) in directions {
                     streams.push(from.try_clone().unwrap());
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    forward(from, to, is_first_upload, Arc::clone(&for_thread));
+                    forward(from, to, direction, Arc::clone(&for_thread));
                 }
             }
         });
@@ -58,6 +63,11 @@ impl Proxy {
         self.state.discards_first_upload.store(true, Ordering::SeqCst);
     }
 
+    /// Delays everything that the broker sends by this time.
+    pub(crate) fn delay(&self, delay: Duration) {
+        self.state.delay_ms.store(u64::try_from(delay.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
     /// Sets whether everything is discarded while connections stay open, as by a firewall that lost its state. The
     /// discarded bytes are lost, so a test ends this state with [`Self::cut`].
     pub(crate) fn discard_all(&self, discards_all: bool) {
@@ -65,19 +75,37 @@ impl Proxy {
     }
 }
 
+/// Direction of the bytes on a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    /// From the program, on the connection with this number.
+    Upload(usize),
+    /// From the broker.
+    Download,
+}
+
 impl ProxyState {
-    fn discards(&self, is_first_upload: bool) -> bool {
+    fn discards(&self, direction: Direction) -> bool {
         let discards_first =
             self.discards_first_upload.load(Ordering::SeqCst) && self.connections.load(Ordering::SeqCst) > 1;
-        self.discards_all.load(Ordering::SeqCst) || is_first_upload && discards_first
+        self.discards_all.load(Ordering::SeqCst) || direction == Direction::Upload(0) && discards_first
+    }
+
+    fn wait(&self, direction: Direction) {
+        let delay_ms = self.delay_ms.load(Ordering::SeqCst);
+        if delay_ms > 0 && direction == Direction::Download {
+            #[expect(clippy::disallowed_methods, reason = "the delay is what a slow network does")]
+            thread::sleep(Duration::from_millis(delay_ms));
+        }
     }
 }
 
-fn forward(mut from: TcpStream, mut to: TcpStream, is_first_upload: bool, state: Arc<ProxyState>) {
+fn forward(mut from: TcpStream, mut to: TcpStream, direction: Direction, state: Arc<ProxyState>) {
     thread::spawn(move || {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
-            if !state.discards(is_first_upload) && to.write_all(&buffer[..count]).is_err() {
+            state.wait(direction);
+            if !state.discards(direction) && to.write_all(&buffer[..count]).is_err() {
                 break;
             }
         }

@@ -37,13 +37,13 @@ impl fmt::Debug for AmqpConnectionConfig {
     }
 }
 
-/// RabbitMQ's own limit of a frame, in bytes.
+/// RabbitMQ's default maximum size of a frame, in bytes.
 ///
-/// Headers travel in one frame, which the broker delivers whatever frame size was negotiated. So this is also the limit
-/// of the headers of a message on a queue.
+/// The headers of a message are in one frame, which the broker delivers even if it is longer than the negotiated
+/// size. So this is also the maximum size of the headers of a message on a queue.
 pub const LONGEST_FRAME_BYTES: u32 = 128 * 1_024;
 
-/// Limit of a password, in bytes. A longer file isn't a password file.
+/// Maximum size of a password file, in bytes.
 const PASSWORD_BYTES_MAX: u64 = 4_096;
 
 impl AmqpConnectionConfig {
@@ -60,11 +60,13 @@ impl AmqpConnectionConfig {
 /// Says why the file can't be used. Never quotes the file.
 pub fn read_password(file: &Path) -> Result<String, String> {
     let mut text = String::new();
-    File::open(file)
-        .and_then(|open| open.take(PASSWORD_BYTES_MAX).read_to_string(&mut text))
-        .map_err(|error| format!("the password file {} can't be read: {error}", file.display()))?;
+    File::open(file).and_then(|open| open.take(PASSWORD_BYTES_MAX).read_to_string(&mut text)).map_err(|error| {
+        format!("the password file {} can't be read: {error}; check amqp.password_file", file.display())
+    })?;
     match text.trim() {
-        "" => Err(format!("the password file {} is empty", file.display())),
+        "" => {
+            Err(format!("the password file {} is empty: put the password of the broker's user there", file.display()))
+        }
         password => Ok(password.to_owned()),
     }
 }

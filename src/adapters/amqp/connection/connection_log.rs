@@ -12,7 +12,6 @@ use crate::telemetry::{BrokerConnection, BrokerConnectionChanged, Metrics};
 /// Logged reasons that are remembered: one mistake may show as two or three reasons in turn.
 const LOGGED_REASONS_MAX: usize = 8;
 
-/// Log of one connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionLog {
     name: String,

@@ -86,7 +86,6 @@ fn take_stream(state: &Mutex<SocketState>) -> Option<TcpStream> {
 }
 
 impl SocketGuard {
-    /// Shuts the socket down at once.
     pub(crate) fn shut_down(&self) {
         drop(take_stream(&self.0).map(ShutDownOnDrop));
     }

@@ -18,7 +18,7 @@ use crate::domain::decide::History;
 use crate::domain::{Event, EventType, Lane, Problem, Timestamp, TraceContext};
 use crate::failpoint;
 use crate::ports::{QueueError, Settle};
-use crate::telemetry::trace;
+use crate::telemetry::{LinkNotPublished, trace};
 
 /// Publishes outcomes and copies of jobs.
 #[derive(Debug)]
@@ -68,6 +68,25 @@ impl AmqpHandle {
     }
 }
 
+/// An event that isn't published yet. If it has a link and is dropped, the link is lost: the worker ended before the
+/// broker confirmed the event.
+struct UnpublishedLink<'e>(&'e Event);
+
+impl UnpublishedLink<'_> {
+    fn published(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for UnpublishedLink<'_> {
+    fn drop(&mut self) {
+        let Event { verification_url, service_id, .. } = self.0;
+        if let (Some(_), Some(service_id)) = (verification_url, service_id) {
+            LinkNotPublished { service_id: service_id.as_ref() }.emit();
+        }
+    }
+}
+
 /// Header of a W3C trace context.
 const TRACEPARENT: &str = "traceparent";
 
@@ -84,7 +103,7 @@ impl Settle for AmqpHandle {
         self.acks.is_channel_open()
     }
 
-    /// RabbitMQ can't record anything about a delivery. Its `redelivered` flag stands for the recorded intent.
+    /// RabbitMQ can't record anything about a delivery. Its `redelivered` flag serves as the recorded intent.
     async fn record_intent(&mut self, now: Timestamp) -> Result<(), QueueError> {
         // The first send counts: the user may be as old as that.
         self.sent_at.get_or_insert(now);
@@ -99,6 +118,7 @@ impl Settle for AmqpHandle {
 
     async fn finish(self, event: &Event) -> Result<(), QueueError> {
         failpoint::pass("before_finish");
+        let unpublished = UnpublishedLink(event);
         let type_name = event.event_type.name();
         let trace = trace::current().or_else(|| self.trace());
         let properties = || {
@@ -111,6 +131,7 @@ impl Settle for AmqpHandle {
         };
         let exchange = self.outcome_sink.names.events_exchange();
         self.publish(exchange, type_name, event.to_json().as_bytes(), &properties).await?;
+        unpublished.published();
         if is_dead_lettered(event) {
             self.publish_dead_letter(event).await?;
         }
@@ -167,8 +188,14 @@ impl AmqpHandle {
 }
 
 /// Codes of poison messages: the upstream that sends them has to be fixed, not the data of a person.
-const POISON_CODES: [&str; 5] =
-    ["MALFORMED_JOB", "MESSAGE_TOO_LARGE", "INVALID_ID", "INVALID_IDEMPOTENCY_KEY", "UNKNOWN_FIELD"];
+const POISON_CODES: [&str; 6] = [
+    "MALFORMED_JOB",
+    "MESSAGE_TOO_LARGE",
+    "INVALID_ID",
+    "INVALID_IDEMPOTENCY_KEY",
+    "IDEMPOTENCY_KEY_IN_USE",
+    "UNKNOWN_FIELD",
+];
 
 fn is_poison(problem: &Problem) -> bool {
     POISON_CODES.contains(&problem.code.as_str())

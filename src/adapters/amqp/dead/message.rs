@@ -13,7 +13,6 @@ use crate::domain::{DeadLetter, Lane, Timestamp};
 
 /// Why the job failed: a code.
 pub(crate) const REASON: &str = "x-plu-reason";
-/// Lane of the job.
 pub(crate) const LANE: &str = "x-plu-lane";
 /// When it was dead-lettered, in milliseconds since 1970.
 pub(crate) const DEAD_AT: &str = "x-plu-dead-ms";
@@ -29,7 +28,6 @@ struct XDeath {
     at: Option<Timestamp>,
 }
 
-/// Returns the dead letter of a message.
 pub(super) fn dead_letter(delivery: &Delivery, names: &Names, now: Timestamp) -> DeadLetter {
     let properties = &delivery.properties;
     let headers = properties.headers().as_ref();

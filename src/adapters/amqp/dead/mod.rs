@@ -1,7 +1,7 @@
 //! Dead letters on RabbitMQ: `dead list`, `show`, `retry` and `drop`, while workers run or not.
 //!
 //! ```text
-//! PREFIX.dead ─> queue (consumes in batches) ─> walk (asks for a verdict on each) ─> mover ─┬─> PREFIX.jobs (retry)
+//! PREFIX.dead ─> queue (consumes in batches) ─> walk (chooses an action for each) ─> mover ─┬─> PREFIX.jobs (retry)
 //!      ^                                                                                    ├─> deleted     (drop)
 //!      └── kept: requeued by the broker when the channel is closed, or replaced by a copy ──┘
 //! ```
@@ -22,5 +22,5 @@
 
 pub(super) mod message;
 mod mover;
-pub mod queue;
+pub(crate) mod queue;
 mod walk;

@@ -1,4 +1,4 @@
-//! Carries out the verdict on a dead letter.
+//! Carries out the action that was chosen for a dead letter.
 
 use std::sync::Arc;
 
@@ -30,10 +30,10 @@ impl DeadLetterMover {
         &self,
         dead_letter: DeadLetter,
         delivery: Delivery,
-        verdict: DeadLetterAction,
+        action: DeadLetterAction,
     ) -> Result<String, QueueError> {
         let body = &delivery.data;
-        match verdict {
+        match action {
             DeadLetterAction::Drop => {}
             DeadLetterAction::Retry => {
                 // A job whose lane isn't known must not delay signups.

@@ -40,7 +40,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the dead letter queue can't be used.
 #[derive(Debug, thiserror::Error)]
-pub enum DeadLetterQueueError {
+pub(crate) enum DeadLetterQueueError {
     /// The prefix is wrong, or no worker has declared the topology yet.
     #[error(
         "there is no {thing} in the virtual host {vhost} of this broker: check amqp.prefix, and the virtual host of \
@@ -57,9 +57,8 @@ pub enum DeadLetterQueueError {
     Queue(#[from] QueueError),
 }
 
-/// The dead letter queue.
 #[derive(Debug)]
-pub struct DeadLetterQueue {
+pub(crate) struct DeadLetterQueue {
     config: AmqpConnectionConfig,
     names: Names,
     name: String,
@@ -74,7 +73,7 @@ impl DeadLetterQueue {
     ///
     /// # Errors
     /// [`DeadLetterQueueError`] if the broker can't be reached, which is logged, or has no such queue.
-    pub async fn open(
+    pub(crate) async fn open(
         config: AmqpConnectionConfig,
         names: Names,
         name: String,
@@ -94,7 +93,7 @@ impl DeadLetterQueue {
     ///
     /// # Errors
     /// [`DeadLetterQueueError`] if one is missing.
-    pub async fn has_lanes(&self) -> Result<(), DeadLetterQueueError> {
+    pub(crate) async fn has_lanes(&self) -> Result<(), DeadLetterQueueError> {
         let exchange = self.names.jobs_exchange();
         let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
         self.connection
@@ -121,21 +120,21 @@ impl DeadLetterQueue {
     }
 
     /// Returns the number of dead letters, without those that another process holds unacknowledged.
-    pub const fn ready(&self) -> u32 {
+    pub(crate) const fn ready(&self) -> u32 {
         self.ready
     }
 
-    /// Shows every dead letter that is on the queue now to `judge`, and carries out the verdicts.
+    /// Passes every dead letter that is on the queue now to `choose`, and carries out the actions that it returns.
     ///
     /// # Errors
     /// [`QueueError`] if the connection breaks, or the broker doesn't accept a job for a retry. What was done stays
     /// done.
-    pub async fn walk(
+    pub(crate) async fn walk(
         mut self,
-        judge: &mut (dyn FnMut(&DeadLetter) -> DeadLetterAction + Send),
+        choose: &mut (dyn FnMut(&DeadLetter) -> DeadLetterAction + Send),
     ) -> Result<WalkResult, QueueError> {
         let mut unconfirmed_acks = HashSet::new();
-        let mut result = self.walk_once(judge, &mut unconfirmed_acks).await;
+        let mut result = self.walk_once(choose, &mut unconfirmed_acks).await;
         // A dead letter that is done must not stay on the queue because its acknowledgement was lost with the
         // connection.
         for _ in 0..CLEANUPS_MAX {
@@ -172,11 +171,11 @@ impl DeadLetterQueue {
         let Ok(ready) = self.in_time(counting).await else { return };
         self.ready = ready;
         let done = unconfirmed_acks.clone();
-        let mut judge = |dead_letter: &DeadLetter| {
+        let mut choose = |dead_letter: &DeadLetter| {
             if done.contains(&dead_letter.id) { DeadLetterAction::Drop } else { DeadLetterAction::Keep }
         };
         let mut still_unconfirmed = HashSet::new();
-        if self.walk_once(&mut judge, &mut still_unconfirmed).await.is_ok() && still_unconfirmed.is_empty() {
+        if self.walk_once(&mut choose, &mut still_unconfirmed).await.is_ok() && still_unconfirmed.is_empty() {
             unconfirmed_acks.clear();
         }
     }
@@ -184,10 +183,10 @@ impl DeadLetterQueue {
     /// `unconfirmed_acks`: ids of dead letters that are done, and whose acknowledgement the broker may not have read.
     async fn walk_once(
         &self,
-        judge: &mut (dyn FnMut(&DeadLetter) -> DeadLetterAction + Send),
+        choose: &mut (dyn FnMut(&DeadLetter) -> DeadLetterAction + Send),
         unconfirmed_acks: &mut HashSet<String>,
     ) -> Result<WalkResult, QueueError> {
-        let mut walk = DeadLetterWalk::new(&self.names, self.ready, self.publish_config(), judge, unconfirmed_acks);
+        let mut walk = DeadLetterWalk::new(&self.names, self.ready, self.publish_config(), choose, unconfirmed_acks);
         for round in 0.. {
             let before = walk.walked.seen;
             let batch = u64::from(self.ready).saturating_sub(before).min(u64::from(BATCH_MAX));

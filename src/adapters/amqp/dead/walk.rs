@@ -1,4 +1,4 @@
-//! One walk over the dead letters: asks for a verdict on each, and has it carried out.
+//! One walk over the dead letters: chooses an action for each, and has it carried out.
 
 use std::collections::HashSet;
 
@@ -20,13 +20,12 @@ const DELIVERIES_MAX: i64 = 5;
 /// Most dead letters that are moved at once.
 const MOVES_MAX: usize = 200;
 
-/// A walk over the dead letters.
 pub(super) struct DeadLetterWalk<'w> {
     names: &'w Names,
     /// Number of dead letters at the start.
     ready: u32,
     publish_config: PublishConfig,
-    judge: &'w mut (dyn FnMut(&DeadLetter) -> DeadLetterAction + Send),
+    choose: &'w mut (dyn FnMut(&DeadLetter) -> DeadLetterAction + Send),
     pub(super) walked: WalkResult,
     /// Return the ids of dead letters that are done.
     moves: JoinSet<Result<String, QueueError>>,
@@ -34,7 +33,7 @@ pub(super) struct DeadLetterWalk<'w> {
     pub(super) unconfirmed_acks: &'w mut HashSet<String>,
     /// Started with the first move.
     mover: Option<DeadLetterMover>,
-    /// No further dead letter is judged.
+    /// The walk was stopped: the other dead letters are kept.
     pub(super) is_over: bool,
 }
 
@@ -43,29 +42,28 @@ impl<'w> DeadLetterWalk<'w> {
         names: &'w Names,
         ready: u32,
         publish_config: PublishConfig,
-        judge: &'w mut (dyn FnMut(&DeadLetter) -> DeadLetterAction + Send),
+        choose: &'w mut (dyn FnMut(&DeadLetter) -> DeadLetterAction + Send),
         unconfirmed_acks: &'w mut HashSet<String>,
     ) -> Self {
         let (walked, moves) = (WalkResult::default(), JoinSet::new());
-        Self { names, ready, publish_config, judge, walked, moves, unconfirmed_acks, mover: None, is_over: false }
+        Self { names, ready, publish_config, choose, walked, moves, unconfirmed_acks, mover: None, is_over: false }
     }
 
-    /// Judges a dead letter, and starts to carry out the verdict.
+    /// Chooses the action for a dead letter, and starts to carry it out.
     pub(super) async fn visit(&mut self, delivery: Delivery) -> Result<(), QueueError> {
         let dead_letter = dead_letter(&delivery, self.names, Clock::System.now());
-        // Dead letters beyond the number at the start are kept: a job that is retried and fails again isn't judged
-        // twice.
-        let is_judged = !self.is_over && self.walked.seen < u64::from(self.ready);
-        let verdict = if is_judged { (self.judge)(&dead_letter) } else { DeadLetterAction::Keep };
-        self.is_over |= verdict == DeadLetterAction::Stop;
-        let is_done = matches!(verdict, DeadLetterAction::Retry | DeadLetterAction::Drop);
-        self.walked.seen += u64::from(is_judged);
+        // Only as many as there were at the start: a job that is retried and fails again comes back behind them.
+        let is_included = !self.is_over && self.walked.seen < u64::from(self.ready);
+        let action = if is_included { (self.choose)(&dead_letter) } else { DeadLetterAction::Keep };
+        self.is_over |= action == DeadLetterAction::Stop;
+        let is_done = matches!(action, DeadLetterAction::Retry | DeadLetterAction::Drop);
+        self.walked.seen += u64::from(is_included);
         self.walked.done += u64::from(is_done);
         let deliveries = integer(delivery.properties.headers().as_ref(), DELIVERY_COUNT);
         if is_done || deliveries.is_some_and(|deliveries| deliveries >= DELIVERIES_MAX) {
             let start = || DeadLetterMover::start(self.publish_config.clone(), self.names);
             let mover = self.mover.get_or_insert_with(start).clone();
-            self.moves.spawn(async move { mover.carry_out(dead_letter, delivery, verdict).await });
+            self.moves.spawn(async move { mover.carry_out(dead_letter, delivery, action).await });
         }
         self.wait_for_moves(MOVES_MAX - 1).await
     }

@@ -7,7 +7,6 @@ use crate::adapters::amqp::topology::Names;
 use crate::domain::KycEvent;
 use crate::ports::{KycSink, QueueError};
 
-/// Publishes KYC events.
 #[derive(Debug)]
 pub struct KycEventSink {
     publisher: Publisher,

@@ -6,7 +6,6 @@ use tokio::task::yield_now;
 
 use crate::adapters::amqp::topology::short;
 
-/// A message to publish.
 pub(crate) struct OutgoingMessage<'m> {
     pub(crate) exchange: &'m str,
     pub(crate) routing_key: &'m str,

@@ -7,7 +7,7 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ErrorKind};
 
 use crate::adapters::amqp::connection::explain::{ArgumentMismatch, explain, is_missing, parse_argument_mismatch};
-use crate::adapters::amqp::topology::{Binding, Exchange, Queue, Topology, short, table};
+use crate::adapters::amqp::topology::{Binding, Exchange, QueueDeclaration, Topology, short, table};
 
 /// Problems that one message names; it counts the others.
 const NAMED_MAX: usize = 8;
@@ -68,7 +68,7 @@ async fn create_channel(connection: &Connection) -> Result<Channel, String> {
 /// One exchange, queue or binding.
 enum TopologyItem<'t> {
     Exchange(&'t Exchange),
-    Queue(&'t Queue),
+    Queue(&'t QueueDeclaration),
     Binding(&'t Binding),
 }
 
@@ -87,7 +87,7 @@ impl TopologyItem<'_> {
                 let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
                 channel.exchange_declare(short(name), kind.clone(), options, table(arguments)).await
             }
-            Self::Queue(Queue { name, arguments }) => {
+            Self::Queue(QueueDeclaration { name, arguments }) => {
                 channel.queue_declare(short(name), QueueDeclareOptions::durable(), table(arguments)).await.map(drop)
             }
             Self::Binding(Binding { exchange, queue, routing_key }) => {
@@ -106,7 +106,7 @@ impl TopologyItem<'_> {
                 let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
                 channel.exchange_declare(short(name), kind.clone(), options, none).await
             }
-            Self::Queue(Queue { name, .. }) => {
+            Self::Queue(QueueDeclaration { name, .. }) => {
                 let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
                 channel.queue_declare(short(name), options, none).await.map(drop)
             }

@@ -56,7 +56,6 @@ impl Names {
         format!("{}.jobs", self.prefix)
     }
 
-    /// Queue of a lane.
     pub fn jobs_queue(&self, lane: Lane) -> String {
         format!("{}.jobs.{}", self.prefix, lane.name())
     }
@@ -85,7 +84,6 @@ impl Names {
 /// A durable exchange.
 #[derive(Debug, Clone)]
 pub struct Exchange {
-    /// Name.
     pub name: String,
     /// Type.
     pub kind: ExchangeKind,
@@ -95,8 +93,7 @@ pub struct Exchange {
 
 /// A durable quorum queue.
 #[derive(Debug, Clone)]
-pub struct Queue {
-    /// Name.
+pub struct QueueDeclaration {
     pub name: String,
     /// Optional arguments, `x-queue-type` included.
     pub arguments: Vec<(&'static str, Argument)>,
@@ -116,9 +113,7 @@ pub struct Binding {
 /// Value of an optional argument.
 #[derive(Debug, Clone)]
 pub enum Argument {
-    /// Text.
     Text(String),
-    /// A number.
     Number(i32),
 }
 
@@ -127,8 +122,7 @@ pub enum Argument {
 pub struct Topology {
     /// Exchanges, declared in this order: an exchange may name an earlier one as its alternate.
     pub exchanges: Vec<Exchange>,
-    /// Queues.
-    pub queues: Vec<Queue>,
+    pub queues: Vec<QueueDeclaration>,
     /// Bindings, declared last.
     pub bindings: Vec<Binding>,
 }
@@ -176,9 +170,9 @@ pub fn delay_step(delay: Duration) -> u64 {
     DELAY_STEPS_S.into_iter().find(|step| Duration::from_secs(*step) >= delay).unwrap_or(longest)
 }
 
-fn quorum(name: String, mut arguments: Vec<(&'static str, Argument)>) -> Queue {
+fn quorum(name: String, mut arguments: Vec<(&'static str, Argument)>) -> QueueDeclaration {
     arguments.insert(0, ("x-queue-type", Argument::Text("quorum".to_owned())));
-    Queue { name, arguments }
+    QueueDeclaration { name, arguments }
 }
 
 /// Arguments for dead-lettering at least once. Without `reject-publish` RabbitMQ falls back to at most once.

@@ -18,7 +18,6 @@ pub(in crate::adapters::local_queue) struct ClaimedJob {
 
 debug_redacted!(ClaimedJob);
 
-/// Result of a claim.
 #[derive(Debug)]
 pub(in crate::adapters::local_queue) enum ClaimResult {
     /// At least one job. The jobs are in progress now.
@@ -45,7 +44,7 @@ impl ClaimState {
         self.in_progress.remove(&seq);
     }
 
-    /// Takes up to `max` jobs: due ones first, then fresh ones in order.
+    /// Takes up to `max` jobs: due ones first, then fresh ones in order. Takes none if they can't all be read.
     pub(super) fn claim(
         &mut self,
         connection: &Connection,
@@ -54,8 +53,15 @@ impl ClaimState {
         max: usize,
     ) -> rusqlite::Result<ClaimResult> {
         let mut jobs = Vec::new();
-        self.take_due(connection, lane, now, max, &mut jobs)?;
-        self.take_fresh(connection, lane, max, &mut jobs)?;
+        let cursor = self.cursors[lane as usize];
+        let due = self.take_due(connection, lane, now, max, &mut jobs);
+        if let Err(error) = due.and_then(|()| self.take_fresh(connection, lane, max, &mut jobs)) {
+            self.cursors[lane as usize] = cursor;
+            for job in jobs {
+                self.release(job.seq);
+            }
+            return Err(error);
+        }
         if !jobs.is_empty() {
             return Ok(ClaimResult::Jobs(jobs));
         }

@@ -18,9 +18,9 @@ use crate::adapters::amqp::topology::Names;
 use crate::adapters::local_queue::dead;
 use crate::adapters::local_queue::open::{IfMissing, OpenPurpose, open};
 use crate::app::commands::CommandOutcome;
-use crate::app::console::error::AppError;
 use crate::app::console::grouped;
 use crate::app::console::stdout::print;
+use crate::app::error::AppError;
 use crate::app::service::broker;
 use crate::app::service::logging::{new_metrics, start_logging};
 use crate::cli::{DeadCommand, DeadListArgs, DeadShowArgs, SelectionArgs};
@@ -87,14 +87,16 @@ impl DeadLetterStore {
         }
     }
 
-    /// Passes each dead letter to `judge` and does what it returns.
+    /// Passes each dead letter to `choose` and carries out the action that it returns.
     async fn walk(
         self,
-        judge: &mut (dyn FnMut(&DeadLetter) -> DeadLetterAction + Send),
+        choose: &mut (dyn FnMut(&DeadLetter) -> DeadLetterAction + Send),
     ) -> Result<WalkResult, AppError> {
         match self {
-            Self::Local { mut connection, path } => Ok(dead::walk(&mut connection, &path, Clock::System.now(), judge)?),
-            Self::Broker(queue) => Ok(queue.walk(judge).await?),
+            Self::Local { mut connection, path } => {
+                Ok(dead::walk(&mut connection, &path, Clock::System.now(), choose)?)
+            }
+            Self::Broker(queue) => Ok(queue.walk(choose).await?),
         }
     }
 }
@@ -134,7 +136,7 @@ async fn show(arguments: &DeadShowArgs, store: DeadLetterStore) -> Result<Comman
 async fn change(
     arguments: &SelectionArgs,
     store: DeadLetterStore,
-    verdict: DeadLetterAction,
+    action: DeadLetterAction,
     done: &str,
 ) -> Result<CommandOutcome, AppError> {
     let selection = selection(arguments);
@@ -151,7 +153,7 @@ async fn change(
             }
             is_empty = false;
             missing.remove(&dead_letter.id);
-            verdict
+            action
         })
         .await?;
     print(&format!("{} of {} {done}\n", grouped(walked.done), count_text(walked.seen)));

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::adapters::files;
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
 use crate::app::input::rows::ImportCounts;
 use crate::domain::Timestamp;
 
@@ -29,6 +29,8 @@ pub(super) struct ImportIdentity {
     pub fingerprint: String,
     pub encoding: String,
     pub delimiter: char,
+    /// The flags that say how values are read: they decide which rows are rejected.
+    pub reading: String,
     /// Host and port. Not the user, so that an import can be resumed with another one.
     pub broker: String,
     pub vhost: String,
@@ -191,6 +193,7 @@ mod tests {
             delimiter: ',',
             broker: "h:5672".to_owned(),
             vhost: "/".to_owned(),
+            reading: String::new(),
             prefix: "plu".to_owned(),
             lane: "bulk".to_owned(),
         }

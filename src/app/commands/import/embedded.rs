@@ -11,14 +11,16 @@ use crate::adapters::local_queue::open::{IfMissing, OpenPurpose, open};
 use crate::app::commands::CommandOutcome;
 use crate::app::commands::import::outcome;
 use crate::app::commands::import::rejects_file::RejectsFile;
-use crate::app::console::error::AppError;
 use crate::app::console::grouped;
 use crate::app::console::next_command::worker_command;
 use crate::app::console::progress::{ConsoleProgress, READ_STYLE};
 use crate::app::console::stdout::print;
-use crate::app::input::read_options;
+use crate::app::error::AppError;
+use crate::app::input::questions::confirm_encoding;
 use crate::app::input::row_parser::{RowParser, batch_of};
 use crate::app::input::rows::{self, ImportCounts, RowsJob};
+use crate::app::input::standard_input::InputFile;
+use crate::app::input::{file_notes, read_options, reading_options};
 use crate::app::service::logging::start_logging;
 use crate::app::service::signals;
 use crate::cli::ImportArgs;
@@ -41,25 +43,33 @@ fn import_rows(
     queue: &Path,
     stop: &CancellationToken,
 ) -> Result<CommandOutcome, AppError> {
-    let file = &arguments.file;
+    let input = InputFile::open(&arguments.file, None)?;
+    let file = &input.name;
     let options = read_options(&arguments.csv);
-    let scan = csv::scan(file, &options)?;
+    let scan = csv::scan(&input.path, &options)?;
+    confirm_encoding(&scan, arguments.yes)?;
     let connection = open(queue, IfMissing::Create, OpenPurpose::Import, settings.queue.size_mib_max)?;
     let batch = batch_of(file, &scan);
     let mut importer = Importer::begin(connection, queue, &batch, BatchKind::Import, None)?;
     let progress = ConsoleProgress::new(settings.log.format);
     let job = RowsJob {
         file,
-        read_from: file,
+        read_from: &input.path,
         scan: &scan,
         options: &options,
-        row_parser: &RowParser::new(&batch, &scan.header, settings.queue.message_bytes_max),
+        row_parser: &RowParser::new(
+            &batch,
+            &scan.header,
+            settings.queue.message_bytes_max,
+            reading_options(&arguments.csv),
+        ),
         lane: settings.import.lane,
         after_record: 0,
         progress: &progress,
         stop,
     };
     let mut rejects = RejectsFile::new(&scan, file, arguments.out.out.as_deref());
+    file_notes::notes(file, &scan).iter().for_each(|note| progress.print_line(&format!("note: {note}")));
     progress.start(scan.rows_about(), READ_STYLE);
     let counts = rows::enqueue(&job, &mut importer, &mut rejects);
     progress.clear();

@@ -11,7 +11,7 @@ mod row_reader;
 use std::path::Path;
 
 use crate::app::commands::CommandOutcome;
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
 use crate::app::input::rows::ImportCounts;
 use crate::cli::ImportArgs;
 use crate::config::{QueueUrl, Settings};

@@ -26,14 +26,16 @@ use crate::app::commands::CommandOutcome;
 use crate::app::commands::import::checkpoint::{Checkpoint, ImportIdentity, ImportStage};
 use crate::app::commands::import::row_reader::{self, ReadingResult, RowReaderConfig};
 use crate::app::commands::import::{file_stem, outcome};
-use crate::app::console::error::AppError;
 use crate::app::console::grouped;
 use crate::app::console::next_command::{resume_on_broker, worker_on_broker};
 use crate::app::console::progress::{ConsoleProgress, DRAW_EVERY, LINE_EVERY, PRODUCE_STYLE};
 use crate::app::console::stdout::print;
-use crate::app::input::read_options;
+use crate::app::error::AppError;
+use crate::app::input::questions::confirm_encoding;
+use crate::app::input::{file_notes, read_options, reading_options};
 use crate::app::input::row_parser::file_name;
 use crate::app::input::rows::ImportCounts;
+use crate::app::input::standard_input::InputFile;
 use crate::app::results::folders::create_private_folder;
 use crate::app::service::broker;
 use crate::app::service::logging::{new_metrics, start_logging};
@@ -57,21 +59,28 @@ pub(super) async fn import(arguments: &ImportArgs, settings: &Settings, url: &Ur
         let progress = progress.clone();
         move || progress.print_line("stopping: waiting for the confirms of sent rows; a second signal exits at once")
     })?;
-    let file = arguments.file.clone();
+    let argument = arguments.file.clone();
     let options = read_options(&arguments.csv);
-    let scanned = tokio::task::spawn_blocking(move || Ok((csv::scan(&file, &options)?, options)));
-    let (scan, options) = joined(scanned).await?;
+    let scanned = tokio::task::spawn_blocking(move || {
+        let file = InputFile::open(&argument, None)?;
+        Ok((csv::scan(&file.path, &options)?, options, file))
+    });
+    let (scan, options, file) = joined(scanned).await?;
+    file_notes::notes(&file.name, &scan).iter().for_each(|note| progress.print_line(&format!("note: {note}")));
+    let (scan, is_answered) = (scan, arguments.yes);
+    let asked = tokio::task::spawn_blocking(move || confirm_encoding(&scan, is_answered).map(|()| scan));
+    let scan = joined(asked).await?;
 
     let folder = checkpoint_folder(arguments)?;
-    let identity = identity(&arguments.file, &scan, &connection, settings);
-    let (checkpoint, stage) = Checkpoint::open(&folder, &file_stem(&arguments.file), &identity, Clock::System.now())?;
+    let identity = identity(arguments, &scan, &connection, settings);
+    let (checkpoint, stage) = Checkpoint::open(&folder, &file_stem(&file.name), &identity, Clock::System.now())?;
     let (record, may_repeat_since) = match stage {
         ImportStage::Complete { counts, at } => return Ok(report_complete(arguments, &checkpoint, &counts, at)),
         ImportStage::Begun { record, may_repeat_since } => (record, may_repeat_since),
     };
     let path = checkpoint.path().to_owned();
     let task =
-        ImportTask { arguments, settings, scan, options, record, stop, progress, names, connection, may_repeat_since };
+        ImportTask { arguments, settings, file, scan, options, record, stop, progress, names, connection, may_repeat_since };
     task.run(checkpoint, &path).await
 }
 
@@ -85,12 +94,18 @@ fn checkpoint_folder(arguments: &ImportArgs) -> Result<PathBuf, AppError> {
     Ok(beside.map_or_else(|| PathBuf::from("."), Path::to_owned))
 }
 
-fn identity(file: &Path, scan: &CsvScan, connection: &AmqpConnectionConfig, settings: &Settings) -> ImportIdentity {
+fn identity(
+    arguments: &ImportArgs,
+    scan: &CsvScan,
+    connection: &AmqpConnectionConfig,
+    settings: &Settings,
+) -> ImportIdentity {
     ImportIdentity {
-        file: file_name(file),
+        file: file_name(&InputFile::name_of(&arguments.file)),
         fingerprint: hex::encode(scan.fingerprint),
         encoding: scan.encoding.name().to_owned(),
         delimiter: char::from(scan.delimiter.byte()),
+        reading: reading_options(&arguments.csv).to_string(),
         broker: format!("{}:{}", connection.uri.authority.host, connection.uri.authority.port),
         vhost: connection.uri.vhost.clone(),
         prefix: settings.amqp.prefix.clone(),
@@ -107,7 +122,7 @@ fn report_complete(
     print(&format!(
         "{file}: complete already: {new} rows were put on this broker's lane until {at}; nothing to do.\nTo put them \
          on it once more, delete {path}\n",
-        file = file_name(&arguments.file),
+        file = file_name(&InputFile::name_of(&arguments.file)),
         new = grouped(counts.new),
         path = checkpoint.path().display(),
     ));
@@ -117,6 +132,7 @@ fn report_complete(
 struct ImportTask<'i> {
     arguments: &'i ImportArgs,
     settings: &'i Settings,
+    file: InputFile,
     scan: CsvScan,
     options: ReadOptions,
     /// The last record up to which all was confirmed before.
@@ -181,9 +197,11 @@ impl ImportTask<'_> {
 
     fn reader_config(&self) -> RowReaderConfig {
         RowReaderConfig {
-            file: self.arguments.file.clone(),
+            file: self.file.name.clone(),
+            read_from: self.file.path.clone(),
             scan: self.scan.clone(),
-            options: self.options,
+            options: self.options.clone(),
+            reading: reading_options(&self.arguments.csv),
             lane: self.settings.import.lane,
             message_bytes_max: self.settings.queue.message_bytes_max,
             rejects_folder: self.arguments.out.out.clone(),
@@ -199,7 +217,7 @@ impl ImportTask<'_> {
             "{file}: {rows} rows\n  put on {queue}: {put}\n  put on it by an earlier start: {before}\n  repeat an \
              earlier row: {repeated}\n  rejected, not put on it: {rejected}{rejects}\n{twice}Start a worker on it \
              {command}\n",
-            file = file_name(&self.arguments.file),
+            file = file_name(&self.file.name),
             rows = grouped(rows),
             queue = self.names.jobs_queue(self.settings.import.lane),
             put = grouped(new - read.confirmed_before),

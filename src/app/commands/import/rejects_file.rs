@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::adapters::csv::{CsvRow, CsvScan, ResultWriter};
+use crate::adapters::csv::{CsvRow, CsvScan, ERROR_TITLES, ResultWriter};
 use crate::adapters::local_queue::import::Importer;
 use crate::app::commands::import::file_stem;
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
 use crate::app::input::rows::RowVisitor;
 use crate::app::results::folders::create_private_folder;
-use crate::app::results::tables::{ERROR_TITLES, error_cells};
+use crate::app::results::tables::error_cells;
 use crate::domain::job::InvalidJob;
 
 /// Creates its file with the first rejected row.

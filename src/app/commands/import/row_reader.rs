@@ -11,20 +11,24 @@ use crate::adapters::amqp::publish::producer::OutgoingRow;
 use crate::adapters::csv::{CsvRow, CsvScan, ReadOptions};
 use crate::adapters::local_queue::import::{BatchKind, Importer};
 use crate::app::commands::import::rejects_file::RejectsFile;
-use crate::app::console::error::AppError;
 use crate::app::console::progress::ConsoleProgress;
+use crate::app::error::AppError;
 use crate::app::input::row_parser::{RowParser, ValidRow, batch_of};
 use crate::app::input::rows::{self, ImportCounts, RowVisitor, RowsJob};
 use crate::app::input::scratch_queue;
-use crate::domain::Lane;
 use crate::domain::job::InvalidJob;
+use crate::domain::{Lane, ReadingOptions};
 use crate::telemetry::logging::LogFormat;
 
 /// What is read, and how.
 pub(super) struct RowReaderConfig {
+    /// The file's name.
     pub file: PathBuf,
+    /// Its content.
+    pub read_from: PathBuf,
     pub scan: CsvScan,
     pub options: ReadOptions,
+    pub reading: ReadingOptions,
     pub lane: Lane,
     pub message_bytes_max: usize,
     /// Folder for the rejected rows; `None`: the working folder.
@@ -34,7 +38,6 @@ pub(super) struct RowReaderConfig {
     pub stop: CancellationToken,
 }
 
-/// The result of the reading.
 pub(super) struct ReadingResult {
     /// `None`: stopped before the end of the file.
     pub counts: Option<ImportCounts>,
@@ -59,10 +62,10 @@ fn read(config: &RowReaderConfig, rows: mpsc::Sender<OutgoingRow>) -> Result<Rea
     let hidden_progress = ConsoleProgress::new(LogFormat::Text);
     let job = RowsJob {
         file,
-        read_from: file,
+        read_from: &config.read_from,
         scan,
         options,
-        row_parser: &RowParser::new(&batch, &scan.header, config.message_bytes_max),
+        row_parser: &RowParser::new(&batch, &scan.header, config.message_bytes_max, config.reading),
         lane: config.lane,
         after_record: 0,
         progress: &hidden_progress,

@@ -6,12 +6,15 @@ use crate::adapters::csv::CsvRow;
 use crate::adapters::local_queue::import::{self as queue, BatchKind, Importer, KnownBatch, RowPosition};
 use crate::adapters::local_queue::open::OpenPurpose;
 use crate::app::commands::run::job::RunJob;
-use crate::app::console::error::AppError;
 use crate::app::console::next_command::check_command;
 use crate::app::console::progress::{ConsoleProgress, READ_STYLE};
-use crate::app::input::row_parser::{self, RowParser};
+use crate::app::error::AppError;
+use crate::app::input::file_notes;
+use crate::app::input::questions::confirm_columns;
+use crate::app::input::row_parser::{self, RowParser, ValidRow};
 use crate::app::input::rows::{self, RowVisitor, RowsJob};
 use crate::clock::Clock;
+use crate::domain::columns::{ColumnFinding, ColumnSurvey, FindingWeight};
 use crate::domain::job::InvalidJob;
 use crate::domain::{Event, Lane};
 
@@ -42,7 +45,7 @@ fn import_rows(
     print_notes(job, progress);
     progress.start(job.scan.rows_about(), READ_STYLE);
     let mut importer = Importer::begin(connection, &job.queue, &job.batch, BatchKind::Run, known.as_ref())?;
-    let row_parser = RowParser::new(&job.batch, &job.scan.header, job.settings.queue.message_bytes_max);
+    let row_parser = RowParser::new(&job.batch, &job.scan.header, job.settings.queue.message_bytes_max, job.reading);
     let rows_job = RowsJob {
         file: &job.file,
         read_from: &job.input,
@@ -54,9 +57,18 @@ fn import_rows(
         progress,
         stop,
     };
-    let mut visitor = RejectAsEvent { row_parser: &row_parser, lane: rows_job.lane };
+    let mut visitor = RowRecorder { row_parser: &row_parser, lane: rows_job.lane, survey: ColumnSurvey::default() };
     let read = rows::enqueue(&rows_job, &mut importer, &mut visitor);
     progress.clear();
+    let read = read.and_then(|counts| {
+        let findings = visitor.survey.findings();
+        // A stopped run sends nothing, and looks at the rows that are left when it resumes.
+        if counts.is_some() {
+            confirm_columns(&findings, job.is_answered)?;
+            print_questions(&findings, progress);
+        }
+        Ok(counts)
+    });
     let counts = match read {
         Ok(counts) => counts,
         Err(error) => {
@@ -83,21 +95,34 @@ fn import_rows(
 }
 
 fn print_notes(job: &RunJob, progress: &ConsoleProgress) {
-    for (column, title) in job.scan.header.ignored() {
-        progress.print_line(&format!("note: column {column} {title:?} is not sent; the result files contain it"));
+    for note in file_notes::notes(&job.file, &job.scan) {
+        progress.print_line(&format!("note: {note}"));
     }
     if let Some(note) = row_parser::encoding_note(&job.scan) {
         progress.print_line(&format!("note: {note}"));
     }
 }
 
-/// Records the event of an invalid row at once, like any other outcome.
-struct RejectAsEvent<'i> {
-    row_parser: &'i RowParser<'i>,
-    lane: Lane,
+/// Prints what was answered with `--yes`, or concerns a simulated API.
+fn print_questions(findings: &[ColumnFinding], progress: &ConsoleProgress) {
+    for finding in findings.iter().filter(|finding| finding.weight == FindingWeight::Question) {
+        progress.print_line(&format!("note: {finding}"));
+    }
 }
 
-impl RowVisitor for RejectAsEvent<'_> {
+/// Records the event of an invalid row at once, like any other outcome, and looks at the columns of valid ones.
+struct RowRecorder<'i> {
+    row_parser: &'i RowParser<'i>,
+    lane: Lane,
+    survey: ColumnSurvey,
+}
+
+impl RowVisitor for RowRecorder<'_> {
+    fn accepted(&mut self, row: &CsvRow, valid: ValidRow) -> Result<(), AppError> {
+        self.survey.add(&valid.facts, row.line);
+        Ok(())
+    }
+
     fn rejected(&mut self, importer: &mut Importer, row: &CsvRow, invalid: &InvalidJob) -> Result<(), AppError> {
         let now = Clock::System.now();
         let RowParser { file, batch_id, .. } = self.row_parser;

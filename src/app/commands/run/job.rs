@@ -9,21 +9,25 @@ use rusqlite::Connection;
 use crate::adapters::csv::{self, CsvScan, ReadOptions};
 use crate::adapters::local_queue::import::{self, Batch, KnownBatch};
 use crate::adapters::local_queue::open::{IfMissing, OpenPurpose, open};
-use crate::app::console::error::AppError;
 use crate::app::console::next_command::command_with_out;
+use crate::app::error::AppError;
 use crate::app::input::row_parser::{batch_of, short_fingerprint};
-use crate::app::input::{input_copy, read_options};
+use crate::app::input::questions::confirm_encoding;
+use crate::app::input::standard_input::InputFile;
+use crate::app::input::{input_copy, read_options, reading_options};
 use crate::app::results::folders::{create_private_folder, folder_of_run};
 use crate::app::results::{self, ResultSource, RunSummary, table_name};
 use crate::app::service::partner;
 use crate::cli::RunArgs;
 use crate::clock::Clock;
 use crate::config::{Origin, QueueUrl, Settings};
-use crate::domain::EventType;
+use crate::domain::{EventType, ReadingOptions};
 
-/// One run.
 pub(super) struct RunJob {
+    /// Its name.
     pub file: PathBuf,
+    /// Its content.
+    source: InputFile,
     /// The folder for results.
     pub folder: PathBuf,
     pub queue: PathBuf,
@@ -31,6 +35,9 @@ pub(super) struct RunJob {
     pub input: PathBuf,
     pub scan: CsvScan,
     pub options: ReadOptions,
+    pub reading: ReadingOptions,
+    /// Whether questions about the file are answered: by `--yes`, or because nothing leaves this machine.
+    pub is_answered: bool,
     pub batch: Batch,
     /// The API it is for: its base URL, or `sandbox`.
     pub target: String,
@@ -41,7 +48,7 @@ impl RunJob {
     /// Scans the file and creates the folder for results. Writes nothing else.
     pub(super) fn prepare(arguments: &RunArgs, settings: Settings) -> Result<Self, AppError> {
         let options = read_options(&arguments.csv);
-        let file = arguments.file.clone();
+        let file = InputFile::name_of(&arguments.file);
         let with_sandbox = arguments.service.sandbox;
         let target = partner::target(&settings, with_sandbox);
         let folder = arguments.out.out.clone().unwrap_or_else(|| folder_of_run(&file, with_sandbox));
@@ -58,14 +65,18 @@ impl RunJob {
             _ => folder.join("queue.db"),
         };
         let input = input_copy::path(&queue);
-        let scan = csv::scan(&file, &options).map_err(|error| match (file.exists(), copy_hint(&input)) {
+        let source = InputFile::open(&arguments.file, Some(&input))?;
+        let scan = csv::scan(&source.path, &options).map_err(|error| match (source.path.exists(), copy_hint(&input)) {
             (false, hint) if !hint.is_empty() => AppError::Usage(format!("{error}{hint}")),
             _ => error.into(),
         })?;
+        let is_answered = arguments.service.yes || with_sandbox;
+        confirm_encoding(&scan, is_answered)?;
         refuse_result_file(&file, &folder)?;
         create_private_folder(&folder)?;
         let batch = batch_of(&file, &scan);
-        Ok(Self { file, folder, queue, input, scan, options, batch, target, settings })
+        let reading = reading_options(&arguments.csv);
+        Ok(Self { file, source, folder, queue, input, scan, options, reading, is_answered, batch, target, settings })
     }
 
     /// Opens the run's queue, which is created if it doesn't exist.
@@ -75,7 +86,7 @@ impl RunJob {
 
     /// Makes sure that the run's copy of the input exists and has the content that the run began with.
     pub(super) fn keep_input(&self) -> Result<(), AppError> {
-        input_copy::make(&self.file, &self.scan, &self.options, &self.input)
+        input_copy::make(&self.source.path, &self.scan, &self.input)
     }
 
     pub(super) fn write_results(

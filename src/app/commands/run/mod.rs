@@ -17,10 +17,10 @@ use crate::adapters::local_queue::lock::WorkerLock;
 use crate::adapters::local_queue::open::{OpenPurpose, record_target};
 use crate::adapters::local_queue::report;
 use crate::app::commands::CommandOutcome;
-use crate::app::console::error::AppError;
 use crate::app::console::next_command::resume_command;
 use crate::app::console::progress::{ConsoleProgress, counts_text};
 use crate::app::console::stdout::print;
+use crate::app::error::AppError;
 use crate::app::results::{RunSummary, missing_files, summary};
 use crate::app::service::logging::start_logging;
 use crate::app::service::partner;
@@ -30,8 +30,8 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::pipeline::guards::halt::OutcomeMix;
 use crate::pipeline::worker::WorkerEnd;
-use crate::telemetry::NOTICE_TARGET;
 use crate::telemetry::logging::AboveProgress;
+use crate::telemetry::{HALT_CAUSE, NOTICE_TARGET};
 
 /// Runs the command.
 ///
@@ -133,15 +133,18 @@ fn report_complete(job: &RunJob, summary: &RunSummary) -> CommandOutcome {
 }
 
 fn report_halted(job: &RunJob, progress: &ConsoleProgress, mix: &OutcomeMix, summary: &RunSummary) -> CommandOutcome {
+    print_links_lost(progress, summary);
     let halt = &job.settings.halt;
     let command = resume_command();
     progress.print_line(&format!(
-        "halted: too many rows were rejected, failed or existed before. The last rows sent are {mix}.\n\
-         (Limits: a share of {} rejected or failed, of {} existing; see [halt] in the settings.)\n\
+        "halted: {HALT_CAUSE}. The last rows sent are {mix}.\n\
+         (Limits: a share of {} rejected or failed, of {} existing, of {} created without a link; see [halt] in the \
+         settings.)\n\
          {} of {} rows are still waiting, nothing is lost; the results so far are in {}.\n\
          If these outcomes are as expected, resume with:\n  {command}{}",
         halt.on_rejected_share,
         halt.on_existing_share,
+        halt.on_lost_link_share,
         summary.tally.waiting,
         summary.rows,
         job.folder.display(),
@@ -156,6 +159,7 @@ fn report_stopped(
     summary: &RunSummary,
     requests_in_flight: usize,
 ) -> CommandOutcome {
+    print_links_lost(progress, summary);
     let in_flight = if requests_in_flight > 0 {
         format!("; {requests_in_flight} requests were still in flight, and their users will be looked up")
     } else {
@@ -171,4 +175,8 @@ fn report_stopped(
         job.folder.display()
     ));
     CommandOutcome::Stopped
+}
+
+fn print_links_lost(progress: &ConsoleProgress, summary: &RunSummary) {
+    summary::links_lost(summary).iter().for_each(|line| progress.print_line(line));
 }

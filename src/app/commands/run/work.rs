@@ -7,19 +7,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::adapters::local_queue::export::{self, EventsFileExporter};
+use crate::adapters::local_queue::export;
 use crate::adapters::local_queue::open::OpenPurpose;
 use crate::adapters::local_queue::report;
-use crate::adapters::local_queue::source::{LocalQueueSource, POLL_INTERVAL, WhenEmpty};
-use crate::adapters::local_queue::store::LocalQueueStore;
+use crate::adapters::local_queue::source::WhenEmpty;
 use crate::app::commands::run::job::RunJob;
-use crate::app::console::error::AppError;
 use crate::app::console::progress::{ConsoleProgress, WorkProgress};
+use crate::app::error::AppError;
 use crate::app::ops::{self, WatchedQueue};
+use crate::app::service::local_storage::{EVENTS_FILE, LocalStorage};
 use crate::app::service::partner::{self, HaltOptions};
 use crate::cli::RunArgs;
-use crate::clock::Clock;
-use crate::domain::Lane;
 use crate::pipeline::guards::halt::{HaltAction, HaltNotice, OutcomeMix};
 use crate::pipeline::worker::{WorkerEnd, work};
 
@@ -49,17 +47,13 @@ pub(super) async fn work_on_queue(
     if let Some(ops) = &ops {
         progress.print_line(&format!("status page: http://{}/", ops.address));
     }
-    let events_file = job.folder.join("results.ndjson");
+    let events_file = job.folder.join(EVENTS_FILE);
     if !events_file.exists() {
         // A deleted events file is written again from its beginning.
         export::forget(&job.open(OpenPurpose::Work)?, &job.queue, &events_file)?;
     }
-    let exporter =
-        EventsFileExporter::start(job.open(OpenPurpose::Work)?, &job.queue, &events_file, move || stop.cancel())?;
-    let store = LocalQueueStore::start(job.open(OpenPurpose::Work)?, &job.queue, exporter.waker())?;
-    let source = |lane| LocalQueueSource::new(store.clone(), lane, WhenEmpty::End, POLL_INTERVAL, Clock::System);
-    let (signup, bulk) = (source(Lane::Signup), source(Lane::Bulk));
-    drop(store);
+    let (storage, [signup, bulk]) =
+        LocalStorage::start(&context, &job.queue, &job.folder, WhenEmpty::End, || job.open(OpenPurpose::Work))?;
     let work_progress =
         WorkProgress { display: progress.clone(), before, metrics: context.metrics.clone(), began: Instant::now() };
     let notices = context.halt.notices();
@@ -75,11 +69,9 @@ pub(super) async fn work_on_queue(
         _ => None,
     };
     drop(ops);
-    let exported = tokio::task::spawn_blocking(|| exporter.finish())
-        .await
-        .map_err(|error| AppError::panicked("writing events", &error))?;
+    // Where both failed, the second error says where the outcomes are.
+    storage.close().await?;
     let ended = ended?;
-    exported?;
     Ok(WorkOutcome { ended, halted })
 }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::app::commands::webhooks::{bind, cannot_bind};
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
 use crate::app::ops::BoundedListener;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
@@ -56,7 +56,16 @@ impl WebhookHealth {
             ),
         };
         let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        WorkerStatus { ready, state, reason: None, since, until: None, message: message.to_owned(), advice }
+        WorkerStatus {
+            ready,
+            state,
+            reason: None,
+            since,
+            until: None,
+            message: message.to_owned(),
+            advice,
+            warning: None,
+        }
     }
 
     /// Serves until the result is dropped. `None`: no address is given.

@@ -27,7 +27,7 @@ use crate::adapters::amqp::topology::Names;
 use crate::adapters::kyc_file::{KycFile, KycFileError};
 use crate::adapters::webhook_http::{self, ReadSecret, WebhookConfig};
 use crate::app::commands::CommandOutcome;
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
 use crate::app::ops::BoundedListener;
 use crate::app::results::folders::{create_private_folder, folder_of_queue};
 use crate::app::service::broker;
@@ -54,7 +54,7 @@ pub(crate) async fn webhooks(arguments: &WebhooksArgs, settings: Settings) -> Re
         tracing::info!("stopping: answering the requests received so far; a second signal exits at once");
     })?;
     let metrics = WebhookMetrics::new().map_err(|error| AppError::CannotContinue(error.to_string()))?;
-    let receiver = WebhookReceiver {
+    let receiver = WebhookServer {
         address: arguments.receive,
         grace: Duration::from_secs(settings.worker.shutdown_grace_s),
         stop: stop.clone(),
@@ -107,8 +107,9 @@ fn webhook_config(settings: &Settings) -> Result<WebhookConfig, AppError> {
     let signature_header = webhooks.signature_header.parse();
     Ok(WebhookConfig {
         path: webhooks.path.clone(),
-        signature_header: signature_header
-            .map_err(|error| AppError::Usage(format!("webhooks.signature_header: {error}")))?,
+        signature_header: signature_header.map_err(|error| {
+            AppError::Usage(format!("webhooks.signature_header: {error}; give the name of a header"))
+        })?,
         signature_encoding: webhooks.signature_encoding,
         publish_timeout: Duration::from_secs(webhooks.publish_timeout_s),
     })
@@ -143,14 +144,14 @@ fn publisher(settings: &Settings, url: &Url) -> Result<(Publisher, Names), AppEr
     Ok((publisher, names))
 }
 
-struct WebhookReceiver {
+struct WebhookServer {
     address: SocketAddr,
     /// Time for the requests in flight after `stop`.
     grace: Duration,
     stop: CancellationToken,
 }
 
-impl WebhookReceiver {
+impl WebhookServer {
     /// Serves the routes until `stop` is cancelled, and the requests received by then for `grace` longer.
     async fn receive(self, router: Router) -> Result<(), AppError> {
         let Self { address, grace, stop } = self;

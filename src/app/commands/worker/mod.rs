@@ -6,7 +6,7 @@ mod rabbitmq;
 use url::Url;
 
 use crate::app::commands::CommandOutcome;
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
 use crate::app::service::broker::{self, SANDBOX_PREFIX_ENDING, is_sandbox_prefix};
 use crate::app::service::logging::start_logging;
 use crate::app::service::partner::{self, HaltOptions};

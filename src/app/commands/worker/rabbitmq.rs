@@ -15,7 +15,7 @@ use crate::adapters::amqp::publish::publisher::{PublishConfig, Publisher, Unrout
 use crate::adapters::amqp::topology::Names;
 use crate::adapters::local_queue::report::Tally;
 use crate::app::commands::worker::halt_options;
-use crate::app::console::error::AppError;
+use crate::app::error::AppError;
 use crate::app::ops::{self, WatchedQueue};
 use crate::app::service::broker;
 use crate::app::service::partner;
@@ -57,7 +57,7 @@ pub(super) async fn work_until_stopped(
         connection,
         names,
         name,
-        prefetch: u16::try_from(policy.window).unwrap_or(u16::MAX),
+        prefetch: u16::try_from(policy.jobs_max()).unwrap_or(u16::MAX),
         seed: policy.seed,
         on_count: share_rate_limit(&partner.context),
     };

@@ -20,7 +20,7 @@ fn allows_for_a_creation_time_in_whole_seconds_at_the_limit_of_the_clock_skew() 
         (later(998, at(-30)), recovered()),
         (later(-1, at(-30)), existing(Some("acme-user-1"))),
     ] {
-        let found = FoundUser { service_id: "acme-user-1".to_owned(), created_at: Some(created_at), name: None };
+        let found = FoundUser { service_id: id(), created_at: Some(created_at), name: None };
         let found = LookUpResult::User(found);
         let step = after_look_up(LookUpReason::UserExists, found, &before, &history, at(60), &LIMITS);
         assert_eq!(step, expected, "{created_at}");
@@ -31,7 +31,7 @@ fn allows_for_a_creation_time_in_whole_seconds_at_the_limit_of_the_clock_skew() 
 fn takes_a_user_with_another_name_for_existing() {
     let (ann, eve) = (NameMark::of("Ann", "Lee"), NameMark::of("Eve", "Lee"));
     let found = |name| {
-        let user = FoundUser { service_id: "acme-user-1".to_owned(), created_at: Some(at(1)), name };
+        let user = FoundUser { service_id: id(), created_at: Some(at(1)), name };
         LookUpResult::User(user).compared_with(ann)
     };
     for reason in [LookUpReason::KeyUsed, LookUpReason::UserExists, LookUpReason::GivingUp] {
@@ -119,9 +119,9 @@ fn looks_the_user_up_after_an_undocumented_refusal_of_a_job_that_was_sent_before
     let refused = || LookUpReason::Refused(problem());
     let rejected = || Outcome::Rejected(vec![problem()]);
     let (_, first) = sent_at(&[0]);
-    assert_eq!(answered(refusal(), &first, at(0), &LIMITS), Step::Finish(rejected()));
+    assert_eq!(answered(refusal(), &first, at(0), &LIMITS), JobStep::Finish(rejected()));
     let (_, second) = sent_at(&[0, 60]);
-    assert_eq!(answered(refusal(), &second, at(60), &LIMITS), Step::UserLookup(refused()));
+    assert_eq!(answered(refusal(), &second, at(60), &LIMITS), JobStep::UserLookUp(refused()));
 
     assert_eq!(look_up(refused(), &[0, 60], user(Some(1))), recovered());
     let others = existing(Some("acme-user-1"));
@@ -155,8 +155,8 @@ fn looks_up_before_failing_and_reports_that_a_user_may_have_been_created() {
     let (_, history) = sent_at(&[0, 1, 2]);
     let lost = Answer::Unknown(UnknownReason::Timeout);
     // Until the last request can't be running any more: one minute and the clock skew.
-    assert_eq!(answered(lost.clone(), &history, at(2), &LIMITS), Step::LookUpAfter(Duration::from_secs(90)));
-    assert_eq!(answered(lost.clone(), &history, at(92), &LIMITS), Step::UserLookup(LookUpReason::GivingUp));
+    assert_eq!(answered(lost.clone(), &history, at(2), &LIMITS), JobStep::LookUpAfter(Duration::from_secs(90)));
+    assert_eq!(answered(lost.clone(), &history, at(92), &LIMITS), JobStep::UserLookUp(LookUpReason::GivingUp));
     let (_, early) = sent_at(&[0, 1]);
     assert_eq!(answered(lost, &early, at(2), &LIMITS), TIMED_OUT);
 
@@ -209,4 +209,32 @@ fn look_ups_without_a_result_end_as_a_failure() {
             assert_eq!(failed_as(&step), Some(("NOT_RECONCILED".to_owned(), true)), "{reason:?}");
         }
     }
+}
+
+#[test]
+fn looks_a_user_up_whose_id_is_missing_and_keeps_its_link() {
+    let reason = || LookUpReason::IdMissing(link());
+    let answer = || Answer::Created { service_id: None, link: Ok(link()) };
+    for sends in [&[0][..], &[0, 60]] {
+        let (_, history) = sent_at(sends);
+        assert_eq!(answered(answer(), &history, at(60), &LIMITS), JobStep::UserLookUp(reason()));
+    }
+    let created = LookUpStep::Finish(Outcome::Created { service_id: id(), link: Ok(link()), recovered: false });
+    assert_eq!(look_up(reason(), &[0], user(Some(1))), created);
+    assert_eq!(look_up(reason(), &[0, 1, 2], user(None)), created, "whatever attempts are left");
+    assert_eq!(look_up(reason(), &[0], user(Some(-600))), existing(Some("acme-user-1")));
+    let (before, history) = sent_at(&[0]);
+    let step = |found, seconds| after_look_up(reason(), found, &before, &history, at(seconds), &LIMITS);
+    for found in [LookUpResult::NotFound, LookUpResult::Unavailable] {
+        for (seconds, delay) in [(0, 1), (1, 1), (8, 8), (59, 59), (599, 60)] {
+            assert_eq!(step(found.clone(), seconds), LookUpStep::LookUpAgain(Duration::from_secs(delay)));
+        }
+        assert_eq!(step(found.clone(), 600), LookUpStep::Finish(id_not_found()));
+        assert_eq!(failed_as(&step(found, 600)), Some(("ID_NOT_FOUND".to_owned(), true)));
+    }
+    // Deleted by the partner after it existed, say.
+    let fresh = History::new(T0);
+    let existed = fresh.with_send(at(0)).with_answer(&Answer::UserExists, &fresh, &LIMITS);
+    let step = after_look_up(reason(), user(Some(60)), &existed, &existed.with_send(at(60)), at(60), &LIMITS);
+    assert_eq!(step, created);
 }

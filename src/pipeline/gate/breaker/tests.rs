@@ -1,15 +1,12 @@
-use super::RequestHealth::{Failed, Good, Unknown};
+use super::CreationHealth::{Good, Lost, Slow, Unknown};
 use super::*;
 
 const POLICY: BreakerPolicy = BreakerPolicy {
     window: seconds(10),
     requests_min: 4,
-    // Out of reach: failures in a row have tests of their own.
-    failures_in_a_row: 100,
     failure_share: 0.5,
     open_for: seconds(5),
     open_for_max: seconds(15),
-    trials: 2,
     ..BreakerPolicy::DEFAULT
 };
 
@@ -17,179 +14,165 @@ const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+const OPENED: Option<BreakerChanged> = Some(BreakerChanged::Opened { failures: 4, requests: 4, open_for: seconds(5) });
+
 /// A breaker after these results, one a second, and the last change.
-fn after(results: &[RequestHealth]) -> (CircuitBreaker, Instant, Option<BreakerChanged>) {
+fn after(results: &[CreationHealth]) -> (CircuitBreaker, Instant, Option<BreakerChanged>) {
     let mut now = Instant::now();
     let mut breaker = CircuitBreaker::new(POLICY, now);
     let mut changed = None;
     for health in results {
         now += seconds(1);
-        let ticket = breaker.admit(now).unwrap();
+        let ticket = breaker.admit_creation(Duration::ZERO, now).unwrap();
         changed = breaker.record(ticket, *health, now);
     }
     (breaker, now, changed)
 }
 
-/// A breaker that has opened, and when.
+/// A breaker that four losses in a row have opened, and when.
 fn opened() -> (CircuitBreaker, Instant) {
-    let (breaker, now, _) = after(&[Failed, Failed, Failed, Failed]);
-    assert!(breaker.is_open());
+    let now = Instant::now();
+    let mut breaker = CircuitBreaker::new(POLICY, now);
+    breaker.open_after_losses(4, now);
     (breaker, now)
+}
+
+/// A breaker whose trial is in flight, the trial, and the time.
+fn in_trial() -> (CircuitBreaker, BreakerTicket, Instant) {
+    let (mut breaker, now) = opened();
+    let page = breaker.admit_probe(now).unwrap();
+    breaker.page_answered(page, now);
+    let trial = breaker.admit_creation(Duration::ZERO, now).unwrap();
+    (breaker, trial, now)
 }
 
 #[tokio::test]
 async fn opens_when_the_failure_share_of_enough_answers_is_reached() {
-    assert_eq!(after(&[Failed, Failed, Failed]).2, None);
-    assert_eq!(after(&[Good, Failed, Good, Good, Failed]).2, None);
-    let (breaker, _, changed) = after(&[Good, Failed, Good, Failed]);
-    assert_eq!(changed, Some(BreakerChanged::Opened { failures: 2, requests: 4, open_for: seconds(5) }));
-    assert!(breaker.is_open());
-}
-
-/// The change after each of these results, which come at this interval.
-fn changes(results: &[RequestHealth], interval: Duration) -> Vec<Option<BreakerChanged>> {
-    let policy = BreakerPolicy { failures_in_a_row: 3, requests_min: 100, ..POLICY };
-    let mut now = Instant::now();
-    let mut breaker = CircuitBreaker::new(policy, now);
-    let mut record = |health| {
-        now += interval;
-        let ticket = breaker.admit(now).unwrap();
-        breaker.record(ticket, health, now)
-    };
-    results.iter().map(|health| record(*health)).collect()
-}
-
-#[tokio::test]
-async fn opens_after_failures_in_a_row_when_there_are_few_answers() {
-    let opened = Some(BreakerChanged::Opened { failures: 3, requests: 3, open_for: seconds(5) });
-    for interval in [seconds(1), seconds(100)] {
-        assert_eq!(changes(&[Good, Failed, Failed, Failed], interval), [None, None, None, opened]);
-        assert_eq!(changes(&[Failed, Failed, Good, Failed, Failed], interval), [None; 5], "not in a row");
-        assert_eq!(changes(&[Failed, Failed, Unknown, Failed], interval), [None, None, None, opened]);
+    assert_eq!(after(&[Lost, Lost, Lost]).2, None);
+    assert_eq!(after(&[Good, Lost, Good, Good, Lost]).2, None);
+    for failure in [Lost, Slow] {
+        let (mut breaker, now, changed) = after(&[Good, failure, Good, failure]);
+        assert_eq!(changed, Some(BreakerChanged::Opened { failures: 2, requests: 4, open_for: seconds(5) }));
+        assert!(breaker.is_known_open());
+        assert_eq!(breaker.admit_probe(now), Err(Some(now + seconds(5))));
     }
-}
-
-#[tokio::test]
-async fn a_burst_of_failures_does_not_open_it() {
-    let burst = changes(&[Failed; 99], Duration::from_millis(1));
-    assert!(burst.iter().all(Option::is_none), "all were in flight during one hiccup");
-    let after_good_answers = [[Good; 100].as_slice(), &[Failed; 50]].concat();
-    assert!(changes(&after_good_answers, Duration::from_millis(1)).iter().all(Option::is_none));
-}
-
-#[tokio::test]
-async fn failures_before_it_closed_do_not_count_as_in_a_row() {
-    let policy = BreakerPolicy { failures_in_a_row: 2, requests_min: 100, trials: 1, ..POLICY };
-    let now = Instant::now();
-    let mut breaker = CircuitBreaker::new(policy, now);
-    let mut record = |health, at| {
-        let ticket = breaker.admit(at).unwrap();
-        breaker.record(ticket, health, at)
-    };
-    assert_eq!((record(Failed, now), record(Failed, now + seconds(2)).is_some()), (None, true));
-    let later = now + seconds(7);
-    assert_eq!(record(Good, later), Some(BreakerChanged::Closed));
-    assert_eq!((record(Failed, later), record(Failed, later + seconds(2)).is_some()), (None, true));
 }
 
 #[tokio::test]
 async fn answers_older_than_the_window_do_not_count() {
-    let (mut breaker, now, _) = after(&[Failed, Failed, Failed]);
+    let (mut breaker, now, _) = after(&[Lost, Lost, Lost]);
     let later = now + seconds(11);
-    let ticket = breaker.admit(later).unwrap();
-    assert_eq!(breaker.record(ticket, Failed, later), None);
+    let ticket = breaker.admit_creation(Duration::ZERO, later).unwrap();
+    assert_eq!(breaker.record(ticket, Lost, later), None);
 }
 
 #[tokio::test]
-async fn an_open_breaker_admits_trials_after_its_time_and_closes_when_all_are_good() {
+async fn after_losses_a_page_is_read_at_once_and_only_then_one_creation_is_tried() {
     let (mut breaker, now) = opened();
-    assert_eq!(breaker.admit(now + seconds(4)), Err(Some(now + seconds(5))));
-    let later = now + seconds(5);
-    let trials = [breaker.admit(later).unwrap(), breaker.admit(later).unwrap()];
-    assert!(trials.iter().all(|trial| trial.is_trial));
-    assert_eq!(breaker.admit(later), Err(None));
-    assert_eq!(breaker.record(trials[0], Good, later), None);
-    assert_eq!(breaker.admit(later), Err(None), "one good answer is not enough, and no third trial is needed");
-    assert_eq!(breaker.record(trials[1], Good, later), Some(BreakerChanged::Closed));
-    assert!(!breaker.admit(later).unwrap().is_trial);
+    assert_eq!((breaker.admit_creation(Duration::ZERO, now), breaker.admits_pages()), (Err(None), false));
+    let page = breaker.admit_probe(now).unwrap();
+    assert_eq!(breaker.admit_probe(now), Err(None), "a second page");
+    assert_eq!(breaker.admit_creation(Duration::ZERO, now), Err(None));
+    breaker.page_answered(page, now);
+    assert!(breaker.admits_pages());
+    let trial = breaker.admit_creation(Duration::ZERO, now).unwrap();
+    assert!(trial.is_trial);
+    assert_eq!(breaker.admit_creation(Duration::ZERO, now), Err(None), "a second trial");
+    assert_eq!(breaker.record(trial, Good, now), None, "it opened for a moment, which is not logged");
+    assert!(!breaker.admit_creation(Duration::ZERO, now).unwrap().is_trial);
 }
 
 #[tokio::test]
-async fn failed_trials_open_it_for_twice_as_long_up_to_a_limit() {
+async fn a_trial_is_left_to_other_creations_for_the_given_time() {
+    let (mut breaker, now) = opened();
+    let page = breaker.admit_probe(now).unwrap();
+    breaker.page_answered(page, now);
+    let delay = seconds(1);
+    assert_eq!(breaker.admit_creation(delay, now), Err(Some(now + delay)));
+    assert!(breaker.admit_creation(delay, now + delay).is_ok());
+}
+
+#[tokio::test]
+async fn failed_pages_double_the_interval_and_are_logged_once() {
     let (mut breaker, mut now) = opened();
-    now += seconds(5);
-    for open_for in [10, 15, 15] {
-        let trials = [breaker.admit(now).unwrap(), breaker.admit(now).unwrap()];
-        let changes = trials.map(|trial| breaker.record(trial, Failed, now));
-        assert_eq!(changes, [None; 2], "logged when it opened first");
-        assert_eq!(breaker.admit(now), Err(Some(now + seconds(open_for))));
-        now += seconds(open_for);
+    let mut logged = Vec::new();
+    for interval in [5, 10, 15] {
+        let page = breaker.admit_probe(now).unwrap();
+        logged.push(breaker.page_failed(page, now));
+        assert_eq!(breaker.admit_probe(now), Err(Some(now + seconds(interval))));
+        now += seconds(interval);
+    }
+    assert_eq!(logged, [OPENED, None, None]);
+}
+
+#[tokio::test]
+async fn when_pages_fail_for_long_a_creation_is_tried_all_the_same() {
+    let (mut breaker, mut now) = opened();
+    for interval in [5, 10, 15] {
+        let page = breaker.admit_probe(now).unwrap();
+        breaker.page_failed(page, now);
+        now += seconds(interval);
+    }
+    for _ in 0..2 {
+        let page = breaker.admit_probe(now).unwrap();
+        assert_eq!(breaker.page_failed(page, now), None);
+        let trial = breaker.admit_creation(Duration::ZERO, now).unwrap();
+        assert_eq!(breaker.record(trial, Lost, now), None);
+        assert_eq!(breaker.admit_probe(now), Err(Some(now + seconds(15))));
+        now += seconds(15);
     }
 }
 
 #[tokio::test]
-async fn after_mixed_results_the_share_of_more_trials_decides() {
-    for (failed_in_all, closes) in [(3, true), (4, false)] {
-        let (mut breaker, now) = opened();
-        let later = now + seconds(5);
-        let mut changes = Vec::new();
-        for n in 0..8 {
-            assert!(breaker.is_open() && changes.iter().all(Option::is_none), "decided by {n} of 8");
-            let trial = breaker.admit(later).unwrap();
-            // The first fails, the second doesn't.
-            let health = if n == 0 || (2..=failed_in_all).contains(&n) { Failed } else { Good };
-            changes.push(breaker.record(trial, health, later));
-        }
-        assert_eq!((changes[7] == Some(BreakerChanged::Closed), breaker.is_open()), (closes, !closes));
+async fn a_trial_that_fails_opens_it_for_longer() {
+    for failure in [Lost, Slow] {
+        let (mut breaker, trial, now) = in_trial();
+        assert_eq!(breaker.record(trial, failure, now), OPENED);
+        assert_eq!(breaker.admit_probe(now), Err(Some(now + seconds(5))));
+        let page = breaker.admit_probe(now + seconds(5)).unwrap();
+        breaker.page_answered(page, now);
+        let trial = breaker.admit_creation(Duration::ZERO, now).unwrap();
+        assert_eq!(breaker.record(trial, Good, now), Some(BreakerChanged::Closed));
     }
 }
 
 #[tokio::test]
-async fn an_api_that_loses_three_answers_in_five_is_used_and_one_that_is_down_is_not() {
-    // Requests that are sent in ten minutes at 50 a second.
-    let sent = |lost_percent: u64| {
-        let mut rng = fastrand::Rng::with_seed(lost_percent);
-        let mut now = Instant::now();
-        let mut breaker = CircuitBreaker::new(BreakerPolicy::DEFAULT, now);
-        let mut sent = 0;
-        for _ in 0..30_000 {
-            now += Duration::from_millis(20);
-            let Ok(ticket) = breaker.admit(now) else { continue };
-            let health = if rng.u64(0..100) < lost_percent { Failed } else { Good };
-            breaker.record(ticket, health, now);
-            sent += 1;
-        }
-        sent
-    };
-    assert!(sent(33) == 30_000 && sent(60) > 27_000, "{} {}", sent(33), sent(60));
-    assert!(sent(100) < 100, "{}", sent(100));
-}
-
-#[tokio::test]
-async fn a_trial_without_a_result_is_repeated() {
+async fn a_trial_or_a_page_without_a_result_is_repeated() {
+    let (mut breaker, trial, now) = in_trial();
+    assert_eq!(breaker.record(trial, Unknown, now), None);
+    assert!(breaker.admit_creation(Duration::ZERO, now).unwrap().is_trial);
     let (mut breaker, now) = opened();
-    let later = now + seconds(5);
-    let (first, _second) = (breaker.admit(later).unwrap(), breaker.admit(later).unwrap());
-    assert_eq!(breaker.record(first, Unknown, later), None);
-    assert!(breaker.admit(later).unwrap().is_trial);
+    let page = breaker.admit_probe(now).unwrap();
+    breaker.page_dropped(page, now);
+    assert!(breaker.admit_probe(now).is_ok());
 }
 
 #[tokio::test]
 async fn results_of_requests_from_an_earlier_state_are_ignored() {
     let now = Instant::now();
     let mut breaker = CircuitBreaker::new(POLICY, now);
-    let tickets: Vec<BreakerTicket> = (0..8).map(|_| breaker.admit(now).unwrap()).collect();
-    let opened = tickets.iter().filter_map(|ticket| breaker.record(*ticket, Failed, now)).count();
+    let tickets: Vec<BreakerTicket> = (0..8).map(|_| breaker.admit_creation(Duration::ZERO, now).unwrap()).collect();
+    let opened = tickets.iter().filter_map(|ticket| breaker.record(*ticket, Lost, now)).count();
     assert_eq!(opened, 1, "logged once");
     let later = now + seconds(5);
-    let trial = breaker.admit(later).unwrap();
+    let page = breaker.admit_probe(later).unwrap();
     assert_eq!(breaker.record(tickets[7], Good, later), None);
-    assert!(breaker.is_open() && breaker.is_valid(trial) && !breaker.is_valid(tickets[0]));
+    assert!(!breaker.is_closed() && breaker.is_valid(page) && !breaker.is_valid(tickets[0]));
 }
 
 #[tokio::test]
-async fn an_operator_who_resumes_gets_a_trial_at_once() {
-    let (mut breaker, now) = opened();
+async fn an_operator_who_resumes_gets_a_page_at_once() {
+    let (mut breaker, now, _) = after(&[Lost, Lost, Lost, Lost]);
     breaker.resume(now);
-    assert!(breaker.admit(now).unwrap().is_trial);
+    assert!(breaker.admit_probe(now).is_ok());
+}
+
+#[tokio::test]
+async fn an_answered_page_that_was_not_its_own_lets_it_try_a_creation() {
+    let (mut breaker, now, _) = after(&[Lost, Lost, Lost, Lost]);
+    breaker.reached(now);
+    assert!(breaker.admit_creation(Duration::ZERO, now).unwrap().is_trial);
+    let (mut breaker, _, now) = in_trial();
+    breaker.reached(now);
+    assert_eq!(breaker.admit_creation(Duration::ZERO, now), Err(None));
 }

@@ -1,8 +1,8 @@
 //! Halt: stops the work when too many of the last outcomes are bad, before thousands of rows are used up.
 //!
-//! Checks the last outcomes: too large a share of rejected and failed jobs, or of users who existed before, halts. The
-//! canary is the same check on the first jobs, which are sent while all others wait. Only jobs that were sent count: a
-//! row that validation rejects costs nothing.
+//! Checks the last outcomes: too large a share of rejected and failed jobs, of users who existed before, or of created
+//! users without a link, halts. The canary is the same check on the first jobs, which are sent while all others wait.
+//! Only jobs that were sent count: a row that validation rejects costs nothing.
 
 mod outcome_mix;
 mod policy;
@@ -16,7 +16,11 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 pub(crate) use self::outcome_mix::OutcomeMix;
 use self::outcome_mix::RecordedOutcome;
 pub(crate) use self::policy::{HaltAction, HaltPolicy};
-use crate::domain::{Event, EventType, Lane};
+use crate::domain::{Event, EventType, Lane, LinkLoss};
+
+/// Created users among the last outcomes below which the share of lost links says nothing. If the window or the canary
+/// is shorter, all of its outcomes must be created users.
+const CREATED_MIN: usize = 20;
 
 /// A result of the check, to be logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +37,6 @@ struct HaltState {
     is_halted: bool,
 }
 
-/// See the module.
 pub(crate) struct Halt {
     policy: HaltPolicy,
     state: Mutex<HaltState>,
@@ -124,17 +127,15 @@ impl Halt {
             return None;
         }
         state.recent.push_back(outcome);
-        if state.recent.len() < size {
-            return None;
-        }
         while state.recent.len() > size {
             state.recent.pop_front();
         }
-        if self.is_too_bad(&state.recent) {
+        let is_full = state.recent.len() == size;
+        if (is_full && self.is_too_bad(&state.recent)) || self.are_links_lost(&state.recent, is_full) {
             state.is_halted = true;
             return Some(HaltNotice::Halted(OutcomeMix::of(&state.recent)));
         }
-        is_canary.then(|| {
+        (is_full && is_canary).then(|| {
             self.canary_permits.close();
             HaltNotice::CanaryPassed(OutcomeMix::of(&state.recent))
         })
@@ -147,6 +148,18 @@ impl Halt {
         };
         share(&[EventType::Rejected, EventType::Failed]) > self.policy.rejected_share
             || share(&[EventType::Existing]) > self.policy.existing_share
+    }
+
+    /// Whether too many of the created users have no link. Of the users who existed before, none has one.
+    ///
+    /// An API that sends no links is noticed before the window is full: each user costs the fee. Lost answers aren't,
+    /// because those of a killed run are its first outcomes when it is started again.
+    fn are_links_lost(&self, recent: &VecDeque<RecordedOutcome>, is_full: bool) -> bool {
+        let created = recent.iter().filter(|outcome| outcome.event_type == EventType::Created).count();
+        let counts = |reason| is_full || reason != LinkLoss::LostAnswer;
+        let lost = recent.iter().filter(|outcome| outcome.link_lost.is_some_and(counts)).count();
+        let created_min = if is_full { CREATED_MIN.min(recent.len()) } else { CREATED_MIN };
+        created >= created_min && lost as f64 / created as f64 > self.policy.lost_link_share
     }
 
     fn lock(&self) -> MutexGuard<'_, HaltState> {

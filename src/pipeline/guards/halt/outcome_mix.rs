@@ -1,10 +1,10 @@
-//! Outcome mix: the last outcomes counted by type, and their errors by field and code.
+//! Outcome mix: the last outcomes counted by type, their errors by field and code, and missing links by reason.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 
 use crate::domain::answer::looks_like_a_code;
-use crate::domain::{Event, EventType};
+use crate::domain::{Event, EventType, LinkLoss};
 
 /// The cluster of rows that another run sent.
 const SENT_BY_ANOTHER_RUN: &str = "sent minutes ago by another run and reported as created";
@@ -15,33 +15,38 @@ const SHOWN_MAX: usize = 10;
 /// An outcome, reduced to what is counted.
 pub(super) struct RecordedOutcome {
     pub(super) event_type: EventType,
+    /// Why a created user has no link; `None` if it has one.
+    pub(super) link_lost: Option<LinkLoss>,
     cluster: Option<String>,
 }
 
 impl RecordedOutcome {
     pub(super) fn of(event: &Event) -> Self {
-        Self { event_type: event.event_type, cluster: cluster(event) }
+        Self { event_type: event.event_type, link_lost: event.link_missing, cluster: cluster(event) }
     }
 
     /// The outcome of a row that another run sent a moment ago: it counts as a user who existed before.
     pub(super) fn sent_by_another_run() -> Self {
-        Self { event_type: EventType::Existing, cluster: Some(SENT_BY_ANOTHER_RUN.to_owned()) }
+        Self { event_type: EventType::Existing, link_lost: None, cluster: Some(SENT_BY_ANOTHER_RUN.to_owned()) }
     }
 }
 
-/// Field and code of the first problem. The API's text is left out: it may hold personal data.
+/// Why there is no link, or field and code of the first problem. The API's text is left out: it may hold personal data.
 fn cluster(event: &Event) -> Option<String> {
+    if let Some(reason) = event.link_missing {
+        return Some(format!("without a link: {}", reason.meaning()));
+    }
     let problem = event.errors.first()?;
     let code = if looks_like_a_code(&problem.code) { &problem.code } else { "OTHER" };
     Some(problem.field.as_ref().map_or_else(|| code.to_owned(), |field| format!("{field}: {code}")))
 }
 
-/// See the module. Displays as `18 created, 2 rejected (2 x USER_BLACKLISTED)`.
+/// Displays as `18 created, 2 rejected (2 x USER_BLACKLISTED)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OutcomeMix {
     /// Number of outcomes by type, without types that didn't occur.
     pub outcomes: Vec<(EventType, u64)>,
-    /// Number of errors by field and code, the most frequent first.
+    /// Number of errors by field and code, and of missing links by reason, the most frequent first.
     pub clusters: Vec<(String, u64)>,
 }
 

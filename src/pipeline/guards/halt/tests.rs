@@ -1,11 +1,12 @@
 use crate::domain::job::Identity;
-use crate::domain::{Field, IdempotencyKey, Outcome, Problem, Timestamp};
+use crate::domain::{Field, IdempotencyKey, LinkLoss, Outcome, Problem, ServiceId, Timestamp, VerificationUrl};
 use crate::pipeline::guards::halt::*;
 
 const POLICY: HaltPolicy = HaltPolicy {
     window: 4,
     rejected_share: 0.5,
     existing_share: 0.75,
+    lost_link_share: 0.5,
     canary: 0,
     halt_action: HaltAction::Stop,
     queue_forgets: false,
@@ -17,7 +18,11 @@ fn event(outcome: Outcome, attempts: u32) -> Event {
 }
 
 fn created() -> Event {
-    event(Outcome::Created { service_id: "a-user-1".to_owned(), verification_url: None, recovered: false }, 1)
+    created_with(Ok(VerificationUrl::parse("https://v.example/1").unwrap()))
+}
+
+fn created_with(link: Result<VerificationUrl, LinkLoss>) -> Event {
+    event(Outcome::Created { service_id: ServiceId::parse("a-user-1").unwrap(), link, recovered: false }, 1)
 }
 
 fn existing() -> Event {
@@ -61,6 +66,57 @@ fn users_who_existed_before_and_rows_of_another_run_halt_too() {
         unreachable!("all four existed before")
     };
     assert_eq!(mix.to_string(), "4 existing (1 x sent minutes ago by another run and reported as created)");
+}
+
+#[test]
+fn too_many_created_users_without_a_link_halt_and_are_counted_by_reason() {
+    let halt = Halt::new(POLICY);
+    let lost = |reason| created_with(Err(reason));
+    let half = [created(), created(), lost(LinkLoss::LostAnswer), lost(LinkLoss::NotSent)];
+    assert_eq!(last_notice(&halt, &half), None, "half is not over half");
+    assert_eq!(last_notice(&halt, &[created()]), None);
+    let Some(HaltNotice::Halted(mix)) = last_notice(&halt, &[lost(LinkLoss::NotSent)]) else {
+        unreachable!("three of the last four")
+    };
+    let expected = "4 created (2 x without a link: the API sent none, 1 x without a link: the answer was lost)";
+    assert_eq!(mix.to_string(), expected);
+}
+
+#[test]
+fn the_share_of_lost_links_needs_enough_created_users_or_a_window_of_them() {
+    let halt = Halt::new(POLICY);
+    let lost = || created_with(Err(LinkLoss::LostAnswer));
+    assert_eq!(last_notice(&halt, &[lost(), lost(), lost(), existing()]), None, "one of four existed before");
+    let halt = Halt::new(HaltPolicy { window: 100, existing_share: 1.0, ..POLICY });
+    let few = |count| (0..100).map(|n| if n < count { lost() } else { existing() }).collect::<Vec<_>>();
+    assert_eq!(last_notice(&halt, &few(CREATED_MIN - 1)), None);
+    halt.clear();
+    assert!(matches!(last_notice(&halt, &few(CREATED_MIN)), Some(HaltNotice::Halted(_))));
+    let never = Halt::new(HaltPolicy { lost_link_share: 1.0, ..POLICY });
+    assert_eq!(last_notice(&never, &[lost(), lost(), lost(), lost()]), None);
+}
+
+#[test]
+fn an_api_that_sends_no_links_is_noticed_before_the_window_is_full() {
+    let policy = HaltPolicy { window: 200, ..POLICY };
+    let events = |count, reason| (0..count).map(|_| created_with(Err(reason))).collect::<Vec<_>>();
+    for reason in [LinkLoss::NotSent, LinkLoss::Unusable] {
+        let halt = Halt::new(policy);
+        assert_eq!(last_notice(&halt, &events(CREATED_MIN - 1, reason)), None);
+        assert!(matches!(last_notice(&halt, &events(1, reason)), Some(HaltNotice::Halted(_))), "{reason:?}");
+    }
+    let halt = Halt::new(policy);
+    assert_eq!(last_notice(&halt, &events(199, LinkLoss::LostAnswer)), None, "a killed run may have lost them");
+    assert!(matches!(last_notice(&halt, &[created()]), Some(HaltNotice::Halted(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_of_created_users_without_a_link_halts() {
+    for canary in [1, 5, 20] {
+        let halt = Halt::new(HaltPolicy { canary, window: 200, ..POLICY });
+        let events: Vec<_> = (0..canary).map(|_| created_with(Err(LinkLoss::NotSent))).collect();
+        assert!(matches!(last_notice(&halt, &events), Some(HaltNotice::Halted(_))), "{canary}");
+    }
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //! [`LanePicker`] decides which lane is next; [`LaneQueue`] is where requests of both lanes wait, first come, first
 //! served within a lane.
 //!
-//! **Invariant:** however many bulk jobs wait, a signup waits only for earlier signups and, if bulk is owed its share, for
-//! one bulk job. A bulk job at the front of the queue that isn't owed its share lets a new signup go first.
+//! **Invariant:** however many bulk jobs wait, a signup waits only for earlier signups and, if bulk is owed its share,
+//! for one bulk job. A bulk job at the front of the queue that isn't owed its share lets a new signup go first.
 
 mod picker;
 mod queue;

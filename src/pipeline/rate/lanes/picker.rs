@@ -3,8 +3,8 @@
 use crate::domain::Lane;
 
 /// Chooses between the lanes when both have a request. Every request that is sent earns bulk its share of one; a credit
-/// of a whole request makes bulk the first. A bulk request that no signup competes with costs no credit, and at most one
-/// request's credit is kept.
+/// of a whole request makes bulk the first. A bulk request that no signup competes with costs no credit, and at most
+/// one request's credit is kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LanePicker {
     bulk_share_percent: u32,

@@ -8,7 +8,6 @@ use tokio::sync::{Notify, oneshot};
 use super::picker::LanePicker;
 use crate::domain::Lane;
 
-/// See the module.
 #[derive(Debug)]
 pub(crate) struct LaneQueue {
     state: Mutex<LaneQueueState>,
@@ -147,7 +146,7 @@ impl Drop for QueuedRequest<'_> {
     }
 }
 
-/// Holds the front of the queue. Dropping it calls the next request.
+/// The front of the queue, held by one request. When it is dropped, the next request takes the front.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct FrontOfQueue<'q> {
@@ -155,7 +154,8 @@ pub(crate) struct FrontOfQueue<'q> {
 }
 
 impl<'q> FrontOfQueue<'q> {
-    /// Waits until a signup should go first. Never returns for a signup at the front. Cancel-safe.
+    /// Waits until a waiting signup should be sent before the request at the front. Never returns if that request is a
+    /// signup. Cancel-safe.
     pub(crate) async fn preempted(&self) {
         loop {
             // Created before the check, so that a signup that arrives in between is noticed.

@@ -19,8 +19,8 @@ pub(crate) struct RateBound {
 }
 
 impl RateBound {
-    /// Divides a bound among workers. Rounded down, so that all of them together never exceed it; with more workers than
-    /// requests, each worker has one request in a longer span.
+    /// Divides a bound among workers. Rounded down, so that all of them together never exceed it; with more workers
+    /// than requests, each worker has one request in a longer span.
     pub(crate) fn divided(most: NonZeroU32, span: Duration, workers: NonZeroU32) -> Self {
         match NonZeroU32::new(most.get() / workers.get()) {
             Some(most) => Self { most, span },

@@ -1,43 +1,32 @@
 //! Limiter: bounds exactly how many requests are sent in a rolling second and a rolling minute.
 //!
 //! Two mechanisms together. A log of the last requests holds the bound: no rolling second has more of them, however the
-//! rate was changed meanwhile. governor spreads the requests evenly within the bound, and lets a task that woke up late
-//! catch up.
+//! rate was changed meanwhile. [`Spacing`] spreads the requests evenly within the bound, and lets a task that woke up
+//! late catch up.
 //!
-//! Pure but for governor's clock, which is tokio's.
+//! Pure but for the clock of the spacing, which is tokio's.
 
 mod bounds;
-mod clock;
 mod sent;
+mod spacing;
 
 use std::fmt;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
-use governor::middleware::NoOpMiddleware;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
 pub(crate) use self::bounds::{RateBound, RateBounds};
-use self::clock::{TokioClock, TokioInstant};
 use self::sent::{SendLog, SendMeter};
+use self::spacing::Spacing;
 
 /// How much a task that woke up late may catch up. Timers are late by a millisecond, on a busy machine by tens of them.
 const CATCH_UP_MAX: Duration = Duration::from_millis(50);
 
-/// governor's cells for one request. governor counts bursts in whole cells; many cells for one request allow a burst
-/// that is shorter than the time between two requests.
-const CELLS: NonZeroU32 = NonZeroU32::new(1_000).unwrap();
-
-type Governor = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<TokioInstant>>;
-
-/// See the module.
 pub(crate) struct RollingLimiter {
     bounds: RateBounds,
     second: SendLog,
     minute: SendLog,
-    spacing: Option<Governor>,
+    spacing: Option<Spacing>,
     /// Before this, nothing is sent.
     begins: Instant,
     /// Keeps the even spacing over a change of the bounds.
@@ -75,19 +64,7 @@ impl RollingLimiter {
             return;
         };
         let start = self.last_sent.map_or(self.begins.max(now), |_| now);
-        let cell = interval / CELLS.get();
-        let catch_up = (CATCH_UP_MAX.as_nanos() / cell.as_nanos().max(1)) as u32;
-        let catch_up = NonZeroU32::new(catch_up).unwrap_or(NonZeroU32::MIN);
-        let quota = Quota::with_period(cell)
-            .unwrap_or_else(|| unreachable!("a cell is at least a nanosecond"))
-            .allow_burst(CELLS.saturating_add(catch_up.get()));
-        let governor = RateLimiter::direct_with_clock(quota, TokioClock(start));
-        // A new governor starts with a full burst: this takes the catch-up out and, at the very start, the first request.
-        let _ = governor.check_n(catch_up);
-        if self.last_sent.is_none() {
-            let _ = governor.check_n(CELLS);
-        }
-        self.spacing = Some(governor);
+        self.spacing = Some(Spacing::new(start, interval, CATCH_UP_MAX, self.last_sent.is_some()));
         self.not_before = self.last_sent.unwrap_or(start) + interval;
     }
 
@@ -104,12 +81,11 @@ impl RollingLimiter {
                 log.has_room(now, bound)?;
             }
         }
-        if let Some(governor) = &self.spacing {
+        if let Some(spacing) = &self.spacing {
             if now < self.not_before {
                 return Err(self.not_before);
             }
-            let Ok(taken) = governor.check_n(CELLS) else { unreachable!("the burst is more than one request") };
-            taken.map_err(|not_until| governor.clock().0 + not_until.earliest_possible().0)?;
+            spacing.check()?;
             // Only with a bound, which also bounds the logs.
             self.second.record(now, second);
             self.minute.record(now, minute);
@@ -133,6 +109,8 @@ impl fmt::Debug for RollingLimiter {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
 
     fn n(number: u32) -> NonZeroU32 {

@@ -1,11 +1,12 @@
-//! Rate limiter: decides when a request may be sent. All requests of this worker wait here: creations, look-ups, probes.
+//! Rate limiter: decides when a request may be sent. All requests of this worker wait here: creations, look-ups,
+//! probes.
 //!
 //! A request first waits for the front of the lane queue ([`RateLimiter::reach_front`]), then for its rate permit
 //! ([`FrontRequest::acquire`]). [`RateLimiter::acquire`] does both.
 //!
 //! **Invariants**
-//! - No rolling second holds more requests than the rate, also while the rate changes: a second that sees two rates holds
-//!   no more than the larger one, and from the first request after the change on no more than the new one.
+//! - No rolling second holds more requests than the rate, also while the rate changes: a second that sees two rates
+//!   holds no more than the larger one, and from the first request after the change on no more than the new one.
 //! - Waiting isn't an attempt.
 
 mod config;
@@ -27,7 +28,6 @@ use crate::pipeline::rate::lanes::{FrontOfQueue, LaneQueue};
 use crate::pipeline::rate::share::FleetShare;
 use crate::telemetry::{Metrics, RateLowered};
 
-/// See the module.
 pub(crate) struct RateLimiter {
     queue: LaneQueue,
     state: Mutex<RateLimiterState>,

@@ -96,7 +96,6 @@ impl RateLimiterState {
         self.day.full_until(now, most.max(1)).map(|until| BulkHold::DailyQuota { until })
     }
 
-    /// Updates the metrics.
     pub(super) fn report(&mut self) {
         let Some(metrics) = self.metrics.clone() else { return };
         let now = Instant::now();
@@ -117,7 +116,7 @@ impl RateLimiterState {
     }
 }
 
-/// Whether the limiter needs the new bounds.
+/// Returns whether the bounds differ by enough to set them anew: a lowered rate by [`STEP_SHARE`] or more.
 fn differs(new: &RateBounds, old: &RateBounds) -> bool {
     let has_moved = match (new.lowered, old.lowered) {
         (Some(new), Some(old)) => (new - old).abs() >= old * STEP_SHARE,

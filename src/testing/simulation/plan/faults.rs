@@ -13,7 +13,9 @@ pub(super) fn quirks(dice: &mut Dice, workers: u32) -> Vec<String> {
     if dice.chance(0.12) {
         quirks.push("created-at=missing".to_owned());
     }
-    quirks.push(format!("list-order={}", dice.pick(&["newest", "oldest", "shuffled"])));
+    quirks.push(format!("list-order={}", dice.pick(&["newest", "oldest", "shuffled", "scattered"])));
+    // Enough that the order of a part of the list is plain.
+    quirks.push(format!("users={}", dice.pick(&[0, 0, 40, 120])));
     let growth = if dice.chance(0.25) { dice.0.u32(1..3) } else { 0 };
     if growth > 0 {
         quirks.push(format!("list-grows={growth}"));
@@ -23,6 +25,10 @@ pub(super) fn quirks(dice: &mut Dice, workers: u32) -> Vec<String> {
     // worker reads, so every scan would find a longer list.
     let limit = if 2 * growth * workers <= limit { limit } else { 50 };
     quirks.push(format!("list-limit={limit}"));
+    // The documented limit of 50 isn't refused.
+    if limit == 50 && dice.chance(0.5) {
+        quirks.push("list-over-limit=refuse".to_owned());
+    }
     quirks.push(format!("key-reuse={}", dice.pick(&[400, 409])));
     if dice.chance(0.1) {
         quirks.push("key-used-code=SENT_BEFORE".to_owned());
@@ -37,7 +43,7 @@ pub(super) fn quirks(dice: &mut Dice, workers: u32) -> Vec<String> {
 pub(super) fn faults(dice: &mut Dice) -> Vec<String> {
     let mut faults = Vec::new();
     for _ in 0..dice.0.usize(1..6) {
-        let kind = dice.pick(FaultKind::ALL);
+        let kind = dice.pick(FaultKind::BASIC);
         let when = if dice.chance(0.25) {
             let from = dice.0.u64(0..40);
             format!("{from}s..{}s", from + dice.0.u64(1..60))
@@ -48,6 +54,9 @@ pub(super) fn faults(dice: &mut Dice) -> Vec<String> {
     }
     if dice.chance(0.3) {
         faults.push(format!("list-lag={}s", dice.pick(&[5, 60, 300, 1_800])));
+    }
+    if dice.chance(0.25) {
+        faults.push(format!("id-none={}%", dice.pick(&[10, 40])));
     }
     // A key that may create users and not list them.
     if dice.chance(0.08) {
@@ -60,8 +69,12 @@ pub(super) fn faults(dice: &mut Dice) -> Vec<String> {
 pub(super) fn crowd(dice: &mut Dice) -> Vec<String> {
     use FaultKind::{Forbidden, NotFound, PaymentRequired, Throttled, ThrottledBare, ThrottledDate, Unauthorized};
     let kinds = [NotFound, Forbidden, Throttled, ThrottledBare, ThrottledDate, Unauthorized, PaymentRequired];
-    let kinds = if dice.chance(0.6) { &kinds[..] } else { FaultKind::ALL };
-    (0..2).map(|_| format!("{}=25%", dice.pick(kinds).name())).collect()
+    let kinds = if dice.chance(0.6) { &kinds[..] } else { FaultKind::BASIC };
+    let mut faults: Vec<_> = (0..2).map(|_| format!("{}=25%", dice.pick(kinds).name())).collect();
+    if dice.chance(0.25) {
+        faults.push("id-none=25%".to_owned());
+    }
+    faults
 }
 
 /// Makes the codes for a used key and a taken email unknown ones.
@@ -74,8 +87,8 @@ pub(super) fn hide_codes(quirks: &mut Vec<String>) {
 pub(super) fn lost_answers(dice: &mut Dice) -> Vec<String> {
     let lost = [FaultKind::Lost, FaultKind::Cut, FaultKind::Truncated, FaultKind::ErrorAfter, FaultKind::Html502];
     vec![
-        format!("{}=25%", dice.pick(FaultKind::ALL).name()),
-        format!("{}=25%", dice.pick(FaultKind::ALL).name()),
+        format!("{}=25%", dice.pick(FaultKind::BASIC).name()),
+        format!("{}=25%", dice.pick(FaultKind::BASIC).name()),
         format!("{}=25%", dice.pick(&lost).name()),
     ]
 }

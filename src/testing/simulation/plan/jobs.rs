@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use super::dice::Dice;
-use crate::domain::Lane;
+use crate::domain::{IdempotencyKey, Job, Lane};
 use crate::testing::message::message;
+
+/// The address of most jobs.
+const MAIN_STREET: &str = "1 Main Street";
 
 /// What kind of job it is. The kind decides how the job must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub(crate) enum JobKind {
     /// The email of an earlier job in other letters, with another address and sometimes another name, so it has another
     /// key.
     SameEmail,
+    /// Another person, with the key of an earlier job as its `idempotencyKey`.
+    KeyReused,
     /// Validation rejects it.
     Invalid,
     /// The partner refuses it.
@@ -46,10 +51,25 @@ pub(super) fn jobs(dice: &mut Dice, is_broker: bool, is_crowded: bool) -> Vec<Jo
         let job = job(dice, n, &jobs, is_broker, is_crowded);
         jobs.push(job);
     }
-    // A job may arrive before the one whose email it has.
+    if is_broker && dice.chance(0.1) {
+        repeat_one(dice, &mut jobs);
+    }
+    // A job may arrive before the one whose email or key it has.
     dice.0.shuffle(&mut jobs);
     jobs.sort_by_key(|job| job.at);
     jobs
+}
+
+/// Adds many jobs that are identical to one of these, so that more of them wait for each other than the worker holds.
+fn repeat_one(dice: &mut Dice, jobs: &mut Vec<JobPlan>) {
+    let Some(repeated) = jobs.iter().rfind(|job| job.kind == JobKind::New).cloned() else { return };
+    let at = if dice.chance(0.5) { repeated.at } else { dice.ms(0..60_000) };
+    for n in jobs.len()..jobs.len() + dice.0.usize(20..80) {
+        let id = format!("job-{n}");
+        let kind = JobKind::Duplicate;
+        let body = body(&id, kind, repeated.first_name, &repeated.email, MAIN_STREET, None);
+        jobs.push(JobPlan { id, kind, body, at, ..repeated.clone() });
+    }
 }
 
 fn job(dice: &mut Dice, n: usize, jobs: &[JobPlan], is_broker: bool, is_crowded: bool) -> JobPlan {
@@ -67,21 +87,38 @@ fn job(dice: &mut Dice, n: usize, jobs: &[JobPlan], is_broker: bool, is_crowded:
         // The embedded queue takes the same request once only.
         24..30 if is_broker && earlier.is_some() => JobKind::Duplicate,
         30..36 if earlier.is_some() => JobKind::SameEmail,
+        36..42 if is_broker && earlier.is_some() => JobKind::KeyReused,
         _ => JobKind::New,
     };
     let (email, address) = match (kind, earlier) {
-        (JobKind::Duplicate, Some(earlier)) => (earlier.email.clone(), "1 Main Street".to_owned()),
+        (JobKind::Duplicate, Some(earlier)) => (earlier.email.clone(), MAIN_STREET.to_owned()),
         (JobKind::SameEmail, Some(earlier)) => (earlier.email.to_uppercase(), format!("{n} Side Street")),
-        _ => (email, "1 Main Street".to_owned()),
+        _ => (email, MAIN_STREET.to_owned()),
     };
+    let own_key = earlier.filter(|_| kind == JobKind::KeyReused).and_then(|earlier| key(&earlier.body));
     let id = format!("job-{n}");
     let first_name = if kind == JobKind::SameEmail && n.is_multiple_of(2) { "Eve" } else { "Ann" };
-    let body = body(&id, kind, first_name, &email, &address);
+    let body = body(&id, kind, first_name, &email, &address, own_key);
     JobPlan { id, kind, lane, email: email.to_lowercase(), first_name, body, at, is_dated }
 }
 
-fn body(id: &str, kind: JobKind, first_name: &str, email: &str, address: &str) -> String {
+/// Returns the key of a valid job.
+fn key(body: &str) -> Option<IdempotencyKey> {
+    Job::parse(body.as_bytes()).ok().map(|(job, _)| job.key)
+}
+
+fn body(
+    id: &str,
+    kind: JobKind,
+    first_name: &str,
+    email: &str,
+    address: &str,
+    own_key: Option<IdempotencyKey>,
+) -> String {
     let mut message = message(id, email);
+    if let Some(key) = own_key {
+        message["idempotencyKey"] = key.to_string().into();
+    }
     let members = [
         ("firstName", first_name),
         // The sandbox refuses this ending.

@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use self::dice::Dice;
 pub(super) use self::jobs::{JobKind, JobPlan};
-use crate::pipeline::Policy;
+use crate::pipeline::PipelinePolicy;
 
 /// Everything that a seed decides.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The seed.
     pub seed: u64,
     /// Whether the queue is like RabbitMQ instead of the embedded queue.
     pub is_broker: bool,
@@ -31,7 +30,7 @@ pub struct Plan {
     /// Most requests per second, over all workers.
     pub rate: Option<NonZeroU32>,
     pub(super) jobs: Vec<JobPlan>,
-    pub(super) policy: Policy,
+    pub(super) policy: PipelinePolicy,
     /// Longest travel time of a request or an answer, normally.
     pub(super) travel_max: Duration,
     /// Share of the requests that arrive very late, after the sender has given up.
@@ -56,7 +55,7 @@ pub struct Plan {
 
 impl Plan {
     /// Returns the plan of a seed. `policy` is that of the default settings.
-    pub(crate) fn new(seed: u64, policy: Policy) -> Self {
+    pub(crate) fn new(seed: u64, policy: PipelinePolicy) -> Self {
         let mut dice = Dice(fastrand::Rng::with_seed(seed));
         let is_calm = dice.chance(0.05);
         let is_broker = dice.chance(0.5);
@@ -163,7 +162,7 @@ impl Plan {
 }
 
 /// Returns the policy of a run: the default settings, with bounds that are reached soon.
-fn tuned(mut policy: Policy, dice: &mut Dice, seed: u64) -> Policy {
+fn tuned(mut policy: PipelinePolicy, dice: &mut Dice, seed: u64) -> PipelinePolicy {
     policy.seed = seed;
     policy.concurrency = dice.0.usize(1..9);
     policy.window = policy.concurrency * dice.0.usize(1..5);

@@ -54,7 +54,6 @@ pub struct ProduceConfig {
     pub names: Names,
     /// Name in the broker's list of connections.
     pub name: String,
-    /// The lane.
     pub lane: Lane,
     /// Longest time without a confirm, while rows are unconfirmed, before the connection is rebuilt.
     pub confirm_timeout: Duration,
@@ -85,7 +84,6 @@ pub struct ImportOffset {
     pub record: u64,
 }
 
-/// Result of [`produce`].
 #[derive(Debug, Clone, Copy)]
 pub struct ProduceResult {
     /// Every row up to here is confirmed.

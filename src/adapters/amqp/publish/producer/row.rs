@@ -21,7 +21,6 @@ pub(super) const REFUSED_DELAY: Duration = Duration::from_secs(1);
 /// A row without a confirm.
 pub(super) struct UnconfirmedRow {
     pub(super) row: OutgoingRow,
-    /// When it was first published.
     pub(super) first_published_at: Timestamp,
 }
 

@@ -57,6 +57,7 @@ pub(super) async fn keep_connected(
             state.channel = None;
             // Callers that wait for the end of the alarm continue, and find their channel closed.
             state.is_blocked = false;
+            state.is_silent = false;
         });
         drop(connection);
         tokio::select! {
@@ -89,6 +90,7 @@ async fn watch_connection(
                 is_logged = true;
             }
             () = inner.no_refusal_for_a_while() => inner.report_accepting(),
+            () = inner.silent() => inner.report_silent(),
             event = events.next() => {
                 let name = &inner.name;
                 let change = match &event {

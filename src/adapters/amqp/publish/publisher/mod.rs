@@ -6,8 +6,11 @@
 //! The broker may return a message that no queue takes, or refuse it because its queue is full. Then the message waits
 //! and is retried, as it is while the broker is down: see `publish::refused_routes`.
 //!
+//! While the broker confirms nothing, [`Publisher::follow`] says that it accepts no messages (`confirm_watch`).
+//!
 //! The `keeper` task opens one connection after another; `state` is what it shares with the callers.
 
+mod confirm_watch;
 mod keeper;
 mod state;
 
@@ -244,6 +247,14 @@ impl Publisher {
     /// Publishes once. Time during which the broker has an alarm doesn't count towards the confirm timeout: a new
     /// connection would be blocked too, and every unconfirmed message would be written twice.
     async fn attempt(&self, channel: &Channel, message: &OutgoingMessage<'_>) -> Result<Confirmation, String> {
+        let due = self.inner.confirms.published();
+        let confirmation = self.confirmation(channel, message).await?;
+        due.answered();
+        self.inner.answered();
+        Ok(confirmation)
+    }
+
+    async fn confirmation(&self, channel: &Channel, message: &OutgoingMessage<'_>) -> Result<Confirmation, String> {
         let mut publishing = pin!(message.publish_once(channel));
         let alarms = || {
             let state = self.state.borrow();

@@ -7,6 +7,7 @@ use lapin::Channel;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::confirm_watch::ConfirmWatch;
 use crate::adapters::amqp::publish::refused_routes::{RefusedRoutes, RetryPermit};
 use crate::telemetry::{BrokerConnection, BrokerConnectionChanged, Metrics};
 
@@ -28,12 +29,14 @@ pub(super) struct PublisherState {
     last_refusal: Option<(Instant, String)>,
     /// A connection broke while a message was published: until one is confirmed, the next connection may break too.
     pub(super) is_unproven: bool,
+    /// Confirms are due on this connection, and none comes.
+    pub(super) is_silent: bool,
 }
 
 impl PublisherState {
     /// Whether messages are accepted.
     pub(super) const fn is_accepting(&self) -> bool {
-        self.channel.is_some() && !self.is_blocked && self.refused_routes == 0 && !self.is_unproven
+        self.channel.is_some() && !self.is_blocked && self.refused_routes == 0 && !self.is_unproven && !self.is_silent
     }
 }
 
@@ -55,6 +58,7 @@ pub(super) struct PublisherInner {
     /// The last generation that must end, and why. Without a reason it is rebuilt without a fault.
     pub(super) ended: watch::Sender<(u64, Option<String>)>,
     pub(super) refused_routes: RefusedRoutes,
+    pub(super) confirms: ConfirmWatch,
 }
 
 impl PublisherInner {
@@ -65,6 +69,7 @@ impl PublisherInner {
             state: watch::Sender::default(),
             ended: watch::Sender::new((0, None)),
             refused_routes: RefusedRoutes::default(),
+            confirms: ConfirmWatch::new(),
         }
     }
 
@@ -84,6 +89,39 @@ impl PublisherInner {
         if self.state.borrow().is_unproven {
             self.state.send_modify(|state| state.is_unproven = false);
         }
+    }
+
+    /// The broker answered a publish, so it isn't silent.
+    pub(super) fn answered(&self) {
+        if self.state.borrow().is_silent && self.set_silent(false) {
+            let confirming = BrokerConnectionChanged::Confirming { name: &self.name };
+            confirming.emit(BrokerConnection::Publisher, &self.metrics);
+        }
+    }
+
+    /// Waits until the broker is silent, which it isn't while it has an alarm.
+    pub(super) async fn silent(&self) {
+        let mut state = self.state.subscribe();
+        loop {
+            let _ = state.wait_for(|state| !state.is_blocked && !state.is_silent).await;
+            tokio::select! {
+                () = self.confirms.silent() => return,
+                _ = state.wait_for(|state| state.is_blocked) => {}
+            }
+        }
+    }
+
+    /// Records that the broker is silent.
+    pub(super) fn report_silent(&self) {
+        if self.set_silent(true) {
+            let silent = BrokerConnectionChanged::Silent { name: &self.name };
+            silent.emit(BrokerConnection::Publisher, &self.metrics);
+        }
+    }
+
+    /// Returns whether that is a change.
+    fn set_silent(&self, is_silent: bool) -> bool {
+        self.state.send_if_modified(|state| std::mem::replace(&mut state.is_silent, is_silent) != is_silent)
     }
 
     /// The first message of a route was refused. Logs each reason once, until messages are accepted again.
@@ -138,6 +176,7 @@ impl PublisherInner {
 
     /// Records that the broker has an alarm, or that it ended. Returns whether that is a change.
     pub(super) fn set_blocked(&self, is_blocked: bool) -> bool {
+        self.confirms.restart();
         self.state.send_if_modified(|state| {
             let is_change = state.is_blocked != is_blocked;
             state.is_blocked = is_blocked;
