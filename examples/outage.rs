@@ -2,10 +2,12 @@
 //! Runs a program against the sandbox, and prints a table.
 //!
 //! ```sh
-//! cargo build --release && cargo run --release --example outage                        # outages of 20 s
-//! cargo run --release --example outage -- --outage-s 600                               # ten minutes
-//! cargo run --release --example outage -- --program ../old/target/release/plu-onboard  # another version
+//! cargo build --release && cargo run --release --example outage                       # outages of 20 s
+//! cargo run --release --example outage -- --outage-s 600                              # ten minutes
+//! cargo run --release --example outage -- --before ../old/target/release/plu-onboard  # compared with another version
 //! ```
+//!
+//! The compared versions run at the same time, each against a sandbox of its own that loses the same answers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
+use futures_util::future::try_join_all;
 use plu_onboard::sandbox::{FaultPlan, Sandbox, SandboxConfig, SandboxControl};
 use tokio::time::{Instant, sleep};
 
@@ -35,9 +38,15 @@ struct Arguments {
     /// Length of the outages, in seconds.
     #[arg(long, default_value_t = 20)]
     outage_s: u64,
-    /// Leaves out the random losses.
+    /// Another version of the program, to compare with.
     #[arg(long)]
+    before: Option<PathBuf>,
+    /// Leaves out the random losses.
+    #[arg(long, conflicts_with = "only_losses")]
     only_outages: bool,
+    /// Leaves out the outages.
+    #[arg(long)]
+    only_losses: bool,
 }
 
 /// What goes wrong.
@@ -70,30 +79,45 @@ fn faults(entries: &[&str]) -> anyhow::Result<SandboxControl> {
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "an example prints its result")]
 async fn main() -> anyhow::Result<()> {
-    let Arguments { program, outage_s, only_outages } = Arguments::parse();
-    println!("| outage of {outage_s} s | requests/s | in flight at its begin | links lost | may be lost |");
-    println!("| --- | --- | --- | --- | --- |");
+    let Arguments { program, outage_s, before, only_outages, only_losses } = Arguments::parse();
+    let versions: Vec<(&str, &Path)> =
+        before.as_deref().map(|path| ("before", path)).into_iter().chain([("now", &*program)]).collect();
+    if !only_losses {
+        println!(
+            "| outage of {outage_s} s | requests/s | version | in flight at its begin | links lost | may be lost |"
+        );
+        println!("| --- | --- | --- | --- | --- | --- |");
+        for (version, program) in &versions {
+            measure_outages(version, program, Duration::from_secs(outage_s)).await?;
+        }
+    }
+    if !only_outages {
+        println!("\n| random losses | requests/s | version | rows/s | creations/s |");
+        println!("| --- | --- | --- | --- | --- |");
+        // 0: as many as fit into the requests in flight.
+        for rate in [20, 200, 0] {
+            for percent in [0, 5, 10] {
+                let measured = versions.iter().map(|(_, program)| measure_losses(program, percent, rate));
+                for ((version, _), [rows, creations]) in versions.iter().zip(try_join_all(measured).await?) {
+                    println!("| {percent} % | {rate} | {version} | {rows:.1} | {creations:.1} |");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "an example prints its result")]
+async fn measure_outages(version: &str, program: &Path, outage_for: Duration) -> anyhow::Result<()> {
     let cases = [(Outage::Broken, 20), (Outage::Broken, 200), (Outage::Hanging, 20), (Outage::Hanging, 200)];
-    let outage_for = Duration::from_secs(outage_s);
-    let measured = cases.map(|(outage, rate)| tokio::spawn(measure_outage(program.clone(), outage, rate, outage_for)));
-    for ((outage, rate), measured) in cases.into_iter().zip(measured) {
-        let Measured { in_flight, lost } = measured.await??;
+    let measured = cases.map(|(outage, rate)| measure_outage(program, outage, rate, outage_for));
+    for ((outage, rate), Measured { in_flight, lost }) in cases.into_iter().zip(try_join_all(measured).await?) {
         let lost_max = match outage {
             Outage::Broken => in_flight + 5,
             Outage::Hanging => CONCURRENCY,
         };
         let mark = if lost <= lost_max { "" } else { " **exceeded**" };
-        println!("| {outage:?} | {rate} | {in_flight} | {lost} | {lost_max}{mark} |");
-    }
-    if only_outages {
-        return Ok(());
-    }
-    println!("\n| random losses | requests/s | rows/s |\n| --- | --- | --- |");
-    for rate in [20, 200, 0] {
-        for percent in [0, 5, 10] {
-            let rows_per_second = measure_losses(&program, percent, rate).await?;
-            println!("| {percent} % | {rate} | {rows_per_second:.1} |");
-        }
+        println!("| {outage:?} | {rate} | {version} | {in_flight} | {lost} | {lost_max}{mark} |");
     }
     Ok(())
 }
@@ -103,11 +127,11 @@ struct Measured {
     lost: u64,
 }
 
-async fn measure_outage(program: PathBuf, outage: Outage, rate: u64, outage_for: Duration) -> anyhow::Result<Measured> {
+async fn measure_outage(program: &Path, outage: Outage, rate: u64, outage_for: Duration) -> anyhow::Result<Measured> {
     let config = SandboxConfig { latency: LATENCY, ..SandboxConfig::default() };
     let sandbox = Sandbox::start(config).await?;
     // Six seconds of good work, and more after the outage.
-    let mut run = Run::start(&program, &sandbox, rate, rate * 20)?;
+    let mut run = Run::start(program, &sandbox, rate, rate * 20, 300)?;
     let good = rate * 6;
     while sandbox.stats().model.created < good {
         ensure!(run.child.try_wait()?.is_none(), "the run ended before the outage");
@@ -123,15 +147,20 @@ async fn measure_outage(program: PathBuf, outage: Outage, rate: u64, outage_for:
     Ok(Measured { in_flight, lost })
 }
 
-async fn measure_losses(program: &Path, percent: u32, rate: u64) -> anyhow::Result<f64> {
-    let sandbox =
-        Sandbox::start(SandboxConfig { latency: Duration::from_millis(50), ..SandboxConfig::default() }).await?;
+/// Returns rows and creations per second.
+async fn measure_losses(program: &Path, percent: u32, rate: u64) -> anyhow::Result<[f64; 2]> {
+    // Without a rate limit, the requests in flight are the limit, not this machine: 64 of 400 ms are 160 a second.
+    let (latency_ms, rows) = if rate == 0 { (400, 5_000) } else { (50, rate * 40) };
+    let mut config = SandboxConfig { latency: Duration::from_millis(latency_ms), ..SandboxConfig::default() };
+    // A used key is answered with the first answer: how many pages the look-ups read depends on chance.
+    config.model.key_ttl = Duration::ZERO;
+    let sandbox = Sandbox::start(config).await?;
     sandbox.control(&faults(&[&format!("lost={percent}%")])?);
-    let rows = if rate == 0 { 10_000 } else { rate * 40 };
     let start = Instant::now();
-    let mut run = Run::start(program, &sandbox, rate, rows)?;
+    let mut run = Run::start(program, &sandbox, rate, rows, 0)?;
     run.finish(rows).await?;
-    Ok(rows as f64 / start.elapsed().as_secs_f64())
+    let seconds = start.elapsed().as_secs_f64();
+    Ok([rows, sandbox.stats().model.requests.create].map(|count| count as f64 / seconds))
 }
 
 /// A run of the program.
@@ -141,7 +170,7 @@ struct Run {
 }
 
 impl Run {
-    fn start(program: &Path, sandbox: &Sandbox, rate: u64, rows: u64) -> anyhow::Result<Self> {
+    fn start(program: &Path, sandbox: &Sandbox, rate: u64, rows: u64, key_ttl_s: u64) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         fs::write(folder.path().join("people.csv"), people(rows))?;
         let child = Command::new(program.canonicalize().with_context(|| program.display().to_string())?)
@@ -150,6 +179,7 @@ impl Run {
             .args(["--rate", &rate.to_string(), "--concurrency", &CONCURRENCY.to_string()])
             .env("PLU_API_KEY", "sk_staging_sandbox")
             .env("PLU_ONBOARD__API__TIMEOUT_S", TIMEOUT_S.to_string())
+            .env("PLU_ONBOARD__API__KEY_TTL_S", key_ttl_s.to_string())
             .env("PLU_ONBOARD__HALT__ON_EXISTING_SHARE", "1.0")
             .stdout(Stdio::null())
             .stderr(fs::File::create(folder.path().join("stderr"))?)

@@ -77,6 +77,31 @@ fn documents() -> [(&'static str, Value); 4] {
 
 /// The AsyncAPI 3.0 document: channels and operations, with the names of the default settings.
 fn asyncapi(job: &Value, event: &Value, kyc: &Value) -> Value {
+    let (channels, operations) = channels_and_operations();
+    let message = |title: &str, schema: &Value| {
+        json!({"title": title, "contentType": "application/json",
+            "payload": {"schemaFormat": "application/schema+json;version=draft-07", "schema": embedded(schema)}})
+    };
+    json!({
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": env!("CARGO_PKG_NAME"),
+            "version": SPEC_VERSION,
+            "description": "Jobs and outcomes over RabbitMQ (AMQP 0-9-1), as seen by plu-onboard: it receives jobs \
+                and sends events. Events are delivered at least once; a repeated event has the same id, which is also \
+                the message_id.",
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": {"messages": {
+            "job": message("Job", job), "event": message("Outcome of a job", event),
+            "kycEvent": message("Result of a verification", kyc),
+        }},
+    })
+}
+
+fn channels_and_operations() -> (Map<String, Value>, Map<String, Value>) {
     let settings = Settings::load(None, std::iter::empty(), &Default::default()).expect("the defaults");
     let names = Names::new(&settings.amqp.prefix);
     let mut channels = Map::new();
@@ -119,27 +144,7 @@ fn asyncapi(job: &Value, event: &Value, kyc: &Value) -> Value {
             "Publishes the result of a verification",
         );
     }
-    let message = |title: &str, schema: &Value| {
-        json!({"title": title, "contentType": "application/json",
-            "payload": {"schemaFormat": "application/schema+json;version=draft-07", "schema": embedded(schema)}})
-    };
-    json!({
-        "asyncapi": "3.0.0",
-        "info": {
-            "title": env!("CARGO_PKG_NAME"),
-            "version": SPEC_VERSION,
-            "description": "Jobs and outcomes over RabbitMQ (AMQP 0-9-1), as seen by plu-onboard: it receives jobs \
-                and sends events. Events are delivered at least once; a repeated event has the same id, which is also \
-                the message_id.",
-        },
-        "defaultContentType": "application/json",
-        "channels": channels,
-        "operations": operations,
-        "components": {"messages": {
-            "job": message("Job", job), "event": message("Outcome of a job", event),
-            "kycEvent": message("Result of a verification", kyc),
-        }},
-    })
+    (channels, operations)
 }
 
 /// Prepares a schema for embedding: resolves every reference to its own definitions, because in the document `#` is the

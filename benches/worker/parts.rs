@@ -210,11 +210,11 @@ fn throughput() {
             Process::this_program(&["reqwest", &url, "64", &JOBS.to_string()]).line().parse().expect("a number");
         bare_costs.push(cpu_s * 1_000.0 / JOBS as f64);
     }
+    let base = (median(&mut rates[3]), median(&mut costs[3]));
     title(
         "20,000 jobs from RabbitMQ, API at 0 ms",
         &["loop", "jobs/s", "CPU s per 1,000", "peak MiB", "jobs/s of minimal 256", "CPU of minimal 256"],
     );
-    let base = (median(&mut rates[3]), median(&mut costs[3]));
     for (n, contestant) in contestants.into_iter().enumerate() {
         let (rate, cost) = (median(&mut rates[n]), median(&mut costs[n]));
         row(&[
@@ -227,24 +227,14 @@ fn throughput() {
         ]);
     }
     let bare = median(&mut bare_costs);
-    let cost = format!("{bare:.4}");
-    row(&[
-        "reqwest alone, 64 in flight".to_owned(),
-        String::new(),
-        cost,
-        String::new(),
-        String::new(),
-        format!("{:.2}", bare / base.1),
-    ]);
-    let both = bare + median(&mut costs[4]);
-    row(&[
-        "lapin alone and reqwest alone".to_owned(),
-        String::new(),
-        format!("{both:.4}"),
-        String::new(),
-        String::new(),
-        format!("{:.2}", both / base.1),
-    ]);
+    cost_row("reqwest alone, 64 in flight", bare, base.1);
+    cost_row("lapin alone and reqwest alone", bare + median(&mut costs[4]), base.1);
+}
+
+/// Prints a row of the throughput table that has only CPU time.
+fn cost_row(name: &str, cost: f64, base: f64) {
+    let none = String::new;
+    row(&[name.to_owned(), none(), format!("{cost:.4}"), none(), none(), format!("{:.2}", cost / base)]);
 }
 
 fn slow_api() {

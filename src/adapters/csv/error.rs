@@ -72,7 +72,7 @@ pub(crate) enum CsvError {
         file: String,
     },
     /// `--sheet` names none of the sheets.
-    #[error("{file}: has no sheet {sheet:?}: give one of {sheets:?} with --sheet")]
+    #[error("{file}: has no sheet {sheet:?}: give another --sheet (they are {})", quoted(sheets))]
     NoSheet {
         /// Path as given.
         file: String,
@@ -84,7 +84,8 @@ pub(crate) enum CsvError {
     /// The sheet has no header, and there are others.
     #[error(
         "{file} sheet {sheet:?}: none of its first 20 rows names the columns: choose another sheet with --sheet (they are \
-         {sheets:?}), or name the columns as the API does (firstName, lastName, email, ...)"
+         {}), or name the columns as the API does (firstName, lastName, email, ...)",
+        quoted(sheets)
     )]
     NoHeaderInSheet {
         /// Path as given.
@@ -265,6 +266,14 @@ impl CsvError {
             WorkbookError::TooLarge => Self::WorkbookTooLarge { file },
         }
     }
+}
+
+/// Most names of sheets in a message.
+const SHEETS_SHOWN_MAX: usize = 20;
+
+fn quoted(names: &[String]) -> String {
+    let shown: Vec<String> = names.iter().take(SHEETS_SHOWN_MAX).map(|name| format!("{name:?}")).collect();
+    shown.join(", ") + if names.len() > SHEETS_SHOWN_MAX { ", ..." } else { "" }
 }
 
 /// Path as the user gave it.

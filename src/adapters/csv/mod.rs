@@ -18,8 +18,8 @@
 //! cell, more than [`ReadOptions::record_bytes_max`] on one line. A problem concerns the whole file if one record may
 //! contain other rows: a quotation mark that isn't closed, or a record of several lines beyond the limit.
 //!
-//! **Invariants:** memory doesn't grow with the file (of a workbook see [`workbook`]); if a file was read to its end without an error, every record was
-//! returned; no error and no `Debug` output contains the value of a cell.
+//! **Invariants:** memory doesn't grow with the file (of a workbook see [`workbook`]); if a file was read to its end
+//! without an error, every record was returned; no error and no `Debug` output contains the value of a cell.
 
 mod columns;
 mod encoding;
@@ -53,10 +53,10 @@ use strum::VariantArray;
 pub(crate) use self::columns::{ERROR_TITLES, LINK_TITLES};
 pub(crate) use self::encoding::EncodingOrigin;
 pub(crate) use self::error::CsvError;
+pub(crate) use self::format::TableFormat;
 pub(crate) use self::header::CsvHeader;
 pub(crate) use self::reader::RowReader;
 pub(crate) use self::row::CsvRow;
-pub(crate) use self::format::TableFormat;
 pub(crate) use self::scan::{CsvScan, SheetScan, digest, scan};
 pub(crate) use self::workbook::WorkbookKind;
 pub(crate) use self::writer::ResultWriter;

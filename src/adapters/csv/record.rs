@@ -305,9 +305,15 @@ mod tests {
         let text = format!("{}\n{cells}\n", "y".repeat(10_000));
         let mut records = RecordReader::new(text.as_bytes(), Delimiter::Comma, 20_000);
         let mut record = StringRecord::new();
-        assert_eq!(records.read(&mut record).unwrap(), Some(RecordInfo { line: 1, cut_at: None, has_guessed_quotes: false }));
+        assert_eq!(
+            records.read(&mut record).unwrap(),
+            Some(RecordInfo { line: 1, cut_at: None, has_guessed_quotes: false })
+        );
         assert_eq!(record.get(0).map(str::len), Some(10_000));
-        assert_eq!(records.read(&mut record).unwrap(), Some(RecordInfo { line: 2, cut_at: None, has_guessed_quotes: false }));
+        assert_eq!(
+            records.read(&mut record).unwrap(),
+            Some(RecordInfo { line: 2, cut_at: None, has_guessed_quotes: false })
+        );
         assert_eq!(record.len(), 10_001);
         assert!(records.text.len() <= 40_000 && records.ends.len() <= 40_000);
     }

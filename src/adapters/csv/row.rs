@@ -40,11 +40,6 @@ impl CsvRow {
             );
             return Some(Problem::whole("RECORD_TOO_LONG", message));
         }
-        if self.has_guessed_quotes {
-            let message = "has a quotation mark whose meaning has to be guessed, such as \"Haus\" Nr 5, \\\" or a space \
-                           before a mark: in the original file, put marks around the whole cell and double those in it";
-            return Some(Problem::whole("UNCLEAR_QUOTING", message));
-        }
         let (cells, columns) = (self.cells.len(), header.titles().len());
         // Spreadsheets leave out empty cells at the end of a row, and add some.
         let is_complete = match cells.cmp(&columns) {
@@ -52,6 +47,14 @@ impl CsvRow {
             std::cmp::Ordering::Less => (cells..columns).all(|index| !header.is_required(index)),
             std::cmp::Ordering::Greater => self.cells.iter().skip(columns).all(|cell| cell.trim().is_empty()),
         };
+        // A mark that isn't closed has its own advice.
+        let spans_lines = || self.cells.iter().any(|cell| cell.contains(['\n', '\r']));
+        let is_not_closed = || if is_complete { self.has_swallowed_rows } else { spans_lines() };
+        if self.has_guessed_quotes && !is_not_closed() {
+            let message = "has a quotation mark whose meaning has to be guessed, such as \"Haus\" Nr 5, \\\" or a space \
+                           before a mark: in the original file, put marks around the whole cell and double those in it";
+            return Some(Problem::whole("UNCLEAR_QUOTING", message));
+        }
         let advice = match cells.cmp(&columns) {
             _ if is_complete && self.has_swallowed_rows => {
                 let message = "has a cell that spans several lines and contains what looks like other rows, which would \
@@ -60,9 +63,7 @@ impl CsvRow {
                 return Some(Problem::whole("QUOTE_NOT_CLOSED", message));
             }
             _ if is_complete => return None,
-            _ if self.cells.iter().any(|cell| cell.contains(['\n', '\r'])) => {
-                "one of its cells spans several lines: is a quotation mark not closed?"
-            }
+            _ if spans_lines() => "one of its cells spans several lines: is a quotation mark not closed?",
             std::cmp::Ordering::Greater => {
                 "does a cell contain the separator, without quotation marks around the cell?"
             }

@@ -165,7 +165,8 @@ impl ScanPass<'_> {
         let failed = |error| CsvError::workbook(self.path, error);
         let file = || FileCursor::new(self.file.clone());
         let sheets = kind.sheets(file()).map_err(failed)?;
-        let names = |visible: bool| sheets.iter().filter(move |sheet| sheet.is_visible == visible).map(|sheet| &sheet.name);
+        let names =
+            |visible: bool| sheets.iter().filter(move |sheet| sheet.is_visible == visible).map(|sheet| &sheet.name);
         let mut all = names(true).chain(names(false));
         let name = match &self.options.sheet {
             None => all.next().ok_or(WorkbookError::Damaged).map_err(failed)?,

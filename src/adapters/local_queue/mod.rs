@@ -23,7 +23,7 @@
 pub(crate) mod dead;
 pub(crate) mod depth;
 pub mod emergency;
-pub(crate) mod error;
+pub mod error;
 pub mod export;
 pub mod import;
 pub(crate) mod lock;

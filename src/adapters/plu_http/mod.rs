@@ -1,6 +1,6 @@
 //! The partner's API over HTTP: one client with a connection pool, for creations and for the user list.
 //!
-//! [`crate::domain::answer`] decides what an answer means. This module fetches answers, within limits of time and size.
+//! `domain::answer` decides what an answer means. This module fetches answers, within limits of time and size.
 //! If there is no answer, it decides whether the request may have reached the partner.
 //!
 //! | module | what it does |

@@ -79,7 +79,10 @@ fn reason_of_cause(cause: &(dyn Error + 'static)) -> Option<UnreachableReason> {
         return match cause.to_string() {
             text if text.starts_with("dns error") => Some(UnreachableReason::Dns),
             text if text == "tunnel error: proxy authorization required" => Some(UnreachableReason::ProxyPassword),
-            text if text == "tunnel error: unsuccessful" => Some(UnreachableReason::ProxyRefused),
+            // The texts of a refusal, and of a connection that the proxy closes instead of answering.
+            text if ["tunnel error: unsuccessful", "tunnel error: unexpected end of file"].contains(&&*text) => {
+                Some(UnreachableReason::ProxyRefused)
+            }
             _ => None,
         };
     };
@@ -107,7 +110,56 @@ fn reason_of_tls(error: &rustls::Error) -> UnreachableReason {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::thread;
+
     use super::*;
+
+    fn builder() -> reqwest::ClientBuilder {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        reqwest::Client::builder().tls_certs_only([])
+    }
+
+    async fn not_sent_because(builder: reqwest::ClientBuilder, url: &str) -> UnreachableReason {
+        let error = builder.build().unwrap().get(url).send().await.unwrap_err();
+        match RequestFailure::from(error) {
+            RequestFailure::NotSent(reason) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_this_machine_lacks_is_not_an_unreachable_api() {
+        // From a network for documentation (RFC 5737).
+        let builder = builder().no_proxy().local_address(std::net::IpAddr::from(Ipv4Addr::new(203, 0, 113, 9)));
+        let reason = not_sent_because(builder, "http://127.0.0.1:1").await;
+        assert_eq!(reason, UnreachableReason::Local(LocalLimit::Ports));
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_refuses_to_connect_is_the_reason() {
+        for (answer, expected) in [
+            ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", UnreachableReason::ProxyPassword),
+            ("HTTP/1.1 403 Forbidden\r\ncontent-length: 6\r\n\r\ndenied", UnreachableReason::ProxyRefused),
+            ("HTTP/1.1 502 Bad Gateway\r\n\r\n", UnreachableReason::ProxyRefused),
+            ("<html>", UnreachableReason::ProxyRefused),
+            ("", UnreachableReason::ProxyRefused),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("http://{}", listener.local_addr().unwrap());
+            thread::spawn(move || {
+                let (mut client, _) = listener.accept().unwrap();
+                let (mut head, mut byte) = (Vec::new(), [0]);
+                while !head.ends_with(b"\r\n\r\n") && client.read_exact(&mut byte).is_ok() {
+                    head.push(byte[0]);
+                }
+                client.write_all(answer.as_bytes()).unwrap();
+            });
+            let builder = builder().proxy(reqwest::Proxy::https(url).unwrap());
+            assert_eq!(not_sent_because(builder, "https://api.example").await, expected, "{answer:?}");
+        }
+    }
 
     #[test]
     fn the_reason_says_what_is_wrong_with_a_certificate() {

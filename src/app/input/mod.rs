@@ -29,8 +29,5 @@ pub(crate) fn read_options(flags: &CsvArgs) -> ReadOptions {
 
 /// How values are read, as the flags say.
 pub(crate) const fn reading_options(flags: &CsvArgs) -> ReadingOptions {
-    ReadingOptions {
-        phone_without_plus: flags.phone_without_plus,
-        mends_double_encoding: flags.mend_double_encoding,
-    }
+    ReadingOptions { phone_without_plus: flags.phone_without_plus, mends_double_encoding: flags.mend_double_encoding }
 }

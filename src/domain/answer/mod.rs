@@ -27,8 +27,8 @@ pub(crate) mod salvage;
 
 use std::time::Duration;
 
-pub use account::{AccountReason, KeySource};
 pub(crate) use account::UnreachableReason;
+pub use account::{AccountReason, KeySource};
 pub(crate) use classify::{ApiReply, account_problem, classify};
 pub(crate) use local_limit::LocalLimit;
 pub(crate) use refusal::{RefusalMarks, looks_like_a_code};

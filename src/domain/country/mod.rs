@@ -1,6 +1,6 @@
 //! What is known about countries: their names in words, and the shapes of their postal codes.
 //!
-//! Both tables are generated (`tools/country_tables.py`): names from Unicode CLDR, in eight languages and in each
+//! Both tables are generated (`src/domain/country/make_tables.py`): names from Unicode CLDR, in eight languages and in each
 //! country's own official languages; postal codes from Google's address metadata.
 
 mod names;

@@ -4,32 +4,8 @@
 //! can only be answered by "key already used" or "user exists". The decision takes the job's [`History`], the answer
 //! and, after a look-up, its result.
 //!
-//! | answer | next step |
-//! | --- | --- |
-//! | created | finish: created |
-//! | created, with a link and without an id | look the user up |
-//! | rejected, first request | finish: rejected |
-//! | rejected, sent before, documented code | finish: rejected |
-//! | rejected, sent before, undocumented code | look the user up |
-//! | rejected, sent before, without a readable code | as for no answer |
-//! | key already used, user exists | look the user up |
-//! | no answer, attempts left | retry after the backoff |
-//! | no answer, no attempts left | look the user up when the last request can't be running any more, then fail |
-//! | throttled | wait as `Retry-After` says; no attempt |
-//! | account problem | pause; no attempt, and the request doesn't count as sent |
-//! | not the API | pause; no attempt, but the request counts as sent: it may have created the user |
-//!
-//! | look-up after | found, this job's user | found, another user | not found | list not read |
-//! | --- | --- | --- | --- | --- |
-//! | key already used | created (recovered) | existing | retry when the key has expired | look up again later |
-//! | user exists, sent before | created (recovered) | existing | look up again later | look up again later |
-//! | user exists, never sent before | existing | existing | existing, without id | look up again later; no attempts left: existing, without id |
-//! | any answer, when the first request was answered by "user exists" | existing | existing | existing, without id | look up again later; no attempts left: existing, without id |
-//! | no attempts left | created (recovered) | existing | failed, may have been created | failed, may have been created |
-//! | rejected, sent before | created (recovered) | existing | retry when the key has expired; rejected again then: rejected | look up again later |
-//! | created, without an id | created | existing | look up again, for ten minutes; then failed | look up again, for ten minutes; then failed |
-//!
-//! Where the second table says retry or look up again, a job without attempts or time left fails instead
+//! The tables are in `docs/lost-answer.md`: [`after_answer`] is "What happens next", [`after_look_up`] is "After a
+//! look-up". Where the second one says retry or look up again, a job without attempts or time left fails instead
 //! ([`NOT_RECONCILED`]).
 
 mod after_answer;

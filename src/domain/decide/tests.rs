@@ -1,4 +1,4 @@
-//! Both tables of the protocol, case by case.
+//! Both tables of the protocol (`docs/lost-answer.md`), case by case.
 
 use super::*;
 use crate::domain::{Answer, LinkLoss, ServiceId, Timestamp};

@@ -16,7 +16,7 @@
 //! | `walletAddress` | EIP-55; left out when empty | 0x and 40 hex digits, with a valid checksum if mixed-case |
 //! | `isTermsOfServiceAccepted` | `true` | must be true; never defaulted |
 //!
-//! Damage by spreadsheets is looked for in every field ([`damage`]).
+//! Damage by spreadsheets is looked for in every field (`damage`).
 
 mod calling_codes;
 mod contact;

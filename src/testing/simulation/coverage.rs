@@ -83,6 +83,8 @@ fn infeasible(fault: &str, decision: &str) -> Option<&'static str> {
         (NO_FAULT, "created" | "refused") => None,
         (NO_FAULT, _) => Some("without a fault, no job is sent twice, refused or looked up"),
         ("existed", "created") => Some("the email is taken"),
+        ("existed", decision) if decision.starts_with("id_missing") => Some("the email is taken"),
+        (_, "id_missing_other") => Some("the partner says that it created the user, so it is this job's"),
         ("existed" | "duplicate" | "same-email", "refused") => {
             Some("the partner refuses jobs with an email of their own")
         }

@@ -3,7 +3,7 @@
 use std::io::BufRead;
 use std::time::Duration;
 
-use plu_onboard::sandbox::{AccountState, SandboxConfig};
+use plu_onboard::sandbox::{AccountState, FaultPlan, SandboxConfig, SandboxControl};
 use serde_json::Value;
 
 use crate::support::{Broker, HttpReply, Partner, RunningProgram, TestDir, customers, get, open, request};
@@ -38,6 +38,42 @@ fn a_worker_with_a_paused_account_is_not_ready_until_the_account_works() {
     let ready = until_ready(&mut worker, &address, 200);
     assert_eq!(ready["ready"], Value::Bool(true));
     assert!(ready["since"].as_str() > paused["since"].as_str(), "{paused} {ready}");
+}
+
+#[test]
+fn the_third_lost_creation_in_a_row_is_shown_everywhere_until_one_is_answered() {
+    let mut config = SandboxConfig { latency: Duration::from_millis(20), ..SandboxConfig::default() };
+    config.model.key_ttl = Duration::from_secs(1);
+    let partner = Partner::start(config);
+    let dir = TestDir::with("people.csv", customers(0..200));
+    dir.program("import people.csv --queue local:q.db").expect_exit(0);
+    let arguments = format!("worker --queue local:q.db --listen 0 --rate 50 --api-url {}", partner.url());
+    let mut worker = dir
+        .program(&arguments)
+        .set("api.key_ttl_s", "1")
+        .set("api.clock_skew_s", "1")
+        .set("circuit_breaker.open_s", "1")
+        .start();
+    let address = worker.status_page_address();
+    worker.wait_until("good work", || partner.stats().model.created >= 10);
+    assert!(get(&address, "/readyz").json()["warning"].is_null());
+    let faults = |entries: &[&str]| SandboxControl {
+        faults: Some(FaultPlan::parse(entries).unwrap()),
+        ..SandboxControl::default()
+    };
+    partner.control(&faults(&["lost=100%"]));
+    let has_warning = |text: &str| text.contains("Links are being lost: ");
+    worker.wait_until("/readyz warns", || has_warning(&get(&address, "/readyz").body));
+    assert!(has_warning(&get(&address, "/status.json").body));
+    let metrics = get(&address, "/metrics").body;
+    assert!(metrics.contains("\nplu_onboard_links_being_lost 1\n"), "{metrics}");
+    partner.control(&faults(&[]));
+    worker.wait_until("the warning ends", || !has_warning(&get(&address, "/readyz").body));
+    worker.wait_until("the limit is gone", || {
+        let metrics = get(&address, "/metrics").body;
+        let allowed = "\nplu_onboard_creations_in_flight_allowed 64\n";
+        metrics.contains("\nplu_onboard_links_being_lost 0\n") && metrics.contains(allowed)
+    });
 }
 
 #[test]

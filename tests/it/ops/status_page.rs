@@ -47,12 +47,10 @@ fn the_page_is_updated_without_a_reload() {
     browser.wait_until("live", "live at");
     browser.wait_until("doing", "jobs a second");
     browser.wait_until("errors", "SERVER_ERROR");
-    browser.emulate("light", 1200, 1300);
-    browser.take_screenshot(&folder.join("working-light.png"));
-    browser.emulate("dark", 1200, 1300);
-    browser.take_screenshot(&folder.join("working-dark.png"));
-    browser.emulate("light", 390, 1900);
-    browser.take_screenshot(&folder.join("working-phone.png"));
+    for (scheme, width, height) in [("light", 1200, 1300), ("dark", 1200, 1300), ("light", 390, 1900)] {
+        browser.emulate(scheme, width, height);
+        browser.take_screenshot(&folder.join(format!("working-{scheme}-{width}.png")));
+    }
     let too_wide = browser.run("return document.documentElement.scrollWidth > window.innerWidth");
     assert_eq!(too_wide, false, "the page scrolls sideways on a phone");
 
@@ -69,19 +67,22 @@ fn the_page_is_updated_without_a_reload() {
     browser.open(&format!("http://{address}/"));
     assert!(browser.text("chart-title").contains("400 jobs finished"), "{}", browser.text("chart-title"));
 
-    // A text selection survives updates of the numbers.
-    browser.run("getSelection().selectAllChildren(document.querySelector('#queue div'))");
-    browser.run("window.before = document.getElementById('at').textContent");
-    worker.wait_until("an update of the page", || {
-        browser.run("return document.getElementById('at').textContent !== window.before") == true
-    });
-    assert_eq!(browser.run("return getSelection().toString().includes('signup')"), true);
+    check_selection_survives_an_update(&browser, &mut worker);
 
     drop(worker);
     browser.wait_until("live", "no answer since");
     browser.wait_until("message", "The worker doesn’t answer");
     browser.wait_until("state", "no answer");
     browser.take_screenshot(&folder.join("gone.png"));
+}
+
+fn check_selection_survives_an_update(browser: &Browser, worker: &mut RunningProgram) {
+    browser.run("getSelection().selectAllChildren(document.querySelector('#queue div'))");
+    browser.run("window.before = document.getElementById('at').textContent");
+    worker.wait_until("an update of the page", || {
+        browser.run("return document.getElementById('at').textContent !== window.before") == true
+    });
+    assert_eq!(browser.run("return getSelection().toString().includes('signup')"), true);
 }
 
 /// Checks the page of a worker in a state: its texts, the status of `/readyz`, and that no time left is shown.

@@ -8,7 +8,7 @@ fn users_after(file: &str, content: impl AsRef<[u8]>, flags: &str, exit: i32, sa
     let dir = TestDir::with(file, content);
     let run = dir.program(&format!("run {file} --rate 0 --api-url {} {flags}", partner.url()));
     run.expect_exit(exit).assert_output(said);
-    partner.stats().model.users as u64
+    partner.stats().model.users
 }
 
 /// A file in MacRoman: `Jürgen Groß` and `Köln`.

@@ -134,7 +134,7 @@ fn a_sheet_is_chosen_by_its_name() {
     );
     let error = with("Kunden").unwrap_err().to_string();
     assert!(
-        error.ends_with("has no sheet \"Kunden\": give one of [\"Notes\", \"Kunden & Söhne\"] with --sheet"),
+        error.ends_with("has no sheet \"Kunden\": give another --sheet (they are \"Notes\", \"Kunden & Söhne\")"),
         "{error}"
     );
     let error = read(&path, &ReadOptions::default()).unwrap_err().to_string();

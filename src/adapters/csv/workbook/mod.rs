@@ -19,6 +19,7 @@ mod number_format;
 mod ods;
 mod sheet_row;
 mod xls;
+mod xls_check;
 mod xlsx;
 
 use std::io::{Read, Seek};

@@ -4,11 +4,12 @@
 
 use std::io::{Read, Seek};
 
-use calamine::{Data, Reader as _, SheetType, SheetVisible, Xls, XlsError, Xlsx, XlsxError};
+use calamine::{Data, Reader as _, SheetType, SheetVisible, Xls, XlsError};
 
 use crate::adapters::csv::workbook::cell_text::{date_text, number_text};
 use crate::adapters::csv::workbook::findings::cell_name;
 use crate::adapters::csv::workbook::sheet_row::{RowBuilder, RowSink};
+use crate::adapters::csv::workbook::xls_check::{check, guarded};
 use crate::adapters::csv::workbook::{MergedCells, SheetFindings, SheetName, WorkbookError};
 
 impl From<XlsError> for WorkbookError {
@@ -20,13 +21,14 @@ impl From<XlsError> for WorkbookError {
     }
 }
 
+fn open<R: Read + Seek + Clone>(file: R) -> Result<Xls<R>, WorkbookError> {
+    check(file.clone())?;
+    guarded(|| Ok(Xls::new(file)?))
+}
+
 /// Returns the sheets with cells, in their order.
 pub(super) fn sheets<R: Read + Seek + Clone>(file: R) -> Result<Vec<SheetName>, WorkbookError> {
-    let workbook = match Xls::new(file.clone()) {
-        // An .xlsx with a password is an OLE document too.
-        Err(_) if matches!(Xlsx::new(file), Err(XlsxError::Password)) => return Err(WorkbookError::Encrypted),
-        opened => opened?,
-    };
+    let workbook = open(file)?;
     let sheets = workbook.sheets_metadata().iter().filter(|sheet| sheet.typ == SheetType::WorkSheet);
     Ok(sheets
         .map(|sheet| SheetName { name: sheet.name.clone(), is_visible: sheet.visible == SheetVisible::Visible })
@@ -34,13 +36,14 @@ pub(super) fn sheets<R: Read + Seek + Clone>(file: R) -> Result<Vec<SheetName>, 
 }
 
 /// Passes the rows of a sheet on.
-pub(super) fn each_row<R: Read + Seek>(
+pub(super) fn each_row<R: Read + Seek + Clone>(
     file: R,
     sheet: &str,
     bytes_max: usize,
     sink: &mut RowSink<'_>,
 ) -> Result<(), WorkbookError> {
-    let range = Xls::new(file)?.worksheet_range(sheet)?;
+    let mut workbook = open(file)?;
+    let range = guarded(|| Ok(workbook.worksheet_range(sheet)?))?;
     let (first_row, first_column) = range.start().unwrap_or_default();
     let mut builder = RowBuilder::new(bytes_max);
     for (row, column, value) in range.used_cells() {
@@ -62,9 +65,9 @@ pub(super) fn each_row<R: Read + Seek>(
 }
 
 /// Returns the number of rows and the merged cells.
-pub(super) fn findings<R: Read + Seek>(file: R, sheet: &str) -> Result<SheetFindings, WorkbookError> {
-    let mut workbook = Xls::new(file)?;
-    let rows = workbook.worksheet_range(sheet)?.end().map_or(0, |(row, _)| u64::from(row) + 1);
+pub(super) fn findings<R: Read + Seek + Clone>(file: R, sheet: &str) -> Result<SheetFindings, WorkbookError> {
+    let mut workbook = open(file)?;
+    let rows = guarded(|| Ok(workbook.worksheet_range(sheet)?))?.end().map_or(0, |(row, _)| u64::from(row) + 1);
     let mut merged = MergedCells::default();
     for area in workbook.merge_cells_by_sheet_name(sheet)? {
         let name = |(row, column): (u32, u32)| cell_name(row.into(), column.into());

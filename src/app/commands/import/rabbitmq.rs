@@ -32,10 +32,10 @@ use crate::app::console::progress::{ConsoleProgress, DRAW_EVERY, LINE_EVERY, PRO
 use crate::app::console::stdout::print;
 use crate::app::error::AppError;
 use crate::app::input::questions::confirm_encoding;
-use crate::app::input::{file_notes, read_options, reading_options};
 use crate::app::input::row_parser::file_name;
 use crate::app::input::rows::ImportCounts;
 use crate::app::input::standard_input::InputFile;
+use crate::app::input::{file_notes, read_options, reading_options};
 use crate::app::results::folders::create_private_folder;
 use crate::app::service::broker;
 use crate::app::service::logging::{new_metrics, start_logging};
@@ -79,8 +79,19 @@ pub(super) async fn import(arguments: &ImportArgs, settings: &Settings, url: &Ur
         ImportStage::Begun { record, may_repeat_since } => (record, may_repeat_since),
     };
     let path = checkpoint.path().to_owned();
-    let task =
-        ImportTask { arguments, settings, file, scan, options, record, stop, progress, names, connection, may_repeat_since };
+    let task = ImportTask {
+        arguments,
+        settings,
+        file,
+        scan,
+        options,
+        record,
+        stop,
+        progress,
+        names,
+        connection,
+        may_repeat_since,
+    };
     task.run(checkpoint, &path).await
 }
 

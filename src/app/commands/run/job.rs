@@ -11,8 +11,8 @@ use crate::adapters::local_queue::import::{self, Batch, KnownBatch};
 use crate::adapters::local_queue::open::{IfMissing, OpenPurpose, open};
 use crate::app::console::next_command::command_with_out;
 use crate::app::error::AppError;
-use crate::app::input::row_parser::{batch_of, short_fingerprint};
 use crate::app::input::questions::confirm_encoding;
+use crate::app::input::row_parser::{batch_of, short_fingerprint};
 use crate::app::input::standard_input::InputFile;
 use crate::app::input::{input_copy, read_options, reading_options};
 use crate::app::results::folders::{create_private_folder, folder_of_run};
@@ -66,10 +66,11 @@ impl RunJob {
         };
         let input = input_copy::path(&queue);
         let source = InputFile::open(&arguments.file, Some(&input))?;
-        let scan = csv::scan(&source.path, &options).map_err(|error| match (source.path.exists(), copy_hint(&input)) {
-            (false, hint) if !hint.is_empty() => AppError::Usage(format!("{error}{hint}")),
-            _ => error.into(),
-        })?;
+        let scan =
+            csv::scan(&source.path, &options).map_err(|error| match (source.path.exists(), copy_hint(&input)) {
+                (false, hint) if !hint.is_empty() => AppError::Usage(format!("{error}{hint}")),
+                _ => error.into(),
+            })?;
         let is_answered = arguments.service.yes || with_sandbox;
         confirm_encoding(&scan, is_answered)?;
         refuse_result_file(&file, &folder)?;
@@ -134,8 +135,8 @@ impl RunJob {
                 continue;
             }
             return Err(AppError::Usage(format!(
-                "{file} has changed since the run in {folder} began (it was {was}, it is {is}). To resume that run, \
-                 restore the file{hint}. To onboard the changed file, start another run, which creates no user twice \
+                "{file} has changed since the run in {folder} began (it was {was}, it is {is}), or another sheet of it is \
+                 read. To resume that run, restore the file{hint} and its flags. To onboard the changed file, start another run, which creates no user twice \
                  either:\n  {command}",
                 hint = copy_hint(&self.input),
                 file = self.file.display(),

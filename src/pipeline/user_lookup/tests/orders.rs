@@ -71,10 +71,8 @@ async fn growth_elsewhere_makes_a_missing_user_cost_a_whole_scan_again() {
         assert!(bench.look_up_young(user).await.1);
     }
     // From now on new users appear in the middle.
-    let mut list = bench.list();
-    list.order = FakeOrder::NewestInGroups;
-    let user = list.create(Duration::ZERO);
-    drop(list);
+    bench.list().order = FakeOrder::NewestInGroups;
+    let user = bench.create(1);
     let (_, is_found) = bench.look_up_young(user).await;
     assert!(is_found);
 }

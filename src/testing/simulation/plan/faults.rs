@@ -55,9 +55,6 @@ pub(super) fn faults(dice: &mut Dice) -> Vec<String> {
     if dice.chance(0.3) {
         faults.push(format!("list-lag={}s", dice.pick(&[5, 60, 300, 1_800])));
     }
-    if dice.chance(0.25) {
-        faults.push(format!("id-none={}%", dice.pick(&[10, 40])));
-    }
     // A key that may create users and not list them.
     if dice.chance(0.08) {
         faults.push(format!("list-refused={}", dice.pick(&[401, 403, 404])));
@@ -70,17 +67,20 @@ pub(super) fn crowd(dice: &mut Dice) -> Vec<String> {
     use FaultKind::{Forbidden, NotFound, PaymentRequired, Throttled, ThrottledBare, ThrottledDate, Unauthorized};
     let kinds = [NotFound, Forbidden, Throttled, ThrottledBare, ThrottledDate, Unauthorized, PaymentRequired];
     let kinds = if dice.chance(0.6) { &kinds[..] } else { FaultKind::BASIC };
-    let mut faults: Vec<_> = (0..2).map(|_| format!("{}=25%", dice.pick(kinds).name())).collect();
-    if dice.chance(0.25) {
-        faults.push("id-none=25%".to_owned());
-    }
-    faults
+    (0..2).map(|_| format!("{}=25%", dice.pick(kinds).name())).collect()
 }
 
 /// Makes the codes for a used key and a taken email unknown ones.
 pub(super) fn hide_codes(quirks: &mut Vec<String>) {
     quirks.retain(|quirk| !quirk.starts_with("key-used-code") && !quirk.starts_with("dup-user-code"));
     quirks.extend(["key-used-code=SENT_BEFORE", "dup-user-code=EMAIL_TAKEN"].map(str::to_owned));
+}
+
+/// Returns two faults of any kind, and answers without an id.
+pub(super) fn without_ids(dice: &mut Dice) -> Vec<String> {
+    let mut faults: Vec<_> = (0..2).map(|_| format!("{}=25%", dice.pick(FaultKind::BASIC).name())).collect();
+    faults.push("id-none=50%".to_owned());
+    faults
 }
 
 /// Returns two faults of any kind, and one that loses answers.

@@ -96,11 +96,18 @@ impl Plan {
             plan.disconnects = (0..count).map(|_| (dice.ms(0..60_000), dice.0.u32(..workers))).collect();
             plan.disconnects.sort_unstable();
         }
+        if plan.jobs.iter().filter(|job| job.kind == JobKind::Duplicate).count() > 15 {
+            // Too many jobs about one person to wait in memory are requeued again and again. Each lost acknowledgement
+            // doubles a job, so there would be thousands of them.
+            plan.lost_acks = plan.lost_acks.min(0.03);
+        }
         if is_crowded {
             plan.crowd(&mut dice);
         }
         if has_unknown_codes {
             plan.hide_codes(&mut dice);
+        } else if !is_calm && !is_crowded && dice.chance(0.5) {
+            plan.leave_out_ids(&mut dice);
         }
         if is_calm {
             plan.calm();
@@ -135,6 +142,21 @@ impl Plan {
         self.policy.limits.attempts_max = dice.pick(&[2, 4, 8]);
         if !self.policy.limits.key_ttl.is_zero() {
             self.policy.limits.key_ttl = Duration::from_secs(10);
+        }
+    }
+
+    /// Most answers have no id, and often the list doesn't help for longer than the user is looked up. A partner that
+    /// replays gives such an answer after one that was lost.
+    fn leave_out_ids(&mut self, dice: &mut Dice) {
+        self.faults = faults::without_ids(dice);
+        match dice.0.u32(..3) {
+            0 => self.faults.push("list-lag=1800s".to_owned()),
+            1 => self.list_failures = dice.pick(&[0.5, 1.0]),
+            _ => {}
+        }
+        self.calm_after = Duration::from_secs(dice.pick(&[60, 900, 1_000]));
+        if dice.chance(0.7) {
+            self.policy.limits.key_ttl = Duration::ZERO;
         }
     }
 

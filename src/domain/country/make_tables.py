@@ -109,7 +109,7 @@ def postal_codes():
 
 def write(name, source, body):
     with open(os.path.join(FOLDER, name), "w", encoding="utf-8") as file:
-        file.write(f"# {source}\n# Written by tools/country_tables.py. Do not edit.\n{body}")
+        file.write(f"# {source}\n# Written by src/domain/country/make_tables.py. Do not edit.\n{body}")
 
 
 if __name__ == "__main__":
