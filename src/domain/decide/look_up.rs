@@ -250,9 +250,9 @@ pub fn after_look_up(
     }
 }
 
-/// How long a user is looked up whose id the API left out. The job is held in memory with its link for this time, and
-/// RabbitMQ closes the channel of a delivery that is held for 30 minutes.
-const ID_LOOK_UP_MAX: Duration = Duration::from_secs(600);
+/// How long a user is looked up whose id the API left out. The job is held in memory with its link for this time: less
+/// than the ten minutes after which a waiting job is requeued.
+const ID_LOOK_UP_MAX: Duration = Duration::from_secs(540);
 
 /// Shortest delay between these look-ups.
 const ID_LOOK_UP_DELAY_MIN: Duration = Duration::from_secs(1);

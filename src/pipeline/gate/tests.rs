@@ -303,7 +303,7 @@ async fn after_four_losses_in_a_row_only_a_page_is_read_then_one_creation_is_tri
     let trial = sent(&gate).await;
     assert!(trial.is_trial() && is_held(&gate, BULK).await);
     assert_eq!(trial.answered(false), Some(GateChanged::LinksKept));
-    assert_eq!((gate.links_being_lost(), gate.in_flight_allowed()), (None, 3));
+    assert_eq!((gate.links_being_lost(), gate.in_flight_allowed()), (None, 5));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use crate::domain::{Event, Job, Outcome};
 use crate::pipeline::context::Context;
 use crate::pipeline::guards::finished_keys::FinishedOutcome;
-use crate::pipeline::guards::halt::{HaltAction, HaltNotice};
+use crate::pipeline::guards::halt::{EarlierRequest, HaltAction, HaltNotice};
 use crate::pipeline::job::action::Requeue;
 use crate::pipeline::job::active::{ActiveJob, FinishedJob};
 use crate::ports::{QueueError, Settle};
@@ -37,8 +37,12 @@ where
     let finished = FinishedOutcome { outcome, link_expires_at: event.link_expires_at };
     let repeatable = context.finished_keys.repeatable(&job, person, finished);
     context.outliers.forget(*job.key.uuid());
-    let is_repeat = event.recovered && event.attempts == 1 && !was_sent;
-    if let Some(notice) = context.halt.record(lane, &event, is_repeat) {
+    let earlier = match was_sent {
+        true => EarlierRequest::InEarlierDelivery,
+        false if event.recovered && event.attempts == 1 => EarlierRequest::ByAnotherRun,
+        false => EarlierRequest::None,
+    };
+    if let Some(notice) = context.halt.record(lane, &event, earlier) {
         apply_halt_notice(context, notice);
     }
     Some(Box::new(FinishedJob { handle, event, repeatable, is_repeat: false, watch }))

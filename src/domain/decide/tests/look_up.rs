@@ -226,11 +226,11 @@ fn looks_a_user_up_whose_id_is_missing_and_keeps_its_link() {
     let (before, history) = sent_at(&[0]);
     let step = |found, seconds| after_look_up(reason(), found, &before, &history, at(seconds), &LIMITS);
     for found in [LookUpResult::NotFound, LookUpResult::Unavailable] {
-        for (seconds, delay) in [(0, 1), (1, 1), (8, 8), (59, 59), (599, 60)] {
+        for (seconds, delay) in [(0, 1), (1, 1), (8, 8), (59, 59), (539, 60)] {
             assert_eq!(step(found.clone(), seconds), LookUpStep::LookUpAgain(Duration::from_secs(delay)));
         }
-        assert_eq!(step(found.clone(), 600), LookUpStep::Finish(id_not_found()));
-        assert_eq!(failed_as(&step(found, 600)), Some(("ID_NOT_FOUND".to_owned(), true)));
+        assert_eq!(step(found.clone(), 540), LookUpStep::Finish(id_not_found()));
+        assert_eq!(failed_as(&step(found, 540)), Some(("ID_NOT_FOUND".to_owned(), true)));
     }
     // Deleted by the partner after it existed, say.
     let fresh = History::new(T0);

@@ -68,7 +68,7 @@ async fn losses_in_a_row_halve_what_may_be_in_flight_and_answers_restore_it_step
         allowed.push(limit.allowed(now));
     }
     assert_eq!(allowed, [64, 32, 16, 8, 4, 2, 1, 1]);
-    for expected in [3, 5, 7] {
+    for expected in [5, 9, 13] {
         answer(&mut limit, numbers.pop_front().unwrap(), now);
         assert_eq!(limit.allowed(now), expected);
     }
@@ -97,7 +97,7 @@ async fn an_api_that_loses_every_tenth_answer_keeps_most_of_its_requests_in_flig
             answer(&mut limit, number, now);
         }
     }
-    assert!(in_flight_sum as f64 > 0.94 * 64.0 * f64::from(answers), "{}", in_flight_sum / 100_000);
+    assert!(in_flight_sum as f64 > 0.97 * 64.0 * f64::from(answers), "{}", in_flight_sum / 100_000);
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn creations_that_take_too_long_count_as_lost_until_one_is_answered() {
     now += ms(5_000);
     assert_eq!((limit.has_room(now), limit.losses_in_a_row(now), limit.allowed(now)), (false, 20, 1));
     answer(&mut limit, hanging[0], now);
-    assert_eq!((limit.losses_in_a_row(now), limit.allowed(now)), (0, 3), "the others took too long before the answer");
+    assert_eq!((limit.losses_in_a_row(now), limit.allowed(now)), (0, 5), "the others took too long before the answer");
 }
 
 #[tokio::test]

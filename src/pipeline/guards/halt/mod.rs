@@ -31,6 +31,17 @@ pub(crate) enum HaltNotice {
     Halted(OutcomeMix),
 }
 
+/// What is known of requests for a job before the delivery in which it finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EarlierRequest {
+    None,
+    /// The job may have been sent in an earlier delivery. If that answer was lost, a killed worker or a broken
+    /// connection to the broker lost it, and the API may work well.
+    InEarlierDelivery,
+    /// The row was sent a moment ago, and this queue has no record of it.
+    ByAnotherRun,
+}
+
 #[derive(Default)]
 struct HaltState {
     recent: VecDeque<RecordedOutcome>,
@@ -96,17 +107,17 @@ impl Halt {
 
     /// Records an outcome. Returns a notice if it changes something, and sends it to [`Self::notices`].
     ///
-    /// `is_repeat`: the row was sent a moment ago, and this queue has no record of it. Then another run sent it, and it
-    /// counts as a user who existed before, unless [`HaltPolicy::queue_forgets`] is set.
-    pub(crate) fn record(&self, lane: Lane, event: &Event, is_repeat: bool) -> Option<HaltNotice> {
+    /// A row that another run sent a moment ago counts as a user who existed before, unless
+    /// [`HaltPolicy::queue_forgets`] is set.
+    pub(crate) fn record(&self, lane: Lane, event: &Event, earlier: EarlierRequest) -> Option<HaltNotice> {
         let is_spared = self.policy.halt_action == HaltAction::HoldBulk && lane == Lane::Signup;
         if event.attempts == 0 || is_spared {
             return None;
         }
-        let outcome = if is_repeat && !self.policy.queue_forgets {
-            RecordedOutcome::sent_by_another_run()
-        } else {
-            RecordedOutcome::of(event)
+        let outcome = match earlier {
+            EarlierRequest::ByAnotherRun if !self.policy.queue_forgets => RecordedOutcome::sent_by_another_run(),
+            EarlierRequest::InEarlierDelivery => RecordedOutcome::sent_in_earlier_delivery(event),
+            EarlierRequest::None | EarlierRequest::ByAnotherRun => RecordedOutcome::of(event),
         };
         let notice = self.check(outcome)?;
         self.notice.send_replace(Some(notice.clone()));
@@ -152,8 +163,8 @@ impl Halt {
 
     /// Whether too many of the created users have no link. Of the users who existed before, none has one.
     ///
-    /// An API that sends no links is noticed before the window is full: each user costs the fee. Lost answers aren't,
-    /// because those of a killed run are its first outcomes when it is started again.
+    /// An API that sends no links is noticed before the window is full: each user costs the fee. Lost answers need a
+    /// full window: the circuit breaker reacts to them sooner.
     fn are_links_lost(&self, recent: &VecDeque<RecordedOutcome>, is_full: bool) -> bool {
         let created = recent.iter().filter(|outcome| outcome.event_type == EventType::Created).count();
         let counts = |reason| is_full || reason != LinkLoss::LostAnswer;

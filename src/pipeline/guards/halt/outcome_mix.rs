@@ -25,6 +25,13 @@ impl RecordedOutcome {
         Self { event_type: event.event_type, link_lost: event.link_missing, cluster: cluster(event) }
     }
 
+    /// As [`Self::of`], but the link isn't counted as lost if its answer was lost in an earlier delivery.
+    pub(super) fn sent_in_earlier_delivery(event: &Event) -> Self {
+        let outcome = Self::of(event);
+        let link_lost = outcome.link_lost.filter(|reason| *reason != LinkLoss::LostAnswer);
+        Self { link_lost, ..outcome }
+    }
+
     /// The outcome of a row that another run sent a moment ago: it counts as a user who existed before.
     pub(super) fn sent_by_another_run() -> Self {
         Self { event_type: EventType::Existing, link_lost: None, cluster: Some(SENT_BY_ANOTHER_RUN.to_owned()) }

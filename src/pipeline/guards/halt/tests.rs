@@ -38,7 +38,7 @@ fn blacklisted() -> Event {
 }
 
 fn last_notice(halt: &Halt, events: &[Event]) -> Option<HaltNotice> {
-    events.iter().fold(None, |_, event| halt.record(Lane::Bulk, event, false))
+    events.iter().fold(None, |_, event| halt.record(Lane::Bulk, event, EarlierRequest::None))
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn users_who_existed_before_and_rows_of_another_run_halt_too() {
     assert!(matches!(last_notice(&halt, &[existing()]), Some(HaltNotice::Halted(_))));
     halt.clear();
     assert_eq!(last_notice(&halt, &[existing(), existing(), existing()]), None, "a new window begins");
-    let Some(HaltNotice::Halted(mix)) = halt.record(Lane::Bulk, &created(), true) else {
+    let Some(HaltNotice::Halted(mix)) = halt.record(Lane::Bulk, &created(), EarlierRequest::ByAnotherRun) else {
         unreachable!("all four existed before")
     };
     assert_eq!(mix.to_string(), "4 existing (1 x sent minutes ago by another run and reported as created)");
@@ -110,6 +110,14 @@ fn an_api_that_sends_no_links_is_noticed_before_the_window_is_full() {
     assert!(matches!(last_notice(&halt, &[created()]), Some(HaltNotice::Halted(_))));
 }
 
+#[test]
+fn links_lost_with_a_killed_worker_do_not_halt_the_next_one() {
+    let halt = Halt::new(POLICY);
+    let record = |reason| halt.record(Lane::Bulk, &created_with(Err(reason)), EarlierRequest::InEarlierDelivery);
+    assert!((0..10).all(|_| record(LinkLoss::LostAnswer).is_none()));
+    assert!((0..4).any(|_| matches!(record(LinkLoss::NotSent), Some(HaltNotice::Halted(_)))));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_canary_of_created_users_without_a_link_halts() {
     for canary in [1, 5, 20] {
@@ -122,7 +130,7 @@ async fn a_canary_of_created_users_without_a_link_halts() {
 #[test]
 fn repeats_do_not_halt_if_the_queue_forgets_deliveries() {
     let halt = Halt::new(HaltPolicy { queue_forgets: true, ..POLICY });
-    assert!((0..10).all(|_| halt.record(Lane::Bulk, &created(), true).is_none()));
+    assert!((0..10).all(|_| halt.record(Lane::Bulk, &created(), EarlierRequest::ByAnotherRun).is_none()));
 }
 
 #[test]
@@ -138,8 +146,8 @@ fn rows_that_were_not_sent_and_signups_at_a_worker_do_not_count() {
     let halt = Halt::new(HaltPolicy { halt_action: HaltAction::HoldBulk, ..POLICY });
     let unsent = event(Outcome::Rejected(vec![Problem::whole("INVALID_EMAIL", "no")]), 0);
     for _ in 0..10 {
-        assert_eq!(halt.record(Lane::Bulk, &unsent, false), None);
-        assert_eq!(halt.record(Lane::Signup, &blacklisted(), false), None);
+        assert_eq!(halt.record(Lane::Bulk, &unsent, EarlierRequest::None), None);
+        assert_eq!(halt.record(Lane::Signup, &blacklisted(), EarlierRequest::None), None);
     }
 }
 

@@ -146,15 +146,19 @@ impl Plan {
     }
 
     /// Most answers have no id, and often the list doesn't help for longer than the user is looked up. A partner that
-    /// replays gives such an answer after one that was lost.
+    /// replays gives an answer without an id after one that was lost.
     fn leave_out_ids(&mut self, dice: &mut Dice) {
         self.faults = faults::without_ids(dice);
-        match dice.0.u32(..3) {
-            0 => self.faults.push("list-lag=1800s".to_owned()),
-            1 => self.list_failures = dice.pick(&[0.5, 1.0]),
+        match dice.0.u32(..4) {
+            0 | 1 => self.faults.push("list-lag=1800s".to_owned()),
+            2 => self.list_failures = dice.pick(&[0.5, 1.0]),
             _ => {}
         }
-        self.calm_after = Duration::from_secs(dice.pick(&[60, 900, 1_000]));
+        self.calm_after = Duration::from_secs(dice.pick(&[60, 1_000, 1_000, 1_000]));
+        if dice.chance(0.7) {
+            // A worker that ends doesn't look for the user any longer.
+            (self.deaths, self.stops) = (0.0, 0.0);
+        }
         if dice.chance(0.7) {
             self.policy.limits.key_ttl = Duration::ZERO;
         }
