@@ -154,15 +154,17 @@ fn nothing_is_purged_while_jobs_wait_or_a_worker_runs() {
     assert_eq!(dir.results("q-results").events().len(), 5);
 }
 
-/// Starts a partner that answers every request with 500. Returns its base URL.
+/// Starts a partner that answers every creation with 500, and lists no users. Returns its base URL.
 fn failing_partner() -> String {
+    const LIST: &str =
+        r#"{"status":"success","message":"success","data":{"users":[],"pagination":{"skip":0,"limit":50,"total":0}}}"#;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let mut reader = BufReader::new(stream);
-            let mut length = 0;
-            let mut line = String::new();
+            let (mut request, mut line, mut length) = (String::new(), String::new(), 0);
+            reader.read_line(&mut request).unwrap();
             while reader.read_line(&mut line).is_ok_and(|bytes| bytes > 2) {
                 if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
                     length = value.trim().parse().unwrap();
@@ -170,8 +172,10 @@ fn failing_partner() -> String {
                 line.clear();
             }
             let _ = reader.read_exact(&mut vec![0; length]);
-            let _ =
-                reader.into_inner().write_all(b"HTTP/1.1 500 Oops\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let (status, body) = if request.starts_with("GET") { ("200 OK", LIST) } else { ("500 Oops", "") };
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+            let _ = reader.into_inner().write_all((head + body).as_bytes());
         }
     });
     url
