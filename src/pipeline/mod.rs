@@ -14,6 +14,7 @@
 //! | [`guards`] | halt, outlier jobs, identical jobs, per-person lock, user ownership |
 //! | [`read_probe`] | finds out whether an API that lost creations answers again, without losing a link |
 //! | [`user_lookup`] | finds users by email in the partner's user list, for all jobs together |
+//! | [`wait_until`] | when to ask again for a permit |
 //! | [`context`] | policy and shared state |
 //!
 //! **Architecture Invariant:** imports [`crate::domain`], [`crate::ports`] and [`crate::telemetry`], never an adapter
@@ -27,6 +28,7 @@ mod job_slot;
 pub(crate) mod rate;
 mod read_probe;
 pub(crate) mod user_lookup;
+pub(crate) mod wait_until;
 mod window;
 pub(crate) mod worker;
 

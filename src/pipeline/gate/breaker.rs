@@ -26,6 +26,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::pipeline::wait_until::WaitUntil;
+
 /// Minimum number of answers in the window; with fewer, the failure share doesn't open the breaker. Of 20 answers of an
 /// API that loses every fifth, 70 % are lost by chance in 2 of a million windows.
 pub(crate) const REQUESTS_MIN: u32 = 20;
@@ -179,20 +181,16 @@ impl CircuitBreaker {
     /// Admits a creation. `trial_delay` leaves a trial to other creations for this long.
     ///
     /// # Errors
-    /// The creation has to wait until this time; `None`: until the breaker changes.
-    pub(super) fn admit_creation(
-        &mut self,
-        trial_delay: Duration,
-        now: Instant,
-    ) -> Result<BreakerTicket, Option<Instant>> {
+    /// When to ask again.
+    pub(super) fn admit_creation(&mut self, trial_delay: Duration, now: Instant) -> Result<BreakerTicket, WaitUntil> {
         match self.state {
             BreakerState::Closed => Ok(self.ticket(false)),
             BreakerState::TrialDue { since } if since + trial_delay <= now => {
                 self.enter(BreakerState::Trial);
                 Ok(self.ticket(true))
             }
-            BreakerState::TrialDue { since } => Err(Some(since + trial_delay)),
-            BreakerState::Open { .. } | BreakerState::Reading | BreakerState::Trial => Err(None),
+            BreakerState::TrialDue { since } => Err(WaitUntil::Time(since + trial_delay)),
+            BreakerState::Open { .. } | BreakerState::Reading | BreakerState::Trial => Err(WaitUntil::Change),
         }
     }
 
@@ -204,15 +202,15 @@ impl CircuitBreaker {
     /// Admits the page of the user list whose result decides whether a creation is tried.
     ///
     /// # Errors
-    /// It has to wait until this time; `None`: until the breaker changes.
-    pub(super) fn admit_probe(&mut self, now: Instant) -> Result<BreakerTicket, Option<Instant>> {
+    /// When to ask again.
+    pub(super) fn admit_probe(&mut self, now: Instant) -> Result<BreakerTicket, WaitUntil> {
         match self.state {
             BreakerState::Open { page_due_at } if page_due_at <= now => {
                 self.enter(BreakerState::Reading);
                 Ok(self.ticket(true))
             }
-            BreakerState::Open { page_due_at } => Err(Some(page_due_at)),
-            _ => Err(None),
+            BreakerState::Open { page_due_at } => Err(WaitUntil::Time(page_due_at)),
+            _ => Err(WaitUntil::Change),
         }
     }
 

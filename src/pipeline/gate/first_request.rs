@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::pipeline::wait_until::WaitUntil;
+
 /// How long other requests wait for the result of the first one.
 pub(super) const ALONE_MAX: Duration = Duration::from_secs(2);
 
@@ -40,12 +42,12 @@ impl FirstRequest {
     /// Returns the role of a request that asks for a permit.
     ///
     /// # Errors
-    /// It has to wait until this time; `None`: until the state changes.
-    pub(super) fn admit(self, now: Instant) -> Result<FirstRequestRole, Option<Instant>> {
+    /// When to ask again.
+    pub(super) fn admit(self, now: Instant) -> Result<FirstRequestRole, WaitUntil> {
         match self {
             Self::NotSent => Ok(FirstRequestRole::First),
-            Self::Permitted => Err(None),
-            Self::InFlight(sent_at) if now < sent_at + ALONE_MAX => Err(Some(sent_at + ALONE_MAX)),
+            Self::Permitted => Err(WaitUntil::Change),
+            Self::InFlight(sent_at) if now < sent_at + ALONE_MAX => Err(WaitUntil::Time(sent_at + ALONE_MAX)),
             Self::InFlight(_) | Self::Done => Ok(FirstRequestRole::Later),
         }
     }
@@ -61,8 +63,8 @@ mod tests {
         let just_over = now + ALONE_MAX;
         let table = [
             (FirstRequest::NotSent, now, Ok(FirstRequestRole::First)),
-            (FirstRequest::Permitted, just_over, Err(None)),
-            (FirstRequest::InFlight(now), now, Err(Some(just_over))),
+            (FirstRequest::Permitted, just_over, Err(WaitUntil::Change)),
+            (FirstRequest::InFlight(now), now, Err(WaitUntil::Time(just_over))),
             (FirstRequest::InFlight(now), just_over, Ok(FirstRequestRole::Later)),
             (FirstRequest::Done, now, Ok(FirstRequestRole::Later)),
         ];

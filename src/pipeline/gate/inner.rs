@@ -19,6 +19,7 @@ use crate::pipeline::gate::loss_log::LossLog;
 use crate::pipeline::gate::pause::{Pause, PauseAdmission, ProbeSchedule};
 use crate::pipeline::gate::request::{ProbeDelays, Request};
 use crate::pipeline::gate::throttle::Throttle;
+use crate::pipeline::wait_until::WaitUntil;
 use crate::telemetry::GateChanged;
 
 /// State of the gate as others see it. If several apply: the first of paused, circuit open, halted, throttled.
@@ -130,19 +131,14 @@ impl GateInner {
     /// Admits a request. `delays`: how long it leaves a probe to others.
     ///
     /// # Errors
-    /// The request has to wait until this time; `None`: until the gate changes.
-    pub(super) fn admit(
-        &mut self,
-        request: Request,
-        delays: ProbeDelays,
-        now: Instant,
-    ) -> Result<Admitted, Option<Instant>> {
+    /// When to ask again.
+    pub(super) fn admit(&mut self, request: Request, delays: ProbeDelays, now: Instant) -> Result<Admitted, WaitUntil> {
         let role = self.first_request.admit(now)?;
         if let Some(until) = self.throttle.closed_until(now) {
-            return Err(Some(until));
+            return Err(WaitUntil::Time(until));
         }
         if self.holds(request) {
-            return Err(None);
+            return Err(WaitUntil::Change);
         }
         // Without losses, there is no job that can't lose another link.
         let trial = if self.in_flight.losses_in_a_row(now) > 0 { delays.trial } else { Duration::ZERO };
@@ -159,16 +155,11 @@ impl GateInner {
         Ok(Admitted { request, kind, role, number: None })
     }
 
-    fn admit_unpaused(
-        &mut self,
-        request: Request,
-        delays: ProbeDelays,
-        now: Instant,
-    ) -> Result<PermitKind, Option<Instant>> {
+    fn admit_unpaused(&mut self, request: Request, delays: ProbeDelays, now: Instant) -> Result<PermitKind, WaitUntil> {
         match request {
             Request::Create(_) => self.breaker.admit_creation(delays.trial, now).map(PermitKind::Creation),
             Request::Read if self.breaker.admits_pages() => Ok(PermitKind::Page),
-            Request::Read => Err(None),
+            Request::Read => Err(WaitUntil::Change),
             Request::ReadProbe => self.breaker.admit_probe(now).map(PermitKind::ReadProbe),
         }
     }

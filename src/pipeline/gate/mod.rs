@@ -37,7 +37,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use self::breaker::BreakerPolicy;
 pub(crate) use self::inner::GateState;
@@ -107,11 +107,7 @@ impl Gate {
             let admission = self.lock().admit(request, delays, Instant::now());
             match admission {
                 Ok(admitted) => return SendPermit { gate: self, admitted, is_reported: false },
-                Err(Some(at)) => tokio::select! {
-                    () = sleep_until(at) => {}
-                    () = changed => {}
-                },
-                Err(None) => changed.await,
+                Err(until) => until.wait(changed).await,
             }
         }
     }

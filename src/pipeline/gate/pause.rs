@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use crate::domain::AccountReason;
 use crate::domain::answer::UnreachableReason;
 use crate::pipeline::gate::request::{ProbeDelays, Request};
+use crate::pipeline::wait_until::WaitUntil;
 use crate::telemetry::GateChanged;
 
 /// Delay from a page to the first probe. Short, because a single page is a gateway's hiccup.
@@ -144,13 +145,13 @@ impl Pause {
     /// Admits a request, as the probe if one is due. `delays`: how long it leaves the probe to others.
     ///
     /// # Errors
-    /// The request has to wait until this time; `None`: until the gate changes.
+    /// When to ask again.
     pub(super) fn admit(
         &mut self,
         request: Request,
         delays: ProbeDelays,
         now: Instant,
-    ) -> Result<PauseAdmission, Option<Instant>> {
+    ) -> Result<PauseAdmission, WaitUntil> {
         if request == Request::Read && self.admits_pages() {
             return Ok(PauseAdmission::Page);
         }
@@ -164,8 +165,8 @@ impl Pause {
                 self.probe = Probe::InFlight;
                 Ok(PauseAdmission::Probe)
             }
-            Probe::DueAt(at) if request != Request::ReadProbe => Err(Some(at + delay)),
-            Probe::DueAt(_) | Probe::InFlight | Probe::InFlightThenRetry => Err(None),
+            Probe::DueAt(at) if request != Request::ReadProbe => Err(WaitUntil::Time(at + delay)),
+            Probe::DueAt(_) | Probe::InFlight | Probe::InFlightThenRetry => Err(WaitUntil::Change),
         }
     }
 
@@ -289,10 +290,10 @@ mod tests {
         assert_eq!(changed, Some(GateChanged::Paused(AccountReason::Unauthorized)));
         let due = now + SCHEDULE.initial;
         let delay = Duration::from_millis(100);
-        assert_eq!(pause.admit(CREATE, ProbeDelays::default(), now), Err(Some(due)));
-        assert_eq!(pause.admit(CREATE, delay.into(), due), Err(Some(due + delay)));
+        assert_eq!(pause.admit(CREATE, ProbeDelays::default(), now), Err(WaitUntil::Time(due)));
+        assert_eq!(pause.admit(CREATE, delay.into(), due), Err(WaitUntil::Time(due + delay)));
         assert_eq!(pause.admit(CREATE, delay.into(), due + delay), Ok(PauseAdmission::Probe));
-        assert_eq!(pause.admit(CREATE, ProbeDelays::default(), due + delay), Err(None));
+        assert_eq!(pause.admit(CREATE, ProbeDelays::default(), due + delay), Err(WaitUntil::Change));
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 use super::CreationHealth::{Good, Lost, Slow, Unknown};
 use super::*;
+use crate::pipeline::wait_until::WaitUntil;
 
 const POLICY: BreakerPolicy = BreakerPolicy {
     window: seconds(10),
@@ -54,7 +55,7 @@ async fn opens_when_the_failure_share_of_enough_answers_is_reached() {
         let (mut breaker, now, changed) = after(&[Good, failure, Good, failure]);
         assert_eq!(changed, Some(BreakerChanged::Opened { failures: 2, requests: 4, open_for: seconds(5) }));
         assert!(breaker.is_known_open());
-        assert_eq!(breaker.admit_probe(now), Err(Some(now + seconds(5))));
+        assert_eq!(breaker.admit_probe(now), Err(WaitUntil::Time(now + seconds(5))));
     }
 }
 
@@ -69,15 +70,15 @@ async fn answers_older_than_the_window_do_not_count() {
 #[tokio::test]
 async fn after_losses_a_page_is_read_at_once_and_only_then_one_creation_is_tried() {
     let (mut breaker, now) = opened();
-    assert_eq!((breaker.admit_creation(Duration::ZERO, now), breaker.admits_pages()), (Err(None), false));
+    assert_eq!((breaker.admit_creation(Duration::ZERO, now), breaker.admits_pages()), (Err(WaitUntil::Change), false));
     let page = breaker.admit_probe(now).unwrap();
-    assert_eq!(breaker.admit_probe(now), Err(None), "a second page");
-    assert_eq!(breaker.admit_creation(Duration::ZERO, now), Err(None));
+    assert_eq!(breaker.admit_probe(now), Err(WaitUntil::Change), "a second page");
+    assert_eq!(breaker.admit_creation(Duration::ZERO, now), Err(WaitUntil::Change));
     breaker.page_answered(page, now);
     assert!(breaker.admits_pages());
     let trial = breaker.admit_creation(Duration::ZERO, now).unwrap();
     assert!(trial.is_trial);
-    assert_eq!(breaker.admit_creation(Duration::ZERO, now), Err(None), "a second trial");
+    assert_eq!(breaker.admit_creation(Duration::ZERO, now), Err(WaitUntil::Change), "a second trial");
     assert_eq!(breaker.record(trial, Good, now), None, "it opened for a moment, which is not logged");
     assert!(!breaker.admit_creation(Duration::ZERO, now).unwrap().is_trial);
 }
@@ -88,7 +89,7 @@ async fn a_trial_is_left_to_other_creations_for_the_given_time() {
     let page = breaker.admit_probe(now).unwrap();
     breaker.page_answered(page, now);
     let delay = seconds(1);
-    assert_eq!(breaker.admit_creation(delay, now), Err(Some(now + delay)));
+    assert_eq!(breaker.admit_creation(delay, now), Err(WaitUntil::Time(now + delay)));
     assert!(breaker.admit_creation(delay, now + delay).is_ok());
 }
 
@@ -99,7 +100,7 @@ async fn failed_pages_double_the_interval_and_are_logged_once() {
     for interval in [5, 10, 15] {
         let page = breaker.admit_probe(now).unwrap();
         logged.push(breaker.page_failed(page, now));
-        assert_eq!(breaker.admit_probe(now), Err(Some(now + seconds(interval))));
+        assert_eq!(breaker.admit_probe(now), Err(WaitUntil::Time(now + seconds(interval))));
         now += seconds(interval);
     }
     assert_eq!(logged, [OPENED, None, None]);
@@ -118,7 +119,7 @@ async fn when_pages_fail_for_long_a_creation_is_tried_all_the_same() {
         assert_eq!(breaker.page_failed(page, now), None);
         let trial = breaker.admit_creation(Duration::ZERO, now).unwrap();
         assert_eq!(breaker.record(trial, Lost, now), None);
-        assert_eq!(breaker.admit_probe(now), Err(Some(now + seconds(15))));
+        assert_eq!(breaker.admit_probe(now), Err(WaitUntil::Time(now + seconds(15))));
         now += seconds(15);
     }
 }
@@ -128,7 +129,7 @@ async fn a_trial_that_fails_opens_it_for_longer() {
     for failure in [Lost, Slow] {
         let (mut breaker, trial, now) = in_trial();
         assert_eq!(breaker.record(trial, failure, now), OPENED);
-        assert_eq!(breaker.admit_probe(now), Err(Some(now + seconds(5))));
+        assert_eq!(breaker.admit_probe(now), Err(WaitUntil::Time(now + seconds(5))));
         let page = breaker.admit_probe(now + seconds(5)).unwrap();
         breaker.page_answered(page, now);
         let trial = breaker.admit_creation(Duration::ZERO, now).unwrap();
@@ -174,5 +175,5 @@ async fn an_answered_page_that_was_not_its_own_lets_it_try_a_creation() {
     assert!(breaker.admit_creation(Duration::ZERO, now).unwrap().is_trial);
     let (mut breaker, _, now) = in_trial();
     breaker.reached(now);
-    assert_eq!(breaker.admit_creation(Duration::ZERO, now), Err(None));
+    assert_eq!(breaker.admit_creation(Duration::ZERO, now), Err(WaitUntil::Change));
 }

@@ -18,7 +18,7 @@ use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 pub(crate) use self::config::RateLimitConfig;
 pub(crate) use self::report::{BulkHold, EffectiveRate};
@@ -192,11 +192,7 @@ impl FrontRequest<'_> {
             let acquired = self.rate_limiter.lock().try_acquire(Instant::now());
             match acquired {
                 Ok(()) => return,
-                Err(Some(at)) => tokio::select! {
-                    () = sleep_until(at) => {}
-                    () = changed => {}
-                },
-                Err(None) => changed.await,
+                Err(until) => until.wait(changed).await,
             }
         }
     }

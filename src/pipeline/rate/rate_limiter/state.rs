@@ -12,6 +12,7 @@ use crate::pipeline::rate::adapt::AdaptiveRate;
 use crate::pipeline::rate::day::DailyQuota;
 use crate::pipeline::rate::limiter::{RateBound, RateBounds, RollingLimiter};
 use crate::pipeline::rate::share::{FleetShare, WorkerShare};
+use crate::pipeline::wait_until::WaitUntil;
 use crate::telemetry::Metrics;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -42,14 +43,14 @@ impl RateLimiterState {
         }
     }
 
-    /// Allows a request, or returns when to ask again; `None`: when something has changed.
-    pub(super) fn try_acquire(&mut self, now: Instant) -> Result<(), Option<Instant>> {
+    /// Allows a request, or returns when to ask again.
+    pub(super) fn try_acquire(&mut self, now: Instant) -> Result<(), WaitUntil> {
         let bounds = self.bounds(now)?;
         if differs(&bounds, self.limiter.bounds()) {
             self.limiter.set(now, bounds);
             self.report();
         }
-        self.limiter.try_acquire(now).map_err(Some)
+        self.limiter.try_acquire(now).map_err(WaitUntil::Time)
     }
 
     /// Lowers the rate after a 429 without `Retry-After`. Returns the new rate; `None`: it was lowered a moment ago.
@@ -60,14 +61,14 @@ impl RateLimiterState {
     }
 
     /// Returns the bounds that hold now, or when to ask again.
-    fn bounds(&mut self, now: Instant) -> Result<RateBounds, Option<Instant>> {
+    fn bounds(&mut self, now: Instant) -> Result<RateBounds, WaitUntil> {
         let workers = match self.share.as_ref().map(|share| share.current(now)) {
             // Without a limit, there is nothing to share.
             _ if self.config.rate.is_none() && self.config.rate_per_minute.is_none() => NonZeroU32::MIN,
             None => NonZeroU32::MIN,
             Some(WorkerShare::OneOf(workers)) => workers,
-            Some(WorkerShare::NotBefore(at)) => return Err(Some(at)),
-            Some(WorkerShare::Unknown) => return Err(None),
+            Some(WorkerShare::NotBefore(at)) => return Err(WaitUntil::Time(at)),
+            Some(WorkerShare::Unknown) => return Err(WaitUntil::Change),
         };
         let bound = |most: Option<NonZeroU32>, span| most.map(|most| RateBound::divided(most, span, workers));
         let second = bound(self.config.rate, SECOND);
