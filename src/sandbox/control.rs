@@ -11,12 +11,12 @@ use crate::sandbox::user_change::{UserChange, given};
 
 /// Changes to a running sandbox; an absent field changes nothing.
 ///
-/// As JSON, for example: `{"account": "walletEmpty", "latencyMs": 250, "rateLimit": null}`. If a field is an option in
+/// As JSON, for example: `{"account": "paymentRequired", "latencyMs": 250, "rateLimit": null}`. If a field is an option in
 /// an option, `null` switches it off. An unknown field is an error, as is an unknown user.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SandboxControl {
-    /// The state of the account: `ok`, `keyRevoked`, `walletEmpty` or `suspended`.
+    /// The state of the account: `ok`, `keyRevoked`, `paymentRequired` or `suspended`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<AccountState>,
     /// What a creation costs from now on, in dollars.

@@ -115,7 +115,7 @@ impl Model {
 
     /// The balance of the wallet.
     pub fn balance(&self) -> Money {
-        if self.config.account == AccountState::WalletEmpty { Money::ZERO } else { self.wallet.balance() }
+        if self.config.account == AccountState::PaymentRequired { Money::ZERO } else { self.wallet.balance() }
     }
 
     /// The time of the partner's clock; `None` if it is right.
@@ -230,7 +230,7 @@ impl Model {
         let body = CreateBody::parse(request.body)?;
         let is_waived = self.users.is_fee_waived(body.email());
         let fee = if is_waived { Money::ZERO } else { self.config.fee };
-        if self.config.account == AccountState::WalletEmpty || !self.wallet.can_pay(fee) {
+        if self.config.account == AccountState::PaymentRequired || !self.wallet.can_pay(fee) {
             return Err(SandboxRefusal::PaymentRequired);
         }
         let time = self.epoch.plus(now);
@@ -350,7 +350,7 @@ impl Model {
             AccountState::KeyRevoked => Err(SandboxRefusal::Unauthorized),
             _ if !is_known => Err(SandboxRefusal::Unauthorized),
             AccountState::Suspended => Err(SandboxRefusal::Forbidden),
-            AccountState::Ok | AccountState::WalletEmpty => Ok(()),
+            AccountState::Ok | AccountState::PaymentRequired => Ok(()),
         }
     }
 }

@@ -19,7 +19,7 @@ pub enum AccountState {
     /// The API key is revoked: every request is answered 401.
     KeyRevoked,
     /// The wallet can't pay for a creation: every creation is answered 402.
-    WalletEmpty,
+    PaymentRequired,
     /// The account is suspended: every request is answered 403.
     Suspended,
 }

@@ -23,6 +23,7 @@ use crate::app::service::logging::start_logging;
 use crate::cli::PurgeArgs;
 use crate::clock::Clock;
 use crate::config::{Origin, QueueUrl, Settings};
+use crate::domain::EventType;
 
 /// What is deleted and what is kept.
 struct PurgePlan {
@@ -219,7 +220,7 @@ fn is_deletable(name: &str, contents: &LocalQueueContents) -> bool {
     let stem = |file: &str| Path::new(file).file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let is_table = |table: &str| {
         if contents.is_run {
-            ["created", "existing", "rejected", "failed"].contains(&table)
+            EventType::ALL.iter().any(|event_type| event_type.short() == table)
         } else {
             contents.files.iter().filter_map(|file| stem(file)).any(|stem| table == format!("{stem}-rejected"))
         }

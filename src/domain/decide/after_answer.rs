@@ -11,7 +11,7 @@ use crate::domain::{AccountReason, Answer, LinkLoss, Outcome, Problem, Timestamp
 pub enum Due {
     /// Send a request.
     Send,
-    /// Look the user up for the last time, for [`LookUpReason::GivingUp`].
+    /// Look the user up for the last time, for [`LookUpReason::AttemptsExhausted`].
     UserLookUp,
     /// Look the user up for the last time, after this delay.
     LookUpAfter(Duration),
@@ -76,8 +76,8 @@ pub fn after_answer(answer: Answer, before: &History, history: &History, now: Ti
 fn without_answer(reason: RetryReason, history: &History, now: Timestamp, limits: &Limits) -> JobStep {
     match due(history, now, limits) {
         Due::LookUpAfter(wait) => JobStep::LookUpAfter(wait),
-        Due::UserLookUp => JobStep::UserLookUp(LookUpReason::GivingUp),
-        Due::Send if history.is_exhausted(now, limits) => JobStep::UserLookUp(LookUpReason::GivingUp),
+        Due::UserLookUp => JobStep::UserLookUp(LookUpReason::AttemptsExhausted),
+        Due::Send if history.is_exhausted(now, limits) => JobStep::UserLookUp(LookUpReason::AttemptsExhausted),
         Due::Send => JobStep::Retry(reason),
     }
 }

@@ -77,9 +77,10 @@ pub fn look_up_scope(
             LookUpScope::CreatedAfter(created_after(reason, before, history, now, limits))
         }
         LookUpReason::IdMissing(_) => LookUpScope::CreatedAfter(created_after(reason, before, history, now, limits)),
-        LookUpReason::KeyUsed | LookUpReason::UserExists | LookUpReason::GivingUp | LookUpReason::Refused(_) => {
-            LookUpScope::WholeList
-        }
+        LookUpReason::KeyUsed
+        | LookUpReason::UserExists
+        | LookUpReason::AttemptsExhausted
+        | LookUpReason::Refused(_) => LookUpScope::WholeList,
     }
 }
 
@@ -102,10 +103,10 @@ pub enum LookUpCase {
     ExistsNewNotFound,
     ExistsNewUnavailable,
     ExistsNewExhausted,
-    GivingUpOurs,
-    GivingUpOther,
-    GivingUpNotFound,
-    GivingUpUnavailable,
+    AttemptsExhaustedOurs,
+    AttemptsExhaustedOther,
+    AttemptsExhaustedNotFound,
+    AttemptsExhaustedUnavailable,
     RefusedOurs,
     RefusedOther,
     RefusedEarly,
@@ -161,10 +162,12 @@ pub fn look_up_case(
         (LookUpReason::KeyUsed, _) if is_exhausted => LookUpCase::KeyUsedExhausted,
         (LookUpReason::KeyUsed, LookUpResult::NotFound) => LookUpCase::KeyUsedNotFound,
         (LookUpReason::KeyUsed, LookUpResult::Unavailable) => LookUpCase::KeyUsedUnavailable,
-        (LookUpReason::GivingUp, LookUpResult::User(user)) if ours(user) => LookUpCase::GivingUpOurs,
-        (LookUpReason::GivingUp, LookUpResult::User(_) | LookUpResult::OtherUser(_)) => LookUpCase::GivingUpOther,
-        (LookUpReason::GivingUp, LookUpResult::NotFound) => LookUpCase::GivingUpNotFound,
-        (LookUpReason::GivingUp, LookUpResult::Unavailable) => LookUpCase::GivingUpUnavailable,
+        (LookUpReason::AttemptsExhausted, LookUpResult::User(user)) if ours(user) => LookUpCase::AttemptsExhaustedOurs,
+        (LookUpReason::AttemptsExhausted, LookUpResult::User(_) | LookUpResult::OtherUser(_)) => {
+            LookUpCase::AttemptsExhaustedOther
+        }
+        (LookUpReason::AttemptsExhausted, LookUpResult::NotFound) => LookUpCase::AttemptsExhaustedNotFound,
+        (LookUpReason::AttemptsExhausted, LookUpResult::Unavailable) => LookUpCase::AttemptsExhaustedUnavailable,
         (LookUpReason::Refused(_), LookUpResult::User(user)) if ours(user) => LookUpCase::RefusedOurs,
         (LookUpReason::Refused(_), LookUpResult::User(_) | LookUpResult::OtherUser(_)) => LookUpCase::RefusedOther,
         (LookUpReason::Refused(_), LookUpResult::NotFound) if had_expired(before, history, limits) => {
@@ -207,7 +210,7 @@ pub fn after_look_up(
     match case {
         LookUpCase::KeyUsedOurs
         | LookUpCase::ExistsSentOurs
-        | LookUpCase::GivingUpOurs
+        | LookUpCase::AttemptsExhaustedOurs
         | LookUpCase::RefusedOurs
         | LookUpCase::IdMissingOurs => LookUpStep::Finish(match service_id {
             Some(service_id) => created(service_id, reason),
@@ -216,13 +219,13 @@ pub fn after_look_up(
         }),
         LookUpCase::KeyUsedOther
         | LookUpCase::ExistsSentOther
-        | LookUpCase::GivingUpOther
+        | LookUpCase::AttemptsExhaustedOther
         | LookUpCase::RefusedOther
         | LookUpCase::IdMissingOther
         | LookUpCase::ExistsNewFound
         | LookUpCase::ExistsNewNotFound
         | LookUpCase::ExistsNewExhausted => LookUpStep::Finish(Outcome::Existing { service_id }),
-        LookUpCase::GivingUpNotFound | LookUpCase::GivingUpUnavailable => {
+        LookUpCase::AttemptsExhaustedNotFound | LookUpCase::AttemptsExhaustedUnavailable => {
             LookUpStep::Finish(failed(ATTEMPTS_EXHAUSTED, history, now))
         }
         LookUpCase::KeyUsedExhausted | LookUpCase::ExistsSentExhausted | LookUpCase::RefusedExhausted => {
@@ -264,9 +267,10 @@ const ID_LOOK_UP_DELAY_MAX: Duration = Duration::from_secs(60);
 fn created(service_id: ServiceId, reason: LookUpReason) -> Outcome {
     match reason {
         LookUpReason::IdMissing(link) => Outcome::Created { service_id, link: Ok(link), recovered: false },
-        LookUpReason::KeyUsed | LookUpReason::UserExists | LookUpReason::GivingUp | LookUpReason::Refused(_) => {
-            Outcome::Created { service_id, link: Err(LinkLoss::LostAnswer), recovered: true }
-        }
+        LookUpReason::KeyUsed
+        | LookUpReason::UserExists
+        | LookUpReason::AttemptsExhausted
+        | LookUpReason::Refused(_) => Outcome::Created { service_id, link: Err(LinkLoss::LostAnswer), recovered: true },
     }
 }
 

@@ -121,7 +121,7 @@ pub enum LookUpReason {
     /// The partner says that the email exists.
     UserExists,
     /// Attempts or time ran out while the user may have been created.
-    GivingUp,
+    AttemptsExhausted,
     /// The partner refuses a job that may have created its user before, with an undocumented code.
     Refused(Problem),
     /// The answer says that the user was created, with this link and without an id.

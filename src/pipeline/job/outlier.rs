@@ -29,7 +29,7 @@ pub(super) async fn delay_outlier<A, H>(
     }
     let may_have_been_created = history.first_sent_at.is_some();
     if may_have_been_created {
-        match look_up(context, job, LookUpReason::GivingUp, &history, Instant::now()).await {
+        match look_up(context, job, LookUpReason::AttemptsExhausted, &history, Instant::now()).await {
             LookUpEnd::Decided(LookUpStep::Finish(outcome @ (Outcome::Created { .. } | Outcome::Existing { .. }))) => {
                 return NextAction::Finish(outcome);
             }

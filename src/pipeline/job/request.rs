@@ -56,7 +56,7 @@ where
     H: Settle,
 {
     match due(before, context.clock.now(), &context.policy.limits) {
-        Due::UserLookUp => return Ok(RequestEnd::Step(JobStep::UserLookUp(LookUpReason::GivingUp))),
+        Due::UserLookUp => return Ok(RequestEnd::Step(JobStep::UserLookUp(LookUpReason::AttemptsExhausted))),
         Due::LookUpAfter(delay) => return Ok(RequestEnd::Step(JobStep::LookUpAfter(delay))),
         Due::Send => {}
     }

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn large_pages_that_always_fail_are_given_up() {
+    fn large_pages_that_always_fail_are_not_asked_for_again() {
         let mut limit = PageLimit::default();
         for _ in 0..LARGE_FAILURES_MAX {
             assert_eq!(limit.get(), LARGE_LIMIT);

@@ -283,7 +283,7 @@ async fn a_redelivered_job_gets_the_answer_of_a_scan_that_began_after_its_look_u
     let look_up = &bench.context.look_up;
     let key = Uuid::from_u128(7);
     let asked_at = Instant::now();
-    let interrupted = |n: u64| look_up.interrupt(key, &email(n), LookUpReason::GivingUp, asked_at);
+    let interrupted = |n: u64| look_up.interrupt(key, &email(n), LookUpReason::AttemptsExhausted, asked_at);
     let resumed = || look_up.resume(key).map(|interrupted| (interrupted.reason, interrupted.since));
     for (n, expected) in [(777, LookUpResult::NotFound), (98, found(98))] {
         // Requeued during the scan, redelivered after its end.
@@ -293,7 +293,7 @@ async fn a_redelivered_job_gets_the_answer_of_a_scan_that_began_after_its_look_u
         assert_eq!(look_up.scan_progress().map(|progress| progress.total), Some(100));
         interrupted(n);
         sleep(SECOND * 20).await;
-        assert_eq!((look_up.scan_progress(), resumed()), (None, Some((LookUpReason::GivingUp, asked_at))));
+        assert_eq!((look_up.scan_progress(), resumed()), (None, Some((LookUpReason::AttemptsExhausted, asked_at))));
         let (requests, since) = (bench.requests(), Instant::now());
         assert_eq!(look_up.find(&email(n), asked_at, LookUpScope::WholeList).await, expected, "{n}");
         assert_eq!((bench.requests(), since.elapsed()), (requests, Duration::ZERO));

@@ -98,7 +98,7 @@ fn deletions_and_the_wallet_check_the_account_and_the_rate() {
     for (account, rate_limit, delete, wallet) in [
         (AccountState::KeyRevoked, None, "UNAUTHORIZED", "UNAUTHORIZED"),
         (AccountState::Suspended, None, "ACCOUNT_SUSPENDED", "ACCOUNT_SUSPENDED"),
-        (AccountState::WalletEmpty, None, DELETED, "success"),
+        (AccountState::PaymentRequired, None, DELETED, "success"),
         (AccountState::Ok, Some(0), "RATE_LIMIT_EXCEEDED", "RATE_LIMIT_EXCEEDED"),
     ] {
         let mut partner = partner_with(1, ModelConfig::default());
@@ -125,7 +125,7 @@ fn the_wallet_is_answered_in_the_documented_shape() {
         parsed(&partner.model.wallet(partner.now, &request)),
         json!({"status": "success", "message": "success", "data": data})
     );
-    partner.model.set_account(AccountState::WalletEmpty);
+    partner.model.set_account(AccountState::PaymentRequired);
     assert_eq!(partner.balance(), 0);
 }
 

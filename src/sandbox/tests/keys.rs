@@ -103,7 +103,7 @@ fn refusals_for_headers_or_invalid_json_do_not_use_the_key() {
 fn refusals_for_the_account_or_the_rate_do_not_use_the_key() {
     for (account, rate_limit, message) in [
         (AccountState::KeyRevoked, None, "UNAUTHORIZED"),
-        (AccountState::WalletEmpty, None, "INSUFFICIENT_WALLET_BALANCE"),
+        (AccountState::PaymentRequired, None, "INSUFFICIENT_WALLET_BALANCE"),
         (AccountState::Suspended, None, "ACCOUNT_SUSPENDED"),
         (AccountState::Ok, Some(0), "RATE_LIMIT_EXCEEDED"),
     ] {

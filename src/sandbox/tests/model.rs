@@ -115,7 +115,7 @@ fn blacklisted_user_is_not_created() {
 fn account_states_refuse_their_requests_until_they_end() {
     for (account, create, list) in [
         (AccountState::KeyRevoked, 401, 401),
-        (AccountState::WalletEmpty, 402, 200),
+        (AccountState::PaymentRequired, 402, 200),
         (AccountState::Suspended, 403, 403),
         (AccountState::Ok, 201, 200),
     ] {

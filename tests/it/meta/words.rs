@@ -28,6 +28,7 @@ const DIALECT: &[&str] = &[
     "judge",
     "judged",
     "judges",
+    "held up",
     "lies",
     "nobody",
     "of whom",

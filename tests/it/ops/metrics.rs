@@ -127,7 +127,7 @@ fn exported_metrics_are_the_documented_ones_and_promtool_accepts_them() {
 #[test]
 fn a_paused_worker_exports_the_reason_and_the_waiting_jobs() {
     let partner = Partner::start(SandboxConfig::default());
-    partner.set_account(AccountState::WalletEmpty);
+    partner.set_account(AccountState::PaymentRequired);
     let dir = TestDir::with("people.csv", customers(0..40));
     dir.program("import people.csv --queue local:q.db").expect_exit(0);
     let arguments = format!("worker --queue local:q.db --rate 100 --listen 127.0.0.1:0 --api-url {}", partner.url());

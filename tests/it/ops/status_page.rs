@@ -21,7 +21,7 @@ fn the_page_is_updated_without_a_reload() {
     let partner = Partner::start(SandboxConfig { error_every: nth(9), ..SandboxConfig::default() });
     let dir = TestDir::with("people.csv", customers(0..400));
     dir.program("import people.csv --queue local:q.db").expect_exit(0);
-    partner.set_account(AccountState::WalletEmpty);
+    partner.set_account(AccountState::PaymentRequired);
     let arguments = format!("worker --queue local:q.db --rate 40 --listen 0 --api-url {}", partner.url());
     let mut worker =
         dir.program(&arguments).set("worker.probe_initial_s", "1").set("worker.backoff_initial_ms", "10").start();

@@ -81,7 +81,7 @@ fn the_report_has_the_numbers_of_the_summary_and_no_personal_data() {
 #[test]
 fn the_report_of_a_stopped_run_says_what_waits_and_how_to_resume() {
     let partner = Partner::start(SandboxConfig::default());
-    partner.set_account(AccountState::WalletEmpty);
+    partner.set_account(AccountState::PaymentRequired);
     let dir = TestDir::with("people.csv", CustomerFile::default().with(0..30).text);
     let mut run = dir.program(&format!("run people.csv --out out --api-url {}", partner.url())).start();
     run.wait_for_output("paused");

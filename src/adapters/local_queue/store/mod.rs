@@ -13,6 +13,7 @@
 //! | `log_room` | keeps room for outcomes in the write-ahead log |
 
 mod claim;
+mod command;
 mod log_room;
 mod thread;
 mod write;
@@ -25,7 +26,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::claim::{ClaimResult, ClaimedJob};
-use self::thread::{GROUP_MAX, ReplySender, StoreCommand, StoreThread};
+use self::command::{ReplySender, StoreCommand};
+use self::thread::{GROUP_MAX, StoreThread};
 pub(super) use self::write::write_outcome;
 use crate::adapters::local_queue::error::LocalQueueError;
 use crate::adapters::local_queue::storage::{StorageState, UnwrittenOutcome};

@@ -8,23 +8,21 @@
 //! A commit that hangs is noticed from outside, by [`crate::adapters::local_queue::watch`].
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::local_queue::LAST_FINISHED;
 use crate::adapters::local_queue::error::{LocalQueueError, can_pass};
-use crate::adapters::local_queue::storage::{StorageState, UnwrittenOutcome};
-use crate::adapters::local_queue::store::claim::{ClaimResult, ClaimState};
+use crate::adapters::local_queue::storage::StorageState;
+use crate::adapters::local_queue::store::claim::ClaimState;
+use crate::adapters::local_queue::store::command::StoreCommand;
 use crate::adapters::local_queue::store::log_room::LogRoom;
 use crate::adapters::local_queue::store::write::write;
 use crate::adapters::local_queue::store::{OnFinished, StoreConfig};
-use crate::domain::decide::History;
-use crate::domain::{Lane, Timestamp};
 use crate::ports::QueueError;
 
 /// Most commands in a group, and most commands that wait for the thread.
@@ -35,16 +33,6 @@ const RETRY_DELAY: (Duration, Duration) = (Duration::from_millis(100), Duration:
 
 /// Interval at which new commands are received between two attempts.
 const RECEIVE_INTERVAL: Duration = Duration::from_millis(20);
-
-pub(super) type ReplySender<T> = oneshot::Sender<Result<T, QueueError>>;
-
-pub(super) enum StoreCommand {
-    Claim { lane: Lane, now: Timestamp, max: usize, reply: ReplySender<ClaimResult> },
-    RecordIntent { seq: i64, now: Timestamp, reply: ReplySender<()> },
-    RetractIntent { seq: i64, reply: ReplySender<()> },
-    Finish { outcome: Arc<UnwrittenOutcome>, reply: ReplySender<()> },
-    Requeue { seq: i64, history: History, due: Timestamp, reply: ReplySender<()> },
-}
 
 /// State of the thread.
 pub(super) struct StoreThread {

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use crate::adapters::local_queue::storage::UnwrittenOutcome;
-use crate::adapters::local_queue::store::thread::StoreCommand;
+use crate::adapters::local_queue::store::command::StoreCommand;
 use crate::adapters::local_queue::{DEAD, DONE, WAITING, outcome_code};
 use crate::domain::{EventType, Timestamp};
 

@@ -113,7 +113,7 @@ fn time_alone_does_not_end_a_job_with_fewer_than_three_attempts() {
     assert_eq!(answered(lost(), &twice, at(200_000), &limits), TIMED_OUT);
     let (_, thrice) = sent_at(&[0, 1, 2]);
     assert_eq!(answered(lost(), &thrice, at(3), &limits), TIMED_OUT);
-    assert_eq!(answered(lost(), &thrice, at(200_000), &limits), JobStep::UserLookUp(LookUpReason::GivingUp));
+    assert_eq!(answered(lost(), &thrice, at(200_000), &limits), JobStep::UserLookUp(LookUpReason::AttemptsExhausted));
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn takes_a_user_with_another_name_for_existing() {
         let user = FoundUser { service_id: id(), created_at: Some(at(1)), name };
         LookUpResult::User(user).compared_with(ann)
     };
-    for reason in [LookUpReason::KeyUsed, LookUpReason::UserExists, LookUpReason::GivingUp] {
+    for reason in [LookUpReason::KeyUsed, LookUpReason::UserExists, LookUpReason::AttemptsExhausted] {
         assert_eq!(look_up(reason.clone(), &[0, 60], found(eve)), existing(Some("acme-user-1")), "{reason:?}");
         // A name that can't be compared proves nothing.
         for name in [ann, None] {
@@ -83,7 +83,7 @@ fn a_user_that_existed_before_the_first_request_stays_existing() {
     assert!(first.existed_before());
     // The partner still knows the key of that request, or an answer was lost.
     let second = first.with_send(at(60));
-    for reason in [LookUpReason::KeyUsed, LookUpReason::UserExists, LookUpReason::GivingUp] {
+    for reason in [LookUpReason::KeyUsed, LookUpReason::UserExists, LookUpReason::AttemptsExhausted] {
         let step = |found, history: &History| after_look_up(reason.clone(), found, &first, history, at(60), &LIMITS);
         assert_eq!(step(user(None), &second), existing(Some("acme-user-1")), "{reason:?}");
         assert_eq!(step(user(Some(1)), &second), existing(Some("acme-user-1")), "{reason:?}");
@@ -156,16 +156,16 @@ fn looks_up_before_failing_and_reports_that_a_user_may_have_been_created() {
     let lost = Answer::Unknown(UnknownReason::Timeout);
     // Until the last request can't be running any more: one minute and the clock skew.
     assert_eq!(answered(lost.clone(), &history, at(2), &LIMITS), JobStep::LookUpAfter(Duration::from_secs(90)));
-    assert_eq!(answered(lost.clone(), &history, at(92), &LIMITS), JobStep::UserLookUp(LookUpReason::GivingUp));
+    assert_eq!(answered(lost.clone(), &history, at(92), &LIMITS), JobStep::UserLookUp(LookUpReason::AttemptsExhausted));
     let (_, early) = sent_at(&[0, 1]);
     assert_eq!(answered(lost, &early, at(2), &LIMITS), TIMED_OUT);
 
     let sends = &[0, 1, 2];
-    assert_eq!(look_up(LookUpReason::GivingUp, sends, user(Some(1))), recovered());
-    assert_eq!(look_up(LookUpReason::GivingUp, sends, user(Some(-60))), existing(Some("acme-user-1")));
+    assert_eq!(look_up(LookUpReason::AttemptsExhausted, sends, user(Some(1))), recovered());
+    assert_eq!(look_up(LookUpReason::AttemptsExhausted, sends, user(Some(-60))), existing(Some("acme-user-1")));
     // The last request may still be running.
     for found in [LookUpResult::NotFound, LookUpResult::Unavailable] {
-        let step = look_up(LookUpReason::GivingUp, sends, found);
+        let step = look_up(LookUpReason::AttemptsExhausted, sends, found);
         assert_eq!(failed_as(&step), Some(("ATTEMPTS_EXHAUSTED".to_owned(), true)));
     }
 }
