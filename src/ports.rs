@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::domain::answer::AccountReason;
+use crate::domain::answer::{AccountReason, DeleteAnswer};
 use crate::domain::decide::{FoundUser, History};
 use crate::domain::private::debug_redacted;
-use crate::domain::{Answer, Event, IdempotencyKey, KycEvent, Lane, Timestamp, TraceContext};
+use crate::domain::{Answer, Event, IdempotencyKey, KycEvent, Lane, ServiceId, Timestamp, TraceContext, UserStatus};
 
 /// A failure of a queue that its adapter can't repair; the worker stops. The text says what is wrong, where, and what
 /// to do.
@@ -59,6 +59,12 @@ pub trait Settle: Send + 'static {
         true
     }
 
+    /// Returns whether the queue knows since when the job waits. RabbitMQ doesn't, if the upstream set no `timestamp`
+    /// and the job was delivered before.
+    fn is_dated(&self) -> bool {
+        true
+    }
+
     /// Records durably that a request is about to be sent. After a crash the job then counts as sent.
     ///
     /// # Errors
@@ -100,10 +106,17 @@ pub trait KycSink: Send + Sync + 'static {
     fn publish(&self, event: &KycEvent) -> impl Future<Output = Result<(), QueueError>> + Send;
 }
 
-/// The partner's endpoint that creates users.
+/// The partner's endpoints that create and delete users.
 pub trait PartnerApi: Send + Sync + 'static {
     /// Sends one request and returns the meaning of its answer. The adapter limits the time.
     fn create(&self, key: &IdempotencyKey, body: &Bytes) -> impl Future<Output = Answer> + Send;
+
+    /// Deletes a user, and returns the meaning of the answer. `key` is a new one for each request. The adapter limits
+    /// the time. The id has only characters that a path needs no escape for, see [`crate::domain::Job::replaces`].
+    fn delete(&self, key: &IdempotencyKey, user: &ServiceId) -> impl Future<Output = DeleteAnswer> + Send {
+        let _ = (key, user);
+        std::future::ready(DeleteAnswer::NOT_OFFERED)
+    }
 }
 
 /// The partner's list of users.
@@ -120,6 +133,8 @@ pub trait UserList: Send + Sync + 'static {
 pub struct UserListPage {
     /// Email in the partner's spelling, and the user.
     pub users: Vec<(String, FoundUser)>,
+    /// KYC status of each user, in the same order; `None`, or no entry at all: unknown.
+    pub statuses: Vec<Option<UserStatus>>,
     /// Entries without a readable email or id. They count as seen, but can't be a user that is looked for.
     pub unusable: u64,
     /// Number of users in the whole list.

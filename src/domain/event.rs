@@ -158,7 +158,14 @@ pub struct Event {
     /// Whether a failed job may have created a user. Retry the same row; another email could create a second user.
     #[serde(default, skip_serializing_if = "is_false")]
     pub may_have_been_created: bool,
-    /// What is wrong with the job.
+    /// The user that the job replaces, as it was ordered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(length(min = 1, max = 255)))]
+    pub replaces: Option<String>,
+    /// Whether the replaced user was deleted, or may have been, and no new user was created.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub deleted: bool,
+    /// What is wrong with the job. An existing user has an error if it was to be replaced and can't be deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Problem>,
 }
@@ -193,7 +200,7 @@ impl Event {
         time: Timestamp,
     ) -> Self {
         let event_type = outcome.event_type();
-        let Identity { job_id, batch_id, metadata, source, email } = identity;
+        let Identity { job_id, batch_id, metadata, source, email, replaces } = identity;
         let mut event = Self {
             spec_version: Cow::Borrowed(SPEC_VERSION),
             id: Uuid::new_v5(id_base.uuid(), event_type.name().as_bytes()),
@@ -212,6 +219,8 @@ impl Event {
             link_expires_at: None,
             recovered: false,
             may_have_been_created: false,
+            replaces,
+            deleted: false,
             errors: Vec::new(),
         };
         match outcome {
@@ -248,6 +257,15 @@ impl Event {
         Self { link_expires_at, ..self }
     }
 
+    /// Adds what became of the user that the job replaces: whether it is deleted or may be, which matters where no user is
+    /// created instead, and why it can't be deleted.
+    #[must_use]
+    pub fn with_replacement(mut self, is_deleted: bool, kept: Option<Problem>) -> Self {
+        self.deleted = is_deleted && matches!(self.event_type, EventType::Rejected | EventType::Failed);
+        self.errors.extend(kept);
+        self
+    }
+
     /// Returns the event as one line of JSON.
     pub fn to_json(&self) -> String {
         // Most events fit, so that the buffer doesn't grow from 128 bytes.
@@ -278,6 +296,7 @@ mod tests {
             metadata: serde_json::from_str(r#"{"b":1,"a":[2]}"#).unwrap(),
             source: Some(Source { file: "customers.csv".to_owned(), line: 7 }),
             email: Some("jane@example.com".to_owned()),
+            replaces: None,
         };
         let key = IdempotencyKey::parse("550e8400-e29b-41d4-a716-446655440000").unwrap();
         Event::of(outcome, identity, key, 2, Timestamp::from_unix_ms(0))

@@ -9,7 +9,7 @@ use serde_json::value::RawValue as RawJson;
 use strum::VariantArray;
 
 use crate::domain::private::debug_redacted;
-use crate::domain::{Field, IdempotencyKey, NameMark, Problem, RawUser, RawValue, User, Warning, validate};
+use crate::domain::{Field, IdempotencyKey, NameMark, Problem, RawUser, RawValue, ServiceId, User, Warning, validate};
 
 /// Longest `jobId` and `batchId` in bytes: both are sent as AMQP short strings.
 pub const ID_BYTES_MAX: usize = 255;
@@ -65,6 +65,10 @@ pub struct JobMessage<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<IdempotencyKey>"))]
     pub idempotency_key: Option<Cow<'a, str>>,
+    /// The `serviceId` of the user that is deleted first, if it isn't approved. Not together with `idempotencyKey`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,255}$")))]
+    pub replaces: Option<Cow<'a, str>>,
     /// Opaque; returned in the outcome byte for byte.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(borrow)]
@@ -106,6 +110,8 @@ pub struct Identity {
     pub source: Option<Source>,
     /// The email as given, if it could be read: the outcome has it even for a rejected job.
     pub email: Option<String>,
+    /// The user to replace. In a [`Job`] it is a usable id, see [`Job::replaces`].
+    pub replaces: Option<String>,
 }
 
 /// A job that can't be sent as it is.
@@ -134,6 +140,11 @@ impl Job {
         NameMark::of(&name.first_name, &name.last_name)
     }
 
+    /// Returns the user that is to be deleted and created again.
+    pub fn replaces(&self) -> Option<ServiceId> {
+        self.identity.replaces.as_deref().and_then(replaced_id)
+    }
+
     /// Reads and validates a message body.
     ///
     /// # Errors
@@ -148,6 +159,7 @@ impl Job {
             metadata: message.metadata.map(ToOwned::to_owned),
             source: message.source,
             email: None,
+            replaces: message.replaces.map(Cow::into_owned),
         };
         let email_given = || match user.as_ref()?.get(Field::Email) {
             RawValue::Text(email) => Some(email.clone().into_owned()),
@@ -207,6 +219,7 @@ impl Job {
                 None
             }
         };
+        problems.extend(identity.replaces.as_deref().and_then(|id| replaces_problem(id, own_key.is_some())));
         match validated {
             Ok((user, warnings)) if problems.is_empty() => {
                 identity.email = Some(user.email().to_owned());
@@ -221,7 +234,11 @@ impl Job {
 
     fn new(identity: Identity, own_key: Option<IdempotencyKey>, user: User<'_>) -> Self {
         let body = user.canonical_json();
-        let content_key = IdempotencyKey::of_canonical(body.as_bytes());
+        let replaced = identity.replaces.as_deref().and_then(replaced_id);
+        let content_key = match &replaced {
+            Some(replaced) => IdempotencyKey::of_recreation(body.as_bytes(), replaced),
+            None => IdempotencyKey::of_canonical(body.as_bytes()),
+        };
         Self { identity, key: own_key.unwrap_or(content_key), content_key, email: user.email, body: body.into() }
     }
 }
@@ -237,6 +254,28 @@ pub fn key_in_use() -> Problem {
                   idempotencyKey out to have it derived"
             .to_owned(),
     }
+}
+
+/// Reads the id of a user to replace. It becomes a part of a URL's path, so only characters that need no escape are
+/// accepted. The API's own ids have no others.
+fn replaced_id(text: &str) -> Option<ServiceId> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    ServiceId::parse(text).filter(|_| is_plain)
+}
+
+fn replaces_problem(id: &str, has_own_key: bool) -> Option<Problem> {
+    let message = if replaced_id(id).is_none() {
+        "must be the serviceId of the user to replace: 1 to 255 letters, digits, - or _"
+    } else if has_own_key {
+        "can't be used together with idempotencyKey: leave idempotencyKey out, a re-creation has a derived key"
+    } else {
+        return None;
+    };
+    Some(Problem {
+        field: Some("replaces".to_owned()),
+        code: "INVALID_REPLACES".to_owned(),
+        message: message.to_owned(),
+    })
 }
 
 fn bounded(name: &str, id: Option<String>, problems: &mut Vec<Problem>) -> Option<String> {
@@ -264,7 +303,8 @@ fn identity_of(body: &[u8]) -> Identity {
         let text: Option<String> = serde_json::from_str(members.get(name)?.get()).ok()?;
         bounded(name, text, &mut Vec::new())
     };
-    Identity { job_id: id("jobId"), batch_id: id("batchId"), ..Identity::default() }
+    let replaces = members.get("replaces").and_then(|json| serde_json::from_str(json.get()).ok());
+    Identity { job_id: id("jobId"), batch_id: id("batchId"), replaces, ..Identity::default() }
 }
 
 /// Describes a message that is no job, with its ids and metadata.
@@ -284,14 +324,15 @@ fn malformed(body: &[u8], error: &serde_json::Error) -> Box<InvalidJob> {
         "MALFORMED_JOB",
         format!(
             "the message is not a job ({cause}): send {{\"user\": {{...}}}} with the optional jobId, batchId, \
-             idempotencyKey and metadata"
+             idempotencyKey, replaces and metadata"
         ),
     );
     Box::new(InvalidJob { identity, key: None, problems: vec![problem] })
 }
 
 /// The members of a [`JobMessage`].
-pub(crate) const MEMBERS: [&str; 6] = ["jobId", "batchId", "idempotencyKey", "metadata", "source", "user"];
+pub(crate) const MEMBERS: [&str; 7] =
+    ["jobId", "batchId", "idempotencyKey", "replaces", "metadata", "source", "user"];
 
 /// Most characters of an unknown member's name in an error message.
 const NAME_CHARS_MAX: usize = 100;
@@ -313,6 +354,28 @@ mod tests {
     fn refused(body: &str) -> (Option<String>, Option<String>, String) {
         let invalid = Job::parse(body.as_bytes()).err().unwrap();
         (invalid.identity.job_id, invalid.identity.batch_id, invalid.problems[0].message.clone())
+    }
+
+    #[test]
+    fn a_job_may_replace_a_user_and_has_another_key_then() {
+        let body = |members: &str| {
+            let message = crate::testing::message::message("crm-1", "jane@example.com").to_string();
+            format!("{{{members}{}", message.trim_start_matches('{'))
+        };
+        let (first, _) = Job::parse(body("").as_bytes()).ok().unwrap();
+        let (again, _) = Job::parse(body(r#""replaces":"acme-user-1_A","#).as_bytes()).ok().unwrap();
+        assert_eq!(again.replaces().unwrap().as_str(), "acme-user-1_A");
+        assert_eq!((first.replaces(), &first.body), (None, &again.body));
+        assert!(first.key != again.key && again.key == again.content_key);
+        let key = "550e8400-e29b-41d4-a716-446655440000";
+        for wrong in ["a/b", "..", "", "a b", "é", &"x".repeat(256)] {
+            let invalid = Job::parse(body(&format!(r#""replaces":"{wrong}","#)).as_bytes()).err().unwrap();
+            assert_eq!(invalid.problems[0].code, "INVALID_REPLACES", "{wrong}");
+        }
+        let both = body(&format!(r#""replaces":"acme-user-1","idempotencyKey":"{key}","#));
+        let invalid = Job::parse(both.as_bytes()).err().unwrap();
+        assert_eq!(invalid.problems[0].code, "INVALID_REPLACES");
+        assert_eq!(invalid.identity.replaces.as_deref(), Some("acme-user-1"));
     }
 
     #[test]

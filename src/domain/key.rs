@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::User;
+use crate::domain::{ServiceId, User};
 
 /// Namespace of derived keys: UUIDv5 of the DNS namespace and `idempotency.plu-onboard`. It never changes: a request
 /// must have the same key on every machine and in every version.
@@ -26,6 +26,17 @@ impl IdempotencyKey {
     /// Derives the key from a canonical form, see [`User::canonical_json`].
     pub fn of_canonical(canonical_json: &[u8]) -> Self {
         Self(Uuid::new_v5(&NAMESPACE, canonical_json))
+    }
+
+    /// Derives the key of a re-creation: `UUIDv5(`[`NAMESPACE`]`, canonical form + LF + replaced id)`. So it differs from
+    /// the key of the first creation, and is the same for every delivery of the job.
+    pub fn of_recreation(canonical_json: &[u8], replaced: &ServiceId) -> Self {
+        Self(Uuid::new_v5(&NAMESPACE, &[canonical_json, b"\n", replaced.as_str().as_bytes()].concat()))
+    }
+
+    /// Makes a key from random bytes (version 4), for a request whose repeat must be a new request.
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
     }
 
     /// Derives the surrogate key of an invalid row, which has no canonical form. It comes from the batch and the line,
@@ -64,6 +75,18 @@ mod tests {
     #[test]
     fn the_namespace_is_derived_as_documented() {
         assert_eq!(NAMESPACE, Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"idempotency.plu-onboard"));
+    }
+
+    #[test]
+    fn a_recreation_has_a_key_of_its_own_for_each_replaced_user() {
+        let id = |text| ServiceId::parse(text).unwrap();
+        let key = IdempotencyKey::of_recreation(b"{}", &id("acme-user-1"));
+        assert_eq!(key, IdempotencyKey::of_canonical(b"{}\nacme-user-1"));
+        assert_ne!(key, IdempotencyKey::of_canonical(b"{}"));
+        assert_ne!(key, IdempotencyKey::of_recreation(b"{}", &id("acme-user-2")));
+        // UUIDv5 of the namespace and the bytes `{}`, LF, `acme-user-1`: it must never change.
+        assert_eq!(key.to_string(), "d2ce549f-5617-54ad-a839-47d9596f5964");
+        assert_eq!(IdempotencyKey::from_random([7; 16]).uuid().get_version_num(), 4);
     }
 
     #[test]

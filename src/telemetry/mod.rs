@@ -21,7 +21,7 @@ mod webhooks;
 
 pub use events::{
     ApiAnswered, ApiOverloaded, ApiThrottled, BrokerConnectionChanged, BulkHoldChanged, ClocksDiffer,
-    EmergencyFileRead, EmergencyFileWritten, EventsFileMoved, GateChanged, HALT_CAUSE, ImportStateChanged, JobFinished,
+    DeletionAnswered, EmergencyFileRead, EmergencyFileWritten, EventsFileMoved, GateChanged, HALT_CAUSE, ImportStateChanged, JobFinished,
     LinkNotPublished, LookUpDecided, NOTICE_TARGET, OutcomeMixChecked, OutcomeStorageChanged, OutlierDelayed,
     QueueEmpty, RateLowered, RetryScheduled, ScanFinished, ScanProgressed, SettingsReloaded, TopologyMismatch,
     UserListPageResult, UserListRefused, WorkersCounted, WrongUserAnswered,

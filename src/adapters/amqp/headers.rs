@@ -33,17 +33,8 @@ pub(crate) fn read(properties: &BasicProperties, redelivered: bool, now: Timesta
     let number = |name: &str| headers.and_then(|headers| headers.inner().get(name)).and_then(integer);
     // A time in the future counts as now.
     let time = |name: &str| number(name).map(|ms| Timestamp::from_unix_ms(ms).min(now));
-    // An implausible time of an upstream (0, or milliseconds instead of seconds) is ignored. Read as now, it would make
-    // a user that an earlier delivery created older than the job, so that the user is reported as existing before.
-    let plausible = |at: Timestamp| (at.unix_ms() > 0 && at <= now).then_some(at);
-    let published_ms = || plausible(Timestamp::from_unix_ms(number(PUBLISHED)?));
-    // The property `timestamp` is in seconds (AMQP 0-9-1, 4.2.5.4).
-    let published_s = || {
-        let seconds = properties.timestamp().and_then(|seconds| i64::try_from(seconds).ok())?;
-        plausible(Timestamp::from_unix_ms(seconds.saturating_mul(1_000)))
-    };
     let unknown = if redelivered { now.minus(UNKNOWN_AGE) } else { now };
-    let enqueued_at = time(FIRST_SEEN).or_else(published_ms).or_else(published_s).unwrap_or(unknown);
+    let enqueued_at = enqueued_at(properties, now).unwrap_or(unknown);
     let first_sent_at = time(FIRST_SENT).or_else(|| redelivered.then_some(enqueued_at));
     // The earlier delivery may have been sent a moment ago.
     let last_sent_at = if redelivered { first_sent_at.map(|_| now) } else { time(LAST_SENT).or(first_sent_at) };
@@ -53,6 +44,24 @@ pub(crate) fn read(properties: &BasicProperties, redelivered: bool, now: Timesta
         last_sent_at,
         attempts: number(ATTEMPTS).and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(0),
     }
+}
+
+/// Returns since when the job waits, as far as its message says.
+pub(crate) fn enqueued_at(properties: &BasicProperties, now: Timestamp) -> Option<Timestamp> {
+    let headers = properties.headers().as_ref();
+    let number = |name: &str| headers.and_then(|headers| headers.inner().get(name)).and_then(integer);
+    // A time in the future counts as now.
+    let time = |name: &str| number(name).map(|ms| Timestamp::from_unix_ms(ms).min(now));
+    // An implausible time of an upstream (0, or milliseconds instead of seconds) is ignored. Read as now, it would make
+    // a user that an earlier delivery created older than the job, so that the user is reported as existing before.
+    let plausible = |at: Timestamp| (at.unix_ms() > 0 && at <= now).then_some(at);
+    let published_ms = || plausible(Timestamp::from_unix_ms(number(PUBLISHED)?));
+    // The property `timestamp` is in seconds (AMQP 0-9-1, 4.2.5.4).
+    let published_s = || {
+        let seconds = properties.timestamp().and_then(|seconds| i64::try_from(seconds).ok())?;
+        plausible(Timestamp::from_unix_ms(seconds.saturating_mul(1_000)))
+    };
+    time(FIRST_SEEN).or_else(published_ms).or_else(published_s)
 }
 
 /// Returns how long a job still has to be delayed, at most a day.

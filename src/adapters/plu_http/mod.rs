@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `client`, `proxy` | the HTTP client, and its proxy |
 //! | `fetch`, `decode` | sends a request and reads the answer |
+//! | `delete` | sends a deletion |
 //! | `request_failure` | why there is no answer |
 //! | `user_list` | reads a page of the user list |
 //! | `partner_clock` | difference between the partner's clock and ours |
@@ -16,6 +17,7 @@
 
 mod client;
 mod decode;
+mod delete;
 mod fetch;
 mod partner_clock;
 mod proxy;
@@ -38,8 +40,8 @@ pub(crate) use self::partner_clock::PartnerClock;
 use self::request_failure::RequestFailure;
 pub(crate) use self::user_list::read_page;
 use crate::clock::Clock;
-use crate::domain::answer::{RefusalMarks, UnknownReason, classify};
-use crate::domain::{AccountReason, Answer, IdempotencyKey};
+use crate::domain::answer::{DeleteAnswer, RefusalMarks, UnknownReason, classify};
+use crate::domain::{AccountReason, Answer, IdempotencyKey, ServiceId};
 use crate::failpoint;
 use crate::ports::{ListError, PartnerApi, UserList, UserListPage};
 use crate::telemetry::{ApiAnswered, Metrics, UserListPageResult};
@@ -189,6 +191,10 @@ impl PartnerApi for PluHttp {
             self.metrics.spans.request(trace, (started_at, answered_at), answer.code(), status);
         }
         answer
+    }
+
+    async fn delete(&self, key: &IdempotencyKey, user: &ServiceId) -> DeleteAnswer {
+        delete::delete(self, key, user).await
     }
 }
 

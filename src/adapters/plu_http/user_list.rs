@@ -7,7 +7,7 @@ use crate::adapters::plu_http::partner_clock::PartnerClock;
 use crate::domain::answer::salvage::without_mark;
 use crate::domain::answer::{ApiReply, account_problem};
 use crate::domain::decide::FoundUser;
-use crate::domain::{AccountReason, NameMark, ServiceId, Timestamp};
+use crate::domain::{AccountReason, NameMark, ServiceId, Timestamp, UserStatus};
 use crate::ports::{ListError, UserListPage};
 
 #[derive(Deserialize)]
@@ -49,9 +49,10 @@ fn parse_page(body: &[u8], clock: &PartnerClock) -> Result<UserListPage, ListErr
     const UNREADABLE: ListError = ListError::Failed("unreadable_answer");
     let UserListBody { data } = serde_json::from_slice(without_mark(body)).map_err(|_| UNREADABLE)?;
     let total = whole_number(&data.pagination.total).ok_or(UNREADABLE)?;
-    let users: Vec<_> = data.users.iter().filter_map(|entry| parse_user(entry, clock)).collect();
+    let entries = data.users.iter().filter_map(|entry| Some((parse_user(entry, clock)?, status(entry))));
+    let (users, statuses): (Vec<_>, _) = entries.unzip();
     let unusable = (data.users.len() - users.len()) as u64;
-    Ok(UserListPage { users, unusable, total })
+    Ok(UserListPage { users, statuses, unusable, total })
 }
 
 /// Returns the email and the user of an entry; `None` without an email or a usable id.
@@ -65,6 +66,11 @@ fn parse_user(entry: &Value, clock: &PartnerClock) -> Option<(String, FoundUser)
     let created_at = text("createdAt").and_then(Timestamp::parse).map(|at| clock.to_ours(at));
     let name = text("firstName").zip(text("lastName")).and_then(|(first, last)| NameMark::of(first, last));
     Some((text("email")?.to_owned(), FoundUser { service_id, created_at, name }))
+}
+
+/// Returns the KYC status of an entry; `None` where it has none that is a word.
+fn status(entry: &Value) -> Option<UserStatus> {
+    entry.get("status").and_then(Value::as_str).and_then(UserStatus::parse)
 }
 
 /// Reads a number, which may be written as a string.

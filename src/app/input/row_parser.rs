@@ -57,6 +57,7 @@ impl<'f> RowParser<'f> {
             metadata: row.metadata(self.header).and_then(|json| RawJson::from_string(json).ok()),
             source: Some(self.source(row)),
             email: None,
+            replaces: None,
         };
         let user = row.to_raw_user(self.header);
         let validated = self.validate(row, &user);
@@ -86,6 +87,7 @@ impl<'f> RowParser<'f> {
             metadata: message.metadata.map(ToOwned::to_owned),
             source: Some(self.source(row)),
             email: None,
+            replaces: message.replaces.map(Cow::into_owned),
         };
         let validated = validate_with(&user, self.reading);
         self.to_job(identity, message.idempotency_key.as_deref(), validated, &user, || email_in(&user))
@@ -166,6 +168,7 @@ fn message(job: &Job, own_key: Option<&str>) -> String {
         job_id: identity.job_id.as_deref().map(Cow::Borrowed),
         batch_id: identity.batch_id.as_deref().map(Cow::Borrowed),
         idempotency_key: own_key.map(Cow::Borrowed),
+        replaces: identity.replaces.as_deref().map(Cow::Borrowed),
         metadata: identity.metadata.as_deref(),
         source: identity.source.clone(),
         user: serde_json::from_slice(&job.body).unwrap_or_else(|_| unreachable!("the canonical form is JSON")),

@@ -20,6 +20,7 @@
 
 mod account;
 mod classify;
+mod delete;
 mod local_limit;
 mod refusal;
 mod retry_after;
@@ -30,6 +31,7 @@ use std::time::Duration;
 pub(crate) use account::UnreachableReason;
 pub use account::{AccountReason, KeySource};
 pub(crate) use classify::{ApiReply, account_problem, classify};
+pub(crate) use delete::{DeleteAnswer, classify_delete};
 pub(crate) use local_limit::LocalLimit;
 pub(crate) use refusal::{RefusalMarks, looks_like_a_code};
 

@@ -263,6 +263,13 @@ const ID_LOOK_UP_DELAY_MIN: Duration = Duration::from_secs(1);
 /// Longest delay between these look-ups.
 const ID_LOOK_UP_DELAY_MAX: Duration = Duration::from_secs(60);
 
+/// Returns the delay before the next look-up of a user whose id the API left out, which doubles with each one; `None`:
+/// it was looked up for long enough.
+pub(super) fn id_look_up_delay(history: &History, now: Timestamp) -> Option<Duration> {
+    let since = history.since_last_request(now);
+    (since < ID_LOOK_UP_MAX).then(|| since.clamp(ID_LOOK_UP_DELAY_MIN, ID_LOOK_UP_DELAY_MAX))
+}
+
 /// Returns the outcome of a job whose user was found. `reason` is why the user was looked up.
 fn created(service_id: ServiceId, reason: LookUpReason) -> Outcome {
     match reason {

@@ -6,11 +6,12 @@
 //!
 //! The tables are in `docs/lost-answer.md`: [`after_answer`] is "What happens next", [`after_look_up`] is "After a
 //! look-up". Where the second one says retry or look up again, a job without attempts or time left fails instead
-//! ([`NOT_RECONCILED`]).
+//! ([`NOT_RECONCILED`]). A job that replaces a user has a table of its own, see [`after_replace_look_up`].
 
 mod after_answer;
 mod history;
 mod look_up;
+mod replace;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ pub use look_up::{
     FoundUser, LookUpCase, LookUpResult, LookUpScope, after_look_up, id_not_found, look_up_case, look_up_scope,
     no_definite_answer,
 };
+pub use replace::{ReplaceLookUp, ReplaceStep, after_replace_look_up, recreation_limits};
 
 /// Code of a job that failed because no request got a definite answer and the user list doesn't have its email.
 pub const ATTEMPTS_EXHAUSTED: &str = "ATTEMPTS_EXHAUSTED";

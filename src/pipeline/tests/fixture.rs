@@ -203,7 +203,7 @@ pub(super) fn users(emails: &[&str], total: u64, created_at: Timestamp) -> Resul
         let found = FoundUser { service_id: id_of(email), created_at: Some(created_at), name: None };
         (email.to_uppercase(), found)
     };
-    Ok(UserListPage { users: emails.iter().map(user).collect(), unusable: 0, total })
+    Ok(UserListPage { users: emails.iter().map(user).collect(), statuses: Vec::new(), unusable: 0, total })
 }
 
 /// A job message.

@@ -46,7 +46,7 @@ async fn an_existing_email_after_a_lost_answer_is_recovered_unless_older() {
 async fn a_user_that_another_job_created_meanwhile_is_existing() {
     // The first job's request never arrives. The corrected job comes while the first one waits for its key to expire.
     let user = FoundUser { service_id: id_of(JANE), created_at: Some(T0.plus(Duration::from_secs(60))), name: None };
-    let listed = UserListPage { users: vec![(JANE.to_owned(), user)], unusable: 0, total: 1 };
+    let listed = UserListPage { users: vec![(JANE.to_owned(), user)], statuses: Vec::new(), unusable: 0, total: 1 };
     let partner = ScriptedPartner::answering([lost(), Answer::KeyAlreadyUsed, created(), Answer::UserExists])
         .listing([Ok(UserListPage::default()), Ok(listed)]);
     let fixture = Fixture::with_jane(&partner);

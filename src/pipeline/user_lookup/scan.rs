@@ -108,7 +108,7 @@ impl<'k> Scan<'k> {
         skip: u64,
         page: UserListPage,
     ) -> Result<NextPage, &'static str> {
-        let UserListPage { users, unusable, total } = page;
+        let UserListPage { users, unusable, total, .. } = page;
         let users: Vec<(EmailDigest, FoundUser)> =
             users.into_iter().map(|(email, user)| (EmailDigest::of(&email), user)).collect();
         let digests: Vec<EmailDigest> = users.iter().map(|(digest, _)| *digest).collect();

@@ -78,7 +78,7 @@ fn email(n: u64) -> String {
 
 /// Returns the page from the `skip`-th user on of a list of `p0`, `p1`, and so on.
 fn page(skip: u64, size: u64, total: u64) -> UserListPage {
-    UserListPage { users: (skip..total.min(skip + size)).map(user).collect(), unusable: 0, total }
+    UserListPage { users: (skip..total.min(skip + size)).map(user).collect(), statuses: Vec::new(), unusable: 0, total }
 }
 
 fn found(n: u64) -> LookUpResult {
@@ -160,7 +160,7 @@ async fn a_scan_reports_no_user_missing_who_was_looked_up_after_it_began() {
     // p0 is added to a page that was read before the look-up was requested.
     let bench = LookUpBench::new(|skip, number| {
         let users = if skip == 0 && number == 1 { vec![user(1), user(2)] } else { page(skip, 2, 6).users };
-        Ok(UserListPage { users, unusable: 0, total: 6 })
+        Ok(UserListPage { users, statuses: Vec::new(), unusable: 0, total: 6 })
     });
     let late = async {
         sleep(Duration::from_millis(250)).await;
@@ -185,7 +185,7 @@ async fn a_look_up_requested_during_a_scan_is_answered_by_its_later_pages() {
 #[tokio::test(start_paused = true)]
 async fn a_list_that_repeats_its_pages_reports_no_user_missing() {
     let bench =
-        LookUpBench::new(|_, _| Ok(UserListPage { users: (0..50).map(user).collect(), unusable: 0, total: 100_000 }));
+        LookUpBench::new(|_, _| Ok(UserListPage { users: (0..50).map(user).collect(), statuses: Vec::new(), unusable: 0, total: 100_000 }));
     assert_eq!(bench.find(70).await, LookUpResult::Unavailable);
     assert_eq!(bench.requests(), 4);
     let line = "plu_onboard_user_list_scans_total{result=\"aborted\"} 1\n";
@@ -205,7 +205,7 @@ async fn emails_are_compared_without_case_in_any_alphabet() {
         ("ИВАН@ПРИМЕР.РФ", "иван@пример.рф"),
     ] {
         let bench = LookUpBench::new(move |_, _| {
-            Ok(UserListPage { users: vec![(listed.to_owned(), user(1).1)], unusable: 0, total: 1 })
+            Ok(UserListPage { users: vec![(listed.to_owned(), user(1).1)], statuses: Vec::new(), unusable: 0, total: 1 })
         });
         assert_eq!(
             bench.context.look_up.find(asked, Instant::now(), LookUpScope::WholeList).await,

@@ -40,14 +40,48 @@ impl ApiAnswered<'_> {
     pub fn emit(self, metrics: &Metrics) {
         let Self { answer: (answer, error_code), status, duration, key, at } = self;
         let endpoint = if key.is_some() { "create" } else { "list" };
-        let label = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
-        metrics.requests.with_label_values(&[endpoint, answer, &label]).inc();
-        metrics.request_duration.with_label_values(&[endpoint]).observe(duration.as_secs_f64());
-        if let Some(error_code) = error_code {
-            metrics.health.error(&error_code.to_uppercase(), at);
-        }
+        record(metrics, endpoint, (answer, error_code), status, duration, at);
         let key = key.map(display);
         debug!(key, endpoint, answer, error_code, status, duration_ms = ms(duration), "API request finished");
+    }
+}
+
+/// A request to delete a user ended, with or without an answer.
+#[derive(Debug)]
+pub struct DeletionAnswered {
+    /// Code of the answer, and the error code if the API, the account or the network failed.
+    pub answer: (&'static str, Option<&'static str>),
+    /// HTTP status; `None` if there was no answer.
+    pub status: Option<u16>,
+    /// Time from sending the request to its end.
+    pub duration: Duration,
+    /// When the request ended.
+    pub at: Timestamp,
+}
+
+impl DeletionAnswered {
+    /// Writes the log line and updates the metrics.
+    pub fn emit(self, metrics: &Metrics) {
+        let Self { answer, status, duration, at } = self;
+        record(metrics, "delete", answer, status, duration, at);
+        let (answer, error_code) = answer;
+        debug!(endpoint = "delete", answer, error_code, status, duration_ms = ms(duration), "API request finished");
+    }
+}
+
+fn record(
+    metrics: &Metrics,
+    endpoint: &'static str,
+    (answer, error_code): (&'static str, Option<&'static str>),
+    status: Option<u16>,
+    duration: Duration,
+    at: Timestamp,
+) {
+    let label = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+    metrics.requests.with_label_values(&[endpoint, answer, &label]).inc();
+    metrics.request_duration.with_label_values(&[endpoint]).observe(duration.as_secs_f64());
+    if let Some(error_code) = error_code {
+        metrics.health.error(&error_code.to_uppercase(), at);
     }
 }
 

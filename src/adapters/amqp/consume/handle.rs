@@ -103,6 +103,10 @@ impl Settle for AmqpHandle {
         self.acks.is_channel_open()
     }
 
+    fn is_dated(&self) -> bool {
+        headers::enqueued_at(&self.message.1, self.clock.now()).is_some()
+    }
+
     /// RabbitMQ can't record anything about a delivery. Its `redelivered` flag serves as the recorded intent.
     async fn record_intent(&mut self, now: Timestamp) -> Result<(), QueueError> {
         // The first send counts: the user may be as old as that.
@@ -188,11 +192,12 @@ impl AmqpHandle {
 }
 
 /// Codes of poison messages: the upstream that sends them has to be fixed, not the data of a person.
-const POISON_CODES: [&str; 6] = [
+const POISON_CODES: [&str; 7] = [
     "MALFORMED_JOB",
     "MESSAGE_TOO_LARGE",
     "INVALID_ID",
     "INVALID_IDEMPOTENCY_KEY",
+    "INVALID_REPLACES",
     "IDEMPOTENCY_KEY_IN_USE",
     "UNKNOWN_FIELD",
 ];

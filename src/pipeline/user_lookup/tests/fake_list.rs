@@ -111,7 +111,7 @@ impl FakeList {
             let (email, found) = user(row.n);
             (email, crate::domain::decide::FoundUser { created_at: Some(row.created_at), ..found })
         });
-        Ok(UserListPage { users: users.collect(), unusable: 0, total })
+        Ok(UserListPage { users: users.collect(), statuses: Vec::new(), unusable: 0, total })
     }
 }
 
