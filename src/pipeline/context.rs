@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::domain::IdempotencyKey;
 use crate::domain::decide::Limits;
 use crate::pipeline::gate::breaker::BreakerPolicy;
 use crate::pipeline::gate::{Gate, ProbeSchedule};
@@ -112,6 +113,13 @@ impl<A> Context<A> {
     pub(crate) fn resume(&self) -> bool {
         self.halt.clear();
         self.gate.resume()
+    }
+
+    /// Returns a key that no request had before. `own` is the job's key: two workers may have the same seed.
+    pub(super) fn random_key(&self, own: &IdempotencyKey) -> IdempotencyKey {
+        let random = self.rng.lock().unwrap_or_else(PoisonError::into_inner).u128(..);
+        let now = u128::from(self.clock.now().unix_ms().cast_unsigned());
+        IdempotencyKey::from_random((random ^ own.uuid().as_u128() ^ now.rotate_left(64)).to_be_bytes())
     }
 
     /// Returns the delay before attempt `n`, with jitter.

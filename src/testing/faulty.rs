@@ -11,8 +11,9 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::answer::DeleteAnswer;
 use crate::domain::decide::History;
-use crate::domain::{Answer, Event, IdempotencyKey, Timestamp};
+use crate::domain::{Answer, Event, IdempotencyKey, ServiceId, Timestamp};
 use crate::ports::{Delivery, JobSource, ListError, PartnerApi, QueueError, Settle, UserList, UserListPage};
 
 /// What goes wrong in one life of a process.
@@ -186,6 +187,10 @@ impl<H: Settle> Settle for FaultyHandle<H> {
         self.inner.is_ours()
     }
 
+    fn is_dated(&self) -> bool {
+        self.inner.is_dated()
+    }
+
     async fn record_intent(&mut self, now: Timestamp) -> Result<(), QueueError> {
         self.life.queue_step("before record_intent").await?;
         self.inner.record_intent(now).await?;
@@ -239,6 +244,13 @@ impl<A: PartnerApi> PartnerApi for FaultyPartner<A> {
         self.life.undelayed_step("before send").await;
         let answer = self.inner.create(key, body).await;
         self.life.step("after the answer").await;
+        answer
+    }
+
+    async fn delete(&self, key: &IdempotencyKey, user: &ServiceId) -> DeleteAnswer {
+        self.life.undelayed_step("before a deletion").await;
+        let answer = self.inner.delete(key, user).await;
+        self.life.step("after the answer to a deletion").await;
         answer
     }
 }

@@ -17,7 +17,7 @@ use crate::pipeline::gate::first_request::{FirstRequest, FirstRequestRole};
 use crate::pipeline::gate::in_flight_limit::{InFlightLimit, LOSING_FROM, SentCreation};
 use crate::pipeline::gate::loss_log::LossLog;
 use crate::pipeline::gate::pause::{Pause, PauseAdmission, ProbeSchedule};
-use crate::pipeline::gate::request::{ProbeDelays, Request};
+use crate::pipeline::gate::request::{DELETE_DELAY, ProbeDelays, Request};
 use crate::pipeline::gate::throttle::Throttle;
 use crate::pipeline::wait_until::WaitUntil;
 use crate::telemetry::GateChanged;
@@ -158,6 +158,7 @@ impl GateInner {
     fn admit_unpaused(&mut self, request: Request, delays: ProbeDelays, now: Instant) -> Result<PermitKind, WaitUntil> {
         match request {
             Request::Create(_) => self.breaker.admit_creation(delays.trial, now).map(PermitKind::Creation),
+            Request::Delete(_) => self.breaker.admit_creation(DELETE_DELAY, now).map(PermitKind::Creation),
             Request::Read if self.breaker.admits_pages() => Ok(PermitKind::Page),
             Request::Read => Err(WaitUntil::Change),
             Request::ReadProbe => self.breaker.admit_probe(now).map(PermitKind::ReadProbe),
@@ -189,11 +190,11 @@ impl GateInner {
     }
 
     fn holds(&self, request: Request) -> bool {
-        self.is_halted && request == Request::Create(Lane::Bulk) || self.waits_for_event_sink(request)
+        self.is_halted && matches!(request, Request::Create(Lane::Bulk) | Request::Delete(Lane::Bulk)) || self.waits_for_event_sink(request)
     }
 
     fn waits_for_event_sink(&self, request: Request) -> bool {
-        !self.is_event_sink_open && request.is_creation()
+        !self.is_event_sink_open && matches!(request, Request::Create(_) | Request::Delete(_))
     }
 
     pub(super) const fn set_event_sink_open(&mut self, is_open: bool) {

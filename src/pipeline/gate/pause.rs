@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use crate::domain::AccountReason;
 use crate::domain::answer::UnreachableReason;
-use crate::pipeline::gate::request::{ProbeDelays, Request};
+use crate::pipeline::gate::request::{DELETE_DELAY, ProbeDelays, Request};
 use crate::pipeline::wait_until::WaitUntil;
 use crate::telemetry::GateChanged;
 
@@ -155,7 +155,11 @@ impl Pause {
         if request == Request::Read && self.admits_pages() {
             return Ok(PauseAdmission::Page);
         }
+        let is_deletion = matches!(request, Request::Delete(_));
         let delay = match self.reason {
+            // A deletion is free, so it would show nothing.
+            AccountReason::PaymentRequired if is_deletion => return Err(None),
+            _ if is_deletion => DELETE_DELAY,
             // A network that comes back may still lose the answer.
             AccountReason::Unreachable(_) => delays.probe.max(delays.trial),
             _ => delays.probe,

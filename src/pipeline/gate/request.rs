@@ -9,6 +9,9 @@ use crate::domain::Lane;
 pub(crate) enum Request {
     /// Creates a user.
     Create(Lane),
+    /// Deletes a user, who is created again at once. Leaves every probe and trial to creations for [`DELETE_DELAY`], and
+    /// is never sent while the wallet is empty.
+    Delete(Lane),
     /// Reads a page of the user list.
     Read,
     /// Reads a page of the user list to find out whether an open circuit breaker can try a creation.
@@ -20,6 +23,10 @@ impl Request {
         matches!(self, Self::Create(_))
     }
 }
+
+/// How long a deletion leaves a probe or trial to others. If no creation takes it, none waits; then only deletions can find
+/// out whether requests succeed again.
+pub(super) const DELETE_DELAY: Duration = Duration::from_secs(60);
 
 /// How long a request leaves a probe to others.
 #[derive(Debug, Clone, Copy, Default)]

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::decide::History;
+use crate::domain::decide::{History, Limits, recreation_limits};
 use crate::domain::job::{InvalidJob, key_in_use};
 use crate::domain::{Event, IdempotencyKey, Job, Lane, VerificationUrl};
 use crate::pipeline::context::Context;
 use crate::pipeline::guards::finished_keys::RepeatableOutcome;
 use crate::pipeline::guards::outliers::JobRefusals;
 use crate::pipeline::guards::per_person::Person;
+use crate::pipeline::job::replace::Replacement;
 use crate::pipeline::user_lookup::InterruptedLookUp;
 use crate::ports::Delivery;
 use crate::telemetry::JobWatch;
@@ -27,6 +28,11 @@ pub(super) struct ActiveJob<'m, H> {
     pub(super) person: Person,
     pub(super) handle: H,
     pub(super) history: History,
+    /// The history without the last request of a re-creation.
+    pub(super) before_last: History,
+    pub(super) limits: Limits,
+    /// Set while it isn't taken for a step, if the job replaces a user.
+    pub(super) replacement: Option<Replacement>,
     /// Whether it may have been sent before this delivery.
     pub(super) was_sent: bool,
     pub(super) refusals: JobRefusals,
@@ -76,12 +82,17 @@ impl<'m, H> ActiveJob<'m, H> {
             let event = Event::of_invalid(vec![key_in_use()], identity, content_key, context.clock.now());
             return Err(Box::new(FinishedJob { handle, event, repeatable: None, is_repeat: false, watch }));
         }
+        let (was_sent, limits) = (history.first_sent_at.is_some(), context.policy.limits);
+        let replacement = job.replaces().map(|id| Replacement::new(id, was_sent));
         Ok(Box::new(Self {
+            before_last: history,
+            limits: if replacement.is_some() { recreation_limits(limits) } else { limits },
+            replacement,
             lane,
             person: Person::of(&job.email),
             handle,
             history,
-            was_sent: history.first_sent_at.is_some(),
+            was_sent,
             refusals: JobRefusals::default(),
             link: None,
             interrupted: None,
@@ -89,6 +100,14 @@ impl<'m, H> ActiveJob<'m, H> {
             watch,
             job,
         }))
+    }
+}
+
+impl<H> ActiveJob<'_, H> {
+    /// The lane in which its next creation waits. After a deletion it isn't held with bulk jobs.
+    pub(super) fn send_lane(&self) -> Lane {
+        let is_deleted = self.replacement.as_ref().is_some_and(|replacement| replacement.is_deleted);
+        if is_deleted { Lane::Signup } else { self.lane }
     }
 }
 

@@ -25,15 +25,17 @@ where
         leave_to_broker(job);
         return None;
     }
-    let ActiveJob { lane, mut job, person, handle, history, was_sent, link, watch, .. } = job;
+    let ActiveJob { lane, mut job, person, handle, history, was_sent, link, watch, replacement, .. } = job;
     let outcome = outcome.with_link(link.as_ref());
     if let Outcome::Created { service_id, .. } = &outcome {
         context.ownership.record(person, service_id.as_str(), job.key.uuid());
     }
+    let kept = replacement.as_ref().and_then(|replacement| replacement.kept.clone());
     let identity = std::mem::take(&mut job.identity);
     let event = Event::of(outcome.clone(), identity, job.key, history.attempts, context.clock.now())
         .with_link(link)
-        .with_link_ttl(context.link_ttl);
+        .with_link_ttl(context.link_ttl)
+        .with_replacement(replacement.as_ref().is_some_and(|it| it.is_deleted), kept);
     let finished = FinishedOutcome { outcome, link_expires_at: event.link_expires_at };
     let repeatable = context.finished_keys.repeatable(&job, person, finished);
     context.outliers.forget(*job.key.uuid());

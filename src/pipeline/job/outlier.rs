@@ -28,7 +28,8 @@ pub(super) async fn delay_outlier<A, H>(
         return NextAction::Requeue(Requeue::OUTLIER);
     }
     let may_have_been_created = history.first_sent_at.is_some();
-    if may_have_been_created {
+    // A re-creation looks at fresh pages only, and its dead letter begins with one.
+    if may_have_been_created && job.replacement.is_none() {
         match look_up(context, job, LookUpReason::AttemptsExhausted, &history, Instant::now()).await {
             LookUpEnd::Decided(LookUpStep::Finish(outcome @ (Outcome::Created { .. } | Outcome::Existing { .. }))) => {
                 return NextAction::Finish(outcome);

@@ -15,11 +15,12 @@ use crate::pipeline::job::active::ActiveJob;
 use crate::pipeline::job::look_up::{LookUpEnd, look_up};
 use crate::pipeline::job::outcome::{conclude, conclude_repeat, leave_to_broker, requeue, settle};
 use crate::pipeline::job::outlier::delay_outlier;
+use crate::pipeline::job::replace;
 use crate::pipeline::job::request::{RequestEnd, request};
 use crate::pipeline::job::wait::{Delayed, delay_for, wait_for};
 use crate::pipeline::job_slot::JobSlot;
 use crate::pipeline::user_lookup::InterruptedLookUp;
-use crate::ports::{Delivery, PartnerApi, QueueError, Settle};
+use crate::ports::{Delivery, PartnerApi, QueueError, Settle, UserList};
 use crate::telemetry::RetryScheduled;
 
 /// Processes one delivery, and settles it: finished or requeued.
@@ -32,7 +33,7 @@ pub(in crate::pipeline) async fn process<A, H>(
     slot: &mut JobSlot,
 ) -> Result<(), QueueError>
 where
-    A: PartnerApi,
+    A: PartnerApi + UserList,
     H: Settle,
 {
     let mut job = match ActiveJob::start(context, delivery) {
@@ -153,9 +154,13 @@ async fn lock_person<'c, A>(
 /// Takes one step: a request or a look-up, and what follows from it.
 async fn next_action<A, H>(context: &Context<A>, job: &mut ActiveJob<'_, H>) -> Result<NextAction, QueueError>
 where
-    A: PartnerApi,
+    A: PartnerApi + UserList,
     H: Settle,
 {
+    if let Some(replacement) = job.replacement.take() {
+        // Boxed: few jobs need the memory.
+        return Box::pin(replace::next_action(context, job, replacement)).await;
+    }
     let before = job.history;
     if let Some(InterruptedLookUp { reason, since }) = job.interrupted.take() {
         // No request was sent since.
@@ -215,7 +220,7 @@ where
 }
 
 /// Removes a request from the job's history that was throttled or answered about the account: it is no attempt.
-async fn discount_request<A, H>(
+pub(super) async fn discount_request<A, H>(
     context: &Context<A>,
     job: &mut ActiveJob<'_, H>,
     before: &History,
@@ -237,7 +242,7 @@ where
     Ok(NextAction::Again)
 }
 
-fn backoff<A, H>(context: &Context<A>, job: &ActiveJob<'_, H>) -> Duration {
+pub(super) fn backoff<A, H>(context: &Context<A>, job: &ActiveJob<'_, H>) -> Duration {
     context.delay_before_attempt(job.history.attempts.max(1))
 }
 

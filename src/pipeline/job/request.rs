@@ -55,7 +55,7 @@ where
     A: PartnerApi,
     H: Settle,
 {
-    match due(before, context.clock.now(), &context.policy.limits) {
+    match due(before, context.clock.now(), &job.limits) {
         Due::UserLookUp => return Ok(RequestEnd::Step(JobStep::UserLookUp(LookUpReason::AttemptsExhausted))),
         Due::LookUpAfter(delay) => return Ok(RequestEnd::Step(JobStep::LookUpAfter(delay))),
         Due::Send => {}
@@ -82,7 +82,7 @@ async fn admit<'c, A, H>(context: &'c Context<A>, job: &mut ActiveJob<'_, H>) ->
 where
     H: Settle,
 {
-    let (lane, until) = (job.lane, job.wait_until);
+    let (lane, until) = (job.send_lane(), job.wait_until);
     let delays = ProbeDelays {
         probe: if job.refusals.has_any() { PROBE_DELAY } else { Duration::ZERO },
         trial: if job.history.first_sent_at.is_none() { TRIAL_DELAY } else { Duration::ZERO },
@@ -146,7 +146,7 @@ fn evaluate<A, H>(
     answer: TimedAnswer,
 ) -> JobStep {
     let TimedAnswer { answer, duration } = answer;
-    let (now, limits) = (context.clock.now(), &context.policy.limits);
+    let (now, limits) = (context.clock.now(), &job.limits.clone());
     context.rate_limiter.end_creation(now, answer.may_have_created());
     let answer = without_wrong_user(context, job, answer);
     if let Answer::Created { service_id: None, link: Ok(link) } = &answer {
@@ -200,7 +200,7 @@ fn without_wrong_user<A, H>(context: &Context<A>, job: &ActiveJob<'_, H>, answer
     Answer::KeyAlreadyUsed
 }
 
-fn throttle<A>(context: &Context<A>, advice: Option<Duration>) {
+pub(super) fn throttle<A>(context: &Context<A>, advice: Option<Duration>) {
     let delay = context.gate.throttle(advice, |n| context.delay_before_attempt(n));
     if advice.is_none() {
         context.rate_limiter.throttled();

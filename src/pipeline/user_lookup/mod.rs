@@ -17,6 +17,7 @@
 //! | `known_order` | remembers the order of the list between scans, and whether it is proven |
 //! | `coverage` | decides whether the whole list was read |
 //! | `cache` | remembers users that were read, so that the next look-up of one needs no request |
+//! | `fresh` | looks for the user of a re-creation, without any memory of earlier pages |
 //! | `interrupted` | keeps look-ups of jobs that were requeued before the scan ended |
 //!
 //! **Invariants**
@@ -29,6 +30,7 @@
 mod cache;
 mod coverage;
 mod digest;
+mod fresh;
 mod interrupted;
 mod known_order;
 mod page_limit;
@@ -47,11 +49,14 @@ use uuid::Uuid;
 
 use self::cache::UserCache;
 use self::digest::EmailDigest;
+use self::fresh::{DeletedUsers, FreshReader};
+pub(crate) use self::fresh::{FreshLook, FreshScope, find_fresh};
 pub(crate) use self::interrupted::InterruptedLookUp;
 use self::interrupted::InterruptedLookUps;
 pub(crate) use self::page_limit::DOCUMENTED_LIMIT;
 use self::pending::{LookUpWaiter, PendingLookUps, PendingUser};
 pub(crate) use self::scan::scan_on_demand;
+use crate::domain::ServiceId;
 use crate::domain::decide::{LookUpReason, LookUpResult, LookUpScope};
 use crate::domain::private::debug_redacted;
 
@@ -68,6 +73,7 @@ pub(crate) struct UserLookUp {
     state: Mutex<UserLookUpState>,
     /// Wakes the scanning task.
     requested: Notify,
+    fresh: FreshReader,
 }
 
 #[derive(Default)]
@@ -75,6 +81,7 @@ struct UserLookUpState {
     pending: PendingLookUps,
     interrupted: InterruptedLookUps,
     cache: UserCache,
+    deleted: DeletedUsers,
     /// `None`: no scan is running.
     progress: Option<ScanProgress>,
 }
@@ -93,7 +100,7 @@ impl UserLookUp {
             if let Some(result) = state.interrupted.take_answer(&digest, since, scope) {
                 return result;
             }
-            if let Some(user) = state.cache.find(&digest) {
+            if let Some(user) = state.cache.find(&digest).filter(|user| !state.deleted.contains(&user.service_id)) {
                 return LookUpResult::User(user);
             }
             state.pending.add(digest, PendingUser { waiters: vec![waiter], scope });
@@ -105,6 +112,11 @@ impl UserLookUp {
     /// Remembers a look-up whose job is requeued before the look-up ended.
     pub(crate) fn interrupt(&self, key: Uuid, email: &str, reason: LookUpReason, since: Instant) {
         self.lock().interrupted.insert(key, EmailDigest::of(email), InterruptedLookUp { reason, since });
+    }
+
+    /// This worker deleted the user: what earlier pages said about it is not used any more.
+    pub(crate) fn deleted(&self, user: &ServiceId) {
+        self.lock().deleted.insert(user);
     }
 
     /// Returns the interrupted look-up of a job that was redelivered, if there is one.
@@ -120,9 +132,13 @@ impl UserLookUp {
     /// Takes the look-ups that need the list. Those of users in the cache are answered.
     fn take_pending(&self) -> PendingLookUps {
         let mut state = self.lock();
-        let UserLookUpState { pending, interrupted, cache, .. } = &mut *state;
+        let UserLookUpState { pending, interrupted, cache, deleted, .. } = &mut *state;
         let mut pending = std::mem::take(pending);
-        pending.answer_known(|digest| cache.find(digest).map(LookUpResult::User));
+        let known = |digest: &_| cache.find(digest).filter(|user| !deleted.contains(&user.service_id));
+        pending.answer_known({
+            let mut known = known;
+            move |digest| known(digest).map(LookUpResult::User)
+        });
         pending.drop_gone(|digest| interrupted.wants(digest));
         pending
     }

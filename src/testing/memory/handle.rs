@@ -55,6 +55,10 @@ impl Settle for MemoryHandle {
         state.kind == QueueKind::Embedded || state.life(self.worker) == self.life
     }
 
+    fn is_dated(&self) -> bool {
+        self.original.is_dated || self.original.has_headers || !self.original.redelivered
+    }
+
     async fn record_intent(&mut self, now: Timestamp) -> Result<(), QueueError> {
         self.change_intent(|history| history.with_send(now))
     }
