@@ -331,8 +331,7 @@ fn malformed(body: &[u8], error: &serde_json::Error) -> Box<InvalidJob> {
 }
 
 /// The members of a [`JobMessage`].
-pub(crate) const MEMBERS: [&str; 7] =
-    ["jobId", "batchId", "idempotencyKey", "replaces", "metadata", "source", "user"];
+pub(crate) const MEMBERS: [&str; 7] = ["jobId", "batchId", "idempotencyKey", "replaces", "metadata", "source", "user"];
 
 /// Most characters of an unknown member's name in an error message.
 const NAME_CHARS_MAX: usize = 100;

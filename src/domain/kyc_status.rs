@@ -44,9 +44,17 @@ mod tests {
         for text in ["pending", "pending_kyc", "denied", "PENDING", "Denied"] {
             assert!(is_unapproved(text), "{text}");
         }
-        for text in
-            ["approved", "", " pending", "pending ", "not denied", "needsVerification", "manualReview", "canceled", "pend"]
-        {
+        for text in [
+            "approved",
+            "",
+            " pending",
+            "pending ",
+            "not denied",
+            "needsVerification",
+            "manualReview",
+            "canceled",
+            "pend",
+        ] {
             assert!(!is_unapproved(text), "{text}");
         }
         assert!(UserStatus::parse("Approved").unwrap().is_approved());

@@ -20,8 +20,8 @@ pub(crate) mod trace;
 mod webhooks;
 
 pub use events::{
-    ApiAnswered, ApiOverloaded, ApiThrottled, BrokerConnectionChanged, BulkHoldChanged, ClocksDiffer,
-    DeletionAnswered, EmergencyFileRead, EmergencyFileWritten, EventsFileMoved, GateChanged, HALT_CAUSE, ImportStateChanged, JobFinished,
+    ApiAnswered, ApiOverloaded, ApiThrottled, BrokerConnectionChanged, BulkHoldChanged, ClocksDiffer, DeletionAnswered,
+    EmergencyFileRead, EmergencyFileWritten, EventsFileMoved, GateChanged, HALT_CAUSE, ImportStateChanged, JobFinished,
     LinkNotPublished, LookUpDecided, NOTICE_TARGET, OutcomeMixChecked, OutcomeStorageChanged, OutlierDelayed,
     QueueEmpty, RateLowered, RetryScheduled, ScanFinished, ScanProgressed, SettingsReloaded, TopologyMismatch,
     UserListPageResult, UserListRefused, WorkersCounted, WrongUserAnswered,

@@ -70,7 +70,9 @@ pub(crate) fn classify_delete(reply: &ApiReply<'_>, marks: &RefusalMarks, now: T
     DeleteAnswer::Other(match classify(reply, marks, now) {
         // The next request has another key.
         Answer::KeyAlreadyUsed | Answer::Created { .. } => Answer::Unknown(UnknownReason::Unreadable),
-        Answer::UserExists => Answer::Rejected { status: reply.status, code: "USER_EXISTS".to_owned(), text: String::new() },
+        Answer::UserExists => {
+            Answer::Rejected { status: reply.status, code: "USER_EXISTS".to_owned(), text: String::new() }
+        }
         answer => answer,
     })
 }
@@ -108,11 +110,14 @@ mod tests {
         }
         assert_eq!(answer(409, &error("ACTIVE_CARDS_EXIST")), DeleteAnswer::ActiveCards);
         let unknown = DeleteAnswer::Other(Answer::Unknown(UnknownReason::Unreadable));
-        for body in ["{}", "", r#"{"data":{"deleted":false}}"#, r#"{"data":{"deleted":true"#, r#"{"data":{"deleted":1}}"#] {
+        for body in
+            ["{}", "", r#"{"data":{"deleted":false}}"#, r#"{"data":{"deleted":true"#, r#"{"data":{"deleted":1}}"#]
+        {
             assert_eq!(answer(200, body), unknown, "{body}");
         }
         let not_found = DeleteAnswer::Other(Answer::Account(AccountReason::NotFound(404)));
-        for body in ["<html>", r#"{"message":"USER_NOT_FOUND"}"#, &error("NOT_FOUND"), r#"{"error":"USER_NOT_FOUND"}"#] {
+        for body in ["<html>", r#"{"message":"USER_NOT_FOUND"}"#, &error("NOT_FOUND"), r#"{"error":"USER_NOT_FOUND"}"#]
+        {
             assert_eq!(answer(404, body), not_found, "{body}");
         }
         assert_eq!(answer(200, "<html>"), DeleteAnswer::Other(Answer::Account(AccountReason::NotTheApi)));

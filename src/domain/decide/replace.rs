@@ -99,7 +99,7 @@ pub fn after_replace_look_up(
     }
     match (&found, reason) {
         (ReplaceLookUp::OtherEmail, _) => return rejected(REPLACED_USER_NOT_FOUND, OTHER_EMAIL),
-        (ReplaceLookUp::Replaced(status), None | Some(LookUpReason::GivingUp)) => {
+        (ReplaceLookUp::Replaced(status), None | Some(LookUpReason::AttemptsExhausted)) => {
             if let Some(refusal) = refusal(status.as_ref()) {
                 return refusal;
             }
@@ -119,8 +119,8 @@ pub fn after_replace_look_up(
     }
     let again = |reason, delay| ReplaceStep::LookAgain { reason, delay, is_charged: false };
     match (found, reason) {
-        (ReplaceLookUp::Replaced(_), None | Some(LookUpReason::GivingUp)) => ReplaceStep::Delete,
-        (ReplaceLookUp::Neither, None | Some(LookUpReason::GivingUp)) => ReplaceStep::Create,
+        (ReplaceLookUp::Replaced(_), None | Some(LookUpReason::AttemptsExhausted)) => ReplaceStep::Delete,
+        (ReplaceLookUp::Neither, None | Some(LookUpReason::AttemptsExhausted)) => ReplaceStep::Create,
         (ReplaceLookUp::Replaced(_) | ReplaceLookUp::Neither, Some(LookUpReason::UserExists)) => {
             again("not_listed", LOOK_AGAIN_MIN)
         }
@@ -169,7 +169,8 @@ const OTHER_EMAIL: &str = "the user in replaces has another email than this job:
 const NOT_LISTED: &str = "the user list has neither the user in replaces nor this email: nothing was changed; leave \
                           replaces out to create a user";
 const APPROVED: &str = "the user in replaces is approved: it needs no new link, and nothing was changed";
-const STATUS_UNKNOWN: &str = "the user in replaces isn't known to be unapproved: nothing was changed; look at its status";
+const STATUS_UNKNOWN: &str =
+    "the user in replaces isn't known to be unapproved: nothing was changed; look at its status";
 
 fn rejected(code: &str, message: &str) -> ReplaceStep {
     let problem = Problem { field: Some("replaces".to_owned()), ..Problem::whole(code, message) };

@@ -190,7 +190,8 @@ impl GateInner {
     }
 
     fn holds(&self, request: Request) -> bool {
-        self.is_halted && matches!(request, Request::Create(Lane::Bulk) | Request::Delete(Lane::Bulk)) || self.waits_for_event_sink(request)
+        self.is_halted && matches!(request, Request::Create(Lane::Bulk) | Request::Delete(Lane::Bulk))
+            || self.waits_for_event_sink(request)
     }
 
     fn waits_for_event_sink(&self, request: Request) -> bool {

@@ -158,7 +158,7 @@ impl Pause {
         let is_deletion = matches!(request, Request::Delete(_));
         let delay = match self.reason {
             // A deletion is free, so it would show nothing.
-            AccountReason::PaymentRequired if is_deletion => return Err(None),
+            AccountReason::PaymentRequired if is_deletion => return Err(WaitUntil::Change),
             _ if is_deletion => DELETE_DELAY,
             // A network that comes back may still lose the answer.
             AccountReason::Unreachable(_) => delays.probe.max(delays.trial),

@@ -184,8 +184,9 @@ async fn a_look_up_requested_during_a_scan_is_answered_by_its_later_pages() {
 
 #[tokio::test(start_paused = true)]
 async fn a_list_that_repeats_its_pages_reports_no_user_missing() {
-    let bench =
-        LookUpBench::new(|_, _| Ok(UserListPage { users: (0..50).map(user).collect(), statuses: Vec::new(), unusable: 0, total: 100_000 }));
+    let bench = LookUpBench::new(|_, _| {
+        Ok(UserListPage { users: (0..50).map(user).collect(), statuses: Vec::new(), unusable: 0, total: 100_000 })
+    });
     assert_eq!(bench.find(70).await, LookUpResult::Unavailable);
     assert_eq!(bench.requests(), 4);
     let line = "plu_onboard_user_list_scans_total{result=\"aborted\"} 1\n";
@@ -205,7 +206,12 @@ async fn emails_are_compared_without_case_in_any_alphabet() {
         ("ИВАН@ПРИМЕР.РФ", "иван@пример.рф"),
     ] {
         let bench = LookUpBench::new(move |_, _| {
-            Ok(UserListPage { users: vec![(listed.to_owned(), user(1).1)], statuses: Vec::new(), unusable: 0, total: 1 })
+            Ok(UserListPage {
+                users: vec![(listed.to_owned(), user(1).1)],
+                statuses: Vec::new(),
+                unusable: 0,
+                total: 1,
+            })
         });
         assert_eq!(
             bench.context.look_up.find(asked, Instant::now(), LookUpScope::WholeList).await,

@@ -21,7 +21,9 @@ mod settings;
 
 use std::time::Duration;
 
-pub use self::api::{ApiAnswered, ClocksDiffer, DeletionAnswered, ScanFinished, ScanProgressed, UserListPageResult, UserListRefused};
+pub use self::api::{
+    ApiAnswered, ClocksDiffer, DeletionAnswered, ScanFinished, ScanProgressed, UserListPageResult, UserListRefused,
+};
 pub use self::broker::{
     BrokerConnectionChanged, EmergencyFileRead, EmergencyFileWritten, EventsFileMoved, LinkNotPublished,
     OutcomeStorageChanged, QueueEmpty, TopologyMismatch,

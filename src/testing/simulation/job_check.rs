@@ -8,8 +8,9 @@ use uuid::Uuid;
 use crate::domain::{Event, EventType};
 use crate::sandbox::{Model, UserView};
 use crate::testing::simulation::evidence::RunEvidence;
-use crate::testing::simulation::plan::{JobKind, JobPlan};
+use crate::testing::simulation::plan::{JobKind, JobPlan, ReplacedUser};
 use crate::testing::simulation::record::RunRecord;
+use crate::testing::simulation::replacing;
 
 /// A job, and what is known about it.
 pub(super) struct JobCheck<'w> {
@@ -17,6 +18,8 @@ pub(super) struct JobCheck<'w> {
     job: &'w JobPlan,
     events: Vec<&'w Event>,
     user: Option<UserView<'w>>,
+    model: &'w Model,
+    now: Duration,
     /// No other job has this email.
     is_only_job_of_email: bool,
     /// It got a refusal that isn't the partner's.
@@ -43,6 +46,8 @@ impl<'w> JobCheck<'w> {
         let was_answered_without_id = key.is_some_and(|key| record.is_marked(key, "id-none"));
         let log = record.lock();
         Self {
+            model,
+            now,
             was_answered_without_id,
             was_refused_oddly,
             evidence,
@@ -58,11 +63,28 @@ impl<'w> JobCheck<'w> {
 
     /// Returns every promise that was broken.
     pub(super) fn broken(&self) -> Vec<String> {
+        if let JobKind::Replaces(replaced) = self.job.kind {
+            return self.broken_replacing(replaced);
+        }
         let mut broken: Vec<String> = self.conservation().into_iter().collect();
         broken.extend(self.outcome());
         for event in &self.events {
             broken.extend(self.event(event));
         }
+        broken
+    }
+
+    /// Returns every promise that was broken to a job that replaces a user.
+    fn broken_replacing(&self, replaced: ReplacedUser) -> Vec<String> {
+        let count = self.events.len();
+        let mut broken: Vec<String> =
+            replacing::broken(self.evidence, self.job, replaced, self.model, self.now).into_iter().collect();
+        if count == 0 || !self.evidence.plan.is_broker && count > 1 {
+            broken.push(format!("has {count} events"));
+        }
+        broken.extend(
+            self.events.iter().filter(|event| event.event_type == EventType::Created).filter_map(|it| self.created(it)),
+        );
         broken
     }
 
@@ -138,6 +160,7 @@ impl<'w> JobCheck<'w> {
                 ((existing || rejected) && !self.is_duplicated()) && !(rejected && (is_hidden || is_unknown_key))
             }
             JobKind::Existed => (created && self.knows_age()) || rejected && !self.has_unknown_codes(),
+            JobKind::Replaces(_) => false,
             JobKind::Invalid => created || existing || self.has(EventType::Failed),
             JobKind::Refused => created || existing || self.user.is_some(),
             JobKind::KeyReused => (existing || rejected) && !self.is_duplicated() && !self.has_unknown_codes(),

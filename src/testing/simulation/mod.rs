@@ -14,6 +14,7 @@
 //! | `record` | what happened: requests, decisions, and which faults met which decisions |
 //! | `evidence` | what a run has left behind |
 //! | `promises`, `job_check` | what must hold then, in all and for one job |
+//! | `replacing` | what must hold for jobs that replace a user |
 //! | `coverage` | which faults can meet which decisions, and which did |
 //!
 //! Needs a current-thread runtime with paused time; `tests/it/queues/simulation.rs` and `examples/simulate.rs` make
@@ -30,6 +31,7 @@ mod partner;
 mod plan;
 mod promises;
 mod record;
+mod replacing;
 mod run;
 mod world;
 

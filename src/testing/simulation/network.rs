@@ -13,14 +13,18 @@ use uuid::Uuid;
 
 use crate::adapters::plu_http::{self, PartnerClock};
 use crate::clock::Clock;
-use crate::domain::answer::{ApiReply, RefusalMarks, UnknownReason, UnreachableReason, classify};
-use crate::domain::{AccountReason, Answer, IdempotencyKey};
+use crate::domain::answer::{
+    ApiReply, DeleteAnswer, RefusalMarks, UnknownReason, UnreachableReason, classify, classify_delete,
+};
+use crate::domain::{AccountReason, Answer, IdempotencyKey, ServiceId};
 use crate::ports::{ListError, PartnerApi, UserList, UserListPage};
 use crate::sandbox::{
-    CreateRequest, DRIP, FaultKind, HostilePartner, ListRequest, ModelConfig, SandboxAnswer, SandboxReply, Wire,
+    CreateRequest, DRIP, DeleteRequest, FaultKind, HostilePartner, ListRequest, ModelConfig, SandboxAnswer,
+    SandboxReply, Wire,
 };
 use crate::testing::simulation::plan::Plan;
 use crate::testing::simulation::record::RunRecord;
+use crate::testing::simulation::replacing::broken_by_deletion;
 
 /// How long a client waits for an answer: the default of `api.timeout_s`.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,6 +41,7 @@ struct NetworkShared {
     partner: Mutex<HostilePartner>,
     chance: Mutex<NetworkChance>,
     record: RunRecord,
+    plan: Plan,
     clock: Clock,
     /// How long the partner existed before the run began.
     prehistory: Duration,
@@ -82,6 +87,7 @@ impl Network {
             partner: Mutex::new(partner),
             chance: Mutex::new(chance),
             record,
+            plan: plan.clone(),
             clock,
             prehistory,
             authorization: format!("Bearer {}", ModelConfig::default().api_key.expose_secret()),
@@ -224,6 +230,32 @@ impl PartnerApi for Network {
             *record.lock().attempts.entry(key).or_default() -= 1;
         }
         record.answered(key, &answer);
+        answer
+    }
+
+    async fn delete(&self, key: &IdempotencyKey, user: &ServiceId) -> DeleteAnswer {
+        let (key, record) = (*key.uuid(), &self.0.record);
+        record.note(format_args!("{key} sent: deletion of {user}"));
+        record.sent(Some(key));
+        let broken = broken_by_deletion(&self.0.plan, self.partner().model(), self.now(), record.now(), user);
+        record.lock().broken.extend(broken);
+        if self.is_unreachable() {
+            return DeleteAnswer::Other(Answer::NotSent(UnreachableReason::Other));
+        }
+        let (shared, header, user) = (Arc::clone(&self.0), key.to_string(), user.clone());
+        let exchanged = self.exchange(Some(key), move |partner, now| {
+            let request = DeleteRequest {
+                authorization: Some(&shared.authorization),
+                idempotency_key: Some(&header),
+                service_id: user.as_str(),
+            };
+            partner.delete(now, &request)
+        });
+        let answer = match exchanged.await {
+            Ok(reply) => classify_delete(&api_reply(&reply), &self.0.marks, self.0.clock.now()),
+            Err(reason) => DeleteAnswer::Other(Answer::Unknown(reason)),
+        };
+        record.note(format_args!("{key} answered: {}", answer.code()));
         answer
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct RunLog {
     pub(super) sent: Vec<SentRequest>,
     /// By key: requests that may have been counted as attempts.
     pub(super) attempts: BTreeMap<Uuid, u32>,
+    /// Promises that a deletion broke.
+    pub(super) broken: Vec<String>,
     /// Keys that were answered "created".
     pub(super) answered_created: BTreeSet<Uuid>,
     /// By key: the faults that its job has met so far.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::config::{Overrides, Settings};
+use crate::sandbox::{SandboxControl, UserChange};
 use crate::testing::simulation::coverage::NO_FAULT;
 use crate::testing::simulation::evidence::RunEvidence;
 use crate::testing::simulation::lives::run_worker;
@@ -120,11 +121,21 @@ async fn disturb(world: Arc<SimWorld>) {
             }
         }
     };
+    let status_changes = async {
+        let start = Instant::now();
+        for change in &world.plan.status_changes {
+            sleep_until(start + change.at).await;
+            world.record.note(format_args!("{} becomes {}", change.email, change.status));
+            let users = vec![UserChange::status_of(&change.email, change.status)];
+            let control = SandboxControl { users, ..SandboxControl::default() };
+            world.network.partner().control(world.network.now(), &control);
+        }
+    };
     let lost_acks = async {
         while !world.calm.is_cancelled() {
             world.mark(&world.queue.take_lost_acks(), "ack-lost");
             sleep(Duration::from_secs(1)).await;
         }
     };
-    tokio::join!(disconnects, lost_acks);
+    tokio::join!(disconnects, lost_acks, status_changes);
 }

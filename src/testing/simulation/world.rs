@@ -40,11 +40,11 @@ pub(super) struct SimWorld {
 }
 
 impl SimWorld {
-    pub(super) fn new(plan: Plan, settings: &Settings, record: RunRecord) -> Self {
+    pub(super) fn new(mut plan: Plan, settings: &Settings, record: RunRecord) -> Self {
         let clock = Clock::simulated(T0);
         let queue = if plan.is_broker { MemoryQueue::like_a_broker(clock) } else { MemoryQueue::new(clock) };
         queue.lose_acks(plan.lost_acks, plan.seed.wrapping_add(3));
-        let partner = partner(&plan, T0);
+        let partner = partner(&mut plan, T0);
         let network = Network::new(partner, PREHISTORY, &plan, record.clone(), clock, settings.refusal_marks());
         let key = |job: &JobPlan| Job::parse(job.body.as_bytes()).ok().map(|(job, _)| *job.key.uuid());
         let keys = plan.jobs.iter().filter_map(|job| Some((job.body.clone().into_bytes(), key(job)?))).collect();
@@ -72,7 +72,7 @@ impl SimWorld {
                 JobKind::Existed => self.record.mark(*key, "existed"),
                 JobKind::Duplicate => self.mark_same_email(&job.email, "duplicate"),
                 JobKind::SameEmail => self.mark_same_email(&job.email, "same-email"),
-                JobKind::New | JobKind::KeyReused | JobKind::Invalid | JobKind::Refused => {}
+                JobKind::New | JobKind::Replaces(_) | JobKind::KeyReused | JobKind::Invalid | JobKind::Refused => {}
             }
         }
     }

@@ -87,7 +87,9 @@ fn a_user_that_is_not_listed_is_created_if_a_deletion_may_have_been_sent() {
 fn another_user_with_the_email_ends_the_job() {
     for history in [new(), sent(2, 10)] {
         assert_eq!(code(&decide(None, other(Some(at(5)), false), history, 20)), "created true");
-        for older in [other(Some(T0.minus(Duration::from_secs(40))), false), other(None, false), other(Some(at(5)), true)] {
+        for older in
+            [other(Some(T0.minus(Duration::from_secs(40))), false), other(None, false), other(Some(at(5)), true)]
+        {
             assert_eq!(code(&decide(None, older, history, 20)), "existing");
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::dice::Dice;
+use super::replacing::ReplacedUser;
 use crate::domain::{IdempotencyKey, Job, Lane};
 use crate::testing::message::message;
 
@@ -23,6 +24,8 @@ pub(crate) enum JobKind {
     SameEmail,
     /// Another person, with the key of an earlier job as its `idempotencyKey`.
     KeyReused,
+    /// It replaces a user.
+    Replaces(ReplacedUser),
     /// Validation rejects it.
     Invalid,
     /// The partner refuses it.
@@ -107,7 +110,7 @@ fn key(body: &str) -> Option<IdempotencyKey> {
     Job::parse(body.as_bytes()).ok().map(|(job, _)| job.key)
 }
 
-fn body(
+pub(super) fn body(
     id: &str,
     kind: JobKind,
     first_name: &str,

@@ -3,12 +3,14 @@
 mod dice;
 mod faults;
 mod jobs;
+mod replacing;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use self::dice::Dice;
 pub(super) use self::jobs::{JobKind, JobPlan};
+pub(super) use self::replacing::{ID_TO_COME, ReplacedUser, StatusChange};
 use crate::pipeline::PipelinePolicy;
 
 /// Everything that a seed decides.
@@ -30,6 +32,7 @@ pub struct Plan {
     /// Most requests per second, over all workers.
     pub rate: Option<NonZeroU32>,
     pub(super) jobs: Vec<JobPlan>,
+    pub(super) status_changes: Vec<StatusChange>,
     pub(super) policy: PipelinePolicy,
     /// Longest travel time of a request or an answer, normally.
     pub(super) travel_max: Duration,
@@ -76,6 +79,7 @@ impl Plan {
             is_calm,
             rate: NonZeroU32::new(rate),
             jobs: jobs::jobs(&mut dice, is_broker, is_crowded),
+            status_changes: Vec::new(),
             policy: tuned(policy, &mut dice, seed),
             travel_max: dice.ms(2..200),
             late: dice.sometimes(0.3, 0.2),
@@ -112,7 +116,19 @@ impl Plan {
         if is_calm {
             plan.calm();
         }
+        plan.replace_users();
         plan
+    }
+
+    /// Adds jobs that replace a user. They have dice of their own, so that the other jobs are the same without them.
+    fn replace_users(&mut self) {
+        let mut dice = Dice(fastrand::Rng::with_seed(self.seed.wrapping_add(4)));
+        if dice.chance(0.4) {
+            let (jobs, changes) = replacing::jobs(&mut dice, self.is_broker);
+            self.jobs.extend(jobs);
+            self.jobs.sort_by_key(|job| job.at);
+            self.status_changes = changes;
+        }
     }
 
     /// Many users exist before. Mostly only refusals happen that create no user; then the list fails, or hides users.
