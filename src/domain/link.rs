@@ -21,13 +21,14 @@ pub struct VerificationUrl(String);
 
 impl VerificationUrl {
     /// Parses a link. Spaces around it are removed. `None` unless it is an absolute `https:` URL of at most
-    /// [`URL_CHARS_MAX`] characters with a host, without user name and password, white space and control characters.
+    /// [`URL_CHARS_MAX`] characters with a host, without user name and password, white space, control characters and
+    /// invisible ones.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim_matches(' ');
         // Checks the text, not the parsed URL: the standard corrects `https:x.example` and removes line breaks.
         let (scheme, rest) = text.split_at_checked(8)?;
         let is_absolute = scheme.eq_ignore_ascii_case("https://") && !rest.starts_with('/');
-        let is_odd = text.contains(|c: char| c.is_control() || c.is_whitespace() || c == '\\');
+        let is_odd = text.contains(|c: char| c.is_control() || c.is_whitespace() || is_invisible(c) || c == '\\');
         if !is_absolute || is_odd || text.chars().count() > URL_CHARS_MAX {
             return None;
         }
@@ -162,6 +163,11 @@ impl LinkLossCounts {
     }
 }
 
+/// Characters that have no width or change the direction of the text (Unicode general category Cf, the common ones).
+const fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,6 +218,10 @@ mod tests {
             "https://v.example/a b",
             "https://v.example:99999/",
             "https://v exa.mple/",
+            "https://v.example/\u{202e}1",
+            "https://v.example/\u{200b}1",
+            "https://v.example/\u{feff}",
+            "https://v.example/\u{ad}1",
             &too_long,
         ] {
             assert_eq!(VerificationUrl::parse(text), None, "{text:?}");

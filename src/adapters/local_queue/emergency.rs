@@ -5,7 +5,8 @@
 //! only its owner can read it.
 //!
 //! It is written to the first of these folders that works: results, temporary files, queue. Folders on another disk
-//! than the queue's come first.
+//! than the queue's come first. The folder for temporary files may vanish with the process (containers, `PrivateTmp=`
+//! of systemd), so after it the next ones are written too, until one works.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write as _};
@@ -31,10 +32,16 @@ const BYTES_MAX: u64 = 1 << 30;
 /// Where the emergency file of a queue is written.
 #[derive(Debug, Clone)]
 pub struct EmergencyFile {
-    /// Each path, and whether it is on another disk than the queue.
-    paths: Vec<(PathBuf, bool)>,
+    places: Vec<Place>,
     /// Held by the thread that writes.
     writing: Arc<Mutex<()>>,
+}
+
+#[derive(Debug, Clone)]
+struct Place {
+    path: PathBuf,
+    /// Whether it is on another disk than the queue.
+    is_elsewhere: bool,
 }
 
 impl EmergencyFile {
@@ -46,25 +53,34 @@ impl EmergencyFile {
         let name = format!("plu-onboard-outcomes-{hash}.ndjson");
         let device = |folder: &Path| fs::metadata(folder).map(|metadata| metadata.dev()).ok();
         let disk = device(folder_of(&queue));
-        let mut paths: Vec<(PathBuf, bool)> = Vec::new();
+        let mut places: Vec<Place> = Vec::new();
         for folder in [results, &std::env::temp_dir(), folder_of(&queue)] {
             let path = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()).join(&name);
-            if paths.iter().all(|(other, _)| *other != path) {
-                paths.push((path, device(folder).is_some_and(|device| Some(device) != disk)));
+            if places.iter().all(|other| other.path != path) {
+                let is_elsewhere = device(folder).is_some_and(|device| Some(device) != disk);
+                places.push(Place { path, is_elsewhere });
             }
         }
-        paths.sort_by_key(|(_, is_elsewhere)| !is_elsewhere);
-        Self { paths, writing: Arc::default() }
+        places.sort_by_key(|place| !place.is_elsewhere);
+        Self { places, writing: Arc::default() }
     }
 
-    /// The files that exist.
+    /// An emergency file on another disk than the queue.
+    #[cfg(test)]
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self { places: vec![Place { path, is_elsewhere: true }], writing: Arc::default() }
+    }
+
+    /// The files that exist, without those of other users in the shared folder for temporary files: with one of them
+    /// any user could block each start.
     fn existing(&self) -> Vec<PathBuf> {
-        self.paths.iter().map(|(path, _)| path).filter(|path| fs::symlink_metadata(path).is_ok()).cloned().collect()
+        let paths = self.places.iter().map(|place| &place.path);
+        paths.filter(|path| fs::symlink_metadata(path).is_ok() && !is_strangers(path)).cloned().collect()
     }
 
     /// The files that exist, and those that [`Self::restore`] kept because the queue could not take a link.
     pub fn existing_or_kept(&self) -> Vec<PathBuf> {
-        let kept = self.paths.iter().flat_map(|(path, _)| kept_copies(path));
+        let kept = self.places.iter().flat_map(|place| kept_copies(&place.path)).filter(|path| !is_strangers(path));
         self.existing().into_iter().chain(kept).collect()
     }
 
@@ -74,15 +90,19 @@ impl EmergencyFile {
     /// No folder works; the text says why.
     pub(super) fn write(&self, outcomes: &[Arc<UnwrittenOutcome>], queue_hangs: bool) -> Result<PathBuf, String> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut errors = Vec::new();
-        for (path, is_elsewhere) in &self.paths {
+        let (mut errors, mut temporary) = (Vec::new(), None);
+        for Place { path, is_elsewhere } in &self.places {
             if queue_hangs && !is_elsewhere {
                 continue;
             }
             match write(path, outcomes) {
+                Ok(()) if is_temporary(path) => temporary = Some(path.clone()),
                 Ok(()) => return Ok(path.clone()),
                 Err(error) => errors.push(format!("{}: {error}", path.display())),
             }
+        }
+        if let Some(path) = temporary {
+            return Ok(path);
         }
         Err(if errors.is_empty() { "no other disk is known".to_owned() } else { errors.join("; ") })
     }
@@ -93,6 +113,12 @@ impl EmergencyFile {
     /// # Errors
     /// [`LocalQueueError`] if the queue can't be written or a file can't be read.
     pub fn restore(&self, connection: &mut Connection, queue: &Path) -> Result<(), LocalQueueError> {
+        for Place { path, .. } in self.places.iter().filter(|place| is_strangers(&place.path)) {
+            tracing::warn!(
+                file = %path.display(),
+                "this file isn't read: it has the name of a copy of outcomes, and belongs to another user"
+            );
+        }
         for path in self.existing() {
             let io = |error: io::Error| LocalQueueError::Io {
                 path: queue.to_owned(),
@@ -121,6 +147,22 @@ impl EmergencyFile {
     }
 }
 
+/// Whether the file is in the folder for temporary files.
+pub(super) fn is_temporary(path: &Path) -> bool {
+    std::path::absolute(std::env::temp_dir()).is_ok_and(|folder| folder_of(path) == folder)
+}
+
+/// Whether the file is in the folder for temporary files and belongs to another user.
+fn is_strangers(path: &Path) -> bool {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return false };
+    is_temporary(path) && own_user().is_some_and(|user| user != metadata.uid())
+}
+
+/// Id of the user of this process.
+fn own_user() -> Option<u32> {
+    fs::metadata("/proc/self").ok().map(|process| process.uid())
+}
+
 /// The files beside a path to which it was moved aside.
 fn kept_copies(path: &Path) -> Vec<PathBuf> {
     let start = format!("{}.aside-", path.file_name().unwrap_or_default().to_string_lossy());
@@ -144,8 +186,7 @@ fn write(path: &Path, outcomes: &[Arc<UnwrittenOutcome>]) -> io::Result<()> {
 fn check_owner(path: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
     let is_private = metadata.is_file() && metadata.mode() & 0o077 == 0;
-    let is_own = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == metadata.uid());
-    if is_private && is_own {
+    if is_private && own_user() == Some(metadata.uid()) {
         return Ok(());
     }
     Err(io::Error::other("it isn't a file that only this user can read and write: look at it, and delete it"))
@@ -200,4 +241,52 @@ fn apply(connection: &mut Connection, events: &[Event]) -> rusqlite::Result<Rest
 fn has_link_of(known: Option<&str>, event: &Event) -> bool {
     let known: Option<Event> = known.and_then(|json| serde_json::from_str(json).ok());
     event.verification_url.is_none() || known.is_some_and(|known| known.verification_url == event.verification_url)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::chown;
+
+    use tempfile::NamedTempFile;
+
+    use super::*;
+    use crate::adapters::local_queue::open::{IfMissing, OpenPurpose, open};
+
+    fn places(paths: &[&Path]) -> EmergencyFile {
+        let places = paths.iter().map(|path| Place { path: path.to_path_buf(), is_elsewhere: true });
+        EmergencyFile { places: places.collect(), writing: Arc::default() }
+    }
+
+    #[test]
+    fn a_copy_in_the_temporary_folder_is_not_the_only_one() {
+        let (temporary, folder) = (NamedTempFile::new().unwrap(), tempfile::tempdir().unwrap());
+        let permanent = folder.path().join("outcomes");
+        fs::write(temporary.path(), "earlier").unwrap();
+        assert_eq!(places(&[temporary.path(), &permanent]).write(&[], false), Ok(permanent.clone()));
+        assert!([temporary.path(), &permanent].iter().all(|path| fs::read(path).unwrap().is_empty()));
+        let missing = folder.path().join("missing/outcomes");
+        assert_eq!(places(&[temporary.path(), &missing]).write(&[], false), Ok(temporary.path().to_owned()));
+        places(&[&missing]).write(&[], false).unwrap_err();
+    }
+
+    #[test]
+    fn a_strangers_file_in_the_temporary_folder_blocks_no_start() {
+        let (temporary, folder) = (NamedTempFile::new().unwrap(), tempfile::tempdir().unwrap());
+        // Only root can give a file away.
+        if chown(temporary.path(), Some(12_345), None).is_err() {
+            return;
+        }
+        let queue = folder.path().join("q.db");
+        let mut connection = open(&queue, IfMissing::Create, OpenPurpose::Work, 64).unwrap();
+        let emergency = places(&[temporary.path()]);
+        emergency.restore(&mut connection, &queue).unwrap();
+        emergency.delete();
+        assert!(temporary.path().exists());
+        assert!(emergency.existing_or_kept().is_empty(), "nor a purge");
+        // No other user can write to the other folders, so this is a mistake to report.
+        let elsewhere = folder.path().join("outcomes");
+        fs::write(&elsewhere, "").unwrap();
+        chown(&elsewhere, Some(12_345), None).unwrap();
+        places(&[&elsewhere]).restore(&mut connection, &queue).unwrap_err();
+    }
 }

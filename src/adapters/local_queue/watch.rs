@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::adapters::local_queue::emergency::EmergencyFile;
+use crate::adapters::local_queue::emergency::{EmergencyFile, is_temporary};
 use crate::adapters::local_queue::storage::{StorageState, UnwrittenOutcome};
 use crate::telemetry::EmergencyFileWritten;
 
@@ -26,8 +26,14 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 /// Time after which outcomes that can't be committed are copied.
 const COPY_AFTER: Duration = Duration::from_secs(3);
 
+/// Time after which a copy that failed is tried again.
+const COPY_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
 /// At the end: longest wait for the last commit, and for the emergency file.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a copy failed.
+const NO_THREAD: &str = "no thread can be started";
 
 /// Outcomes that could not be committed before the process ended.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +56,15 @@ impl UnwrittenOutcomes {
         match copy {
             Ok(path) => format!(
                 "{outcomes} outcomes could not be written to the queue ({reason}). They are in {}, which only this \
-                 user can read, and the next start on this queue reads them: no link is lost.{ids}",
-                path.display()
+                 user can read, and the next start on this queue reads them: no link is lost{}.{ids}",
+                path.display(),
+                // Says nothing about other folders, which are not cleaned up.
+                if is_temporary(path) {
+                    " as long as that folder for temporary files is kept (a container's isn't, nor one of systemd's \
+                     PrivateTmp=)"
+                } else {
+                    ""
+                }
             ),
             Err(why) => format!(
                 "{outcomes} outcomes could not be written to the queue ({reason}), nor to another place ({why}). Their \
@@ -143,16 +156,22 @@ struct OutcomeCopy {
     storage: StorageState,
     emergency: EmergencyFile,
     failing_since: Option<Instant>,
-    /// Jobs whose outcome is in the file, or that could not be written to one.
-    tried: BTreeSet<i64>,
-    is_written: bool,
-    /// A copy that is being made.
-    running: Option<oneshot::Receiver<Result<PathBuf, String>>>,
+    /// Jobs whose outcome is in the file.
+    copied: BTreeSet<i64>,
+    running: Option<RunningCopy>,
+    /// When and why the last copy failed.
+    failure: Option<(Instant, String)>,
+}
+
+/// A copy that is being made.
+struct RunningCopy {
+    jobs: BTreeSet<i64>,
+    result: oneshot::Receiver<Result<PathBuf, String>>,
 }
 
 impl OutcomeCopy {
     fn new(storage: StorageState, emergency: EmergencyFile) -> Self {
-        Self { storage, emergency, failing_since: None, tried: BTreeSet::new(), is_written: false, running: None }
+        Self { storage, emergency, failing_since: None, copied: BTreeSet::new(), running: None, failure: None }
     }
 
     fn update(&mut self, is_failing: bool, hangs: bool) {
@@ -162,34 +181,48 @@ impl OutcomeCopy {
         }
         if !is_failing {
             self.failing_since = None;
+            self.failure = None;
         } else if self.failing_since.get_or_insert_with(Instant::now).elapsed() >= COPY_AFTER {
             let outcomes = self.storage.unwritten();
-            if outcomes.iter().any(|outcome| !self.tried.contains(&outcome.seq)) {
-                self.tried = outcomes.iter().map(|outcome| outcome.seq).collect();
-                self.running = Some(start_copy(self.emergency.clone(), outcomes, hangs));
+            let is_due = self.failure.as_ref().is_none_or(|(failed, _)| failed.elapsed() >= COPY_AGAIN_AFTER);
+            if is_due && outcomes.iter().any(|outcome| !self.copied.contains(&outcome.seq)) {
+                let jobs = outcomes.iter().map(|outcome| outcome.seq).collect();
+                let result = start_copy(self.emergency.clone(), outcomes, hangs);
+                self.running = Some(RunningCopy { jobs, result });
             }
             return;
         }
-        let is_committed = || self.storage.unwritten().iter().all(|outcome| !self.tried.contains(&outcome.seq));
-        if !self.tried.is_empty() && is_committed() {
-            self.tried.clear();
-            if std::mem::take(&mut self.is_written) {
-                self.emergency.delete();
-            }
+        let is_committed = || self.storage.unwritten().iter().all(|outcome| !self.copied.contains(&outcome.seq));
+        if !self.copied.is_empty() && is_committed() {
+            self.copied.clear();
+            self.emergency.delete();
         }
     }
 
     fn receive_result(&mut self) {
-        let Some(running) = &mut self.running else { return };
-        match running.try_recv() {
-            Ok(result) => {
-                let outcomes = self.tried.len();
-                self.is_written |= result.is_ok();
-                EmergencyFileWritten { outcomes, file: result.as_deref().map_err(String::as_str) }.emit();
-                self.running = None;
+        let Some(mut running) = self.running.take() else { return };
+        let result = match running.result.try_recv() {
+            Ok(result) => result,
+            Err(oneshot::error::TryRecvError::Closed) => Err(NO_THREAD.to_owned()),
+            Err(oneshot::error::TryRecvError::Empty) => {
+                self.running = Some(running);
+                return;
             }
-            Err(oneshot::error::TryRecvError::Closed) => self.running = None,
-            Err(oneshot::error::TryRecvError::Empty) => {}
+        };
+        let outcomes = running.jobs.len();
+        match result {
+            Ok(file) => {
+                EmergencyFileWritten { outcomes, file: Ok(&file) }.emit();
+                self.copied = running.jobs;
+                self.failure = None;
+            }
+            Err(reason) => {
+                // Tried again for as long as the disk fails, so it is logged once.
+                if self.failure.as_ref().is_none_or(|(_, last)| *last != reason) {
+                    EmergencyFileWritten { outcomes, file: Err(&reason) }.emit();
+                }
+                self.failure = Some((Instant::now(), reason));
+            }
         }
     }
 }
@@ -199,7 +232,7 @@ async fn copy_in_thread(
     outcomes: Vec<Arc<UnwrittenOutcome>>,
     queue_hangs: bool,
 ) -> Result<PathBuf, String> {
-    start_copy(emergency, outcomes, queue_hangs).await.unwrap_or_else(|_| Err("no thread can be started".to_owned()))
+    start_copy(emergency, outcomes, queue_hangs).await.unwrap_or_else(|_| Err(NO_THREAD.to_owned()))
 }
 
 /// Copies on a thread of its own. The runtime waits for its own threads at the end, and this one may hang.
@@ -215,4 +248,67 @@ fn start_copy(
     // If it can't be started, the receiver is closed.
     let _ = std::thread::Builder::new().name("emergency-file".to_owned()).spawn(copy);
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::domain::EventType;
+
+    fn outcome(seq: i64) -> Arc<UnwrittenOutcome> {
+        let event_type = EventType::Failed;
+        let event_json = "{}".to_owned();
+        Arc::new(UnwrittenOutcome { seq, key: None, event_type, attempts: 1, service_id: None, event_json })
+    }
+
+    /// Updates it while commits fail, and waits for the copy that this starts. Returns whether there was one.
+    fn fail(copy: &mut OutcomeCopy) -> bool {
+        copy.update(true, false);
+        let was_started = copy.running.is_some();
+        while copy.running.is_some() {
+            std::thread::yield_now();
+            copy.receive_result();
+        }
+        was_started
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_copy_that_failed_is_repeated_until_it_works() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("results");
+        let storage = StorageState::default();
+        storage.add(&outcome(1));
+        let mut copy = OutcomeCopy::new(storage.clone(), EmergencyFile::at(folder.join("outcomes")));
+        assert!(!fail(&mut copy), "it may end by itself");
+        advance(COPY_AFTER).await;
+        assert!(fail(&mut copy));
+        assert!(copy.failure.is_some(), "there is no folder");
+        fs::create_dir(&folder).unwrap();
+        assert!(!fail(&mut copy), "it waits");
+        advance(COPY_AGAIN_AFTER).await;
+        assert!(fail(&mut copy));
+        assert!(folder.join("outcomes").exists());
+        assert!(!fail(&mut copy), "it is complete");
+        copy.update(false, false);
+        assert!(folder.join("outcomes").exists(), "the outcome isn't committed");
+        storage.remove(1);
+        copy.update(false, false);
+        assert!(!folder.join("outcomes").exists());
+    }
+
+    #[test]
+    fn the_last_line_says_that_a_temporary_folder_may_vanish() {
+        let text = |folder: PathBuf| {
+            let copy = Ok(folder.join("outcomes"));
+            UnwrittenOutcomes { reason: "disk full".to_owned(), service_ids: Vec::new(), outcomes: 2, copy }.to_string()
+        };
+        assert!(text(PathBuf::from("/results")).ends_with("no link is lost."));
+        assert!(
+            text(std::env::temp_dir()).contains("no link is lost as long as that folder for temporary files is kept")
+        );
+    }
 }

@@ -138,7 +138,14 @@ impl AccountReason {
     /// Returns whether one job may cause it after all, as where a firewall refuses something in the request. Key,
     /// wallet and network concern every job.
     pub const fn may_concern_one_job(self) -> bool {
-        matches!(self, Self::Forbidden | Self::NotFound(_) | Self::UnexpectedRefusal(_) | Self::NotTheApi)
+        matches!(
+            self,
+            Self::Forbidden
+                | Self::NotFound(_)
+                | Self::UnexpectedRefusal(_)
+                | Self::NotTheApi
+                | Self::Unreachable(UnreachableReason::NotProcessed)
+        )
     }
 
     /// Returns whether a request with this answer may have created the user: a proxy may replace the API's answer by a
@@ -246,6 +253,13 @@ mod tests {
         says(AccountReason::Unauthorized, KeySource::Variable, "start it again with a valid key in PLU_API_KEY");
         says(AccountReason::Unauthorized, KeySource::Sandbox, "resumes by itself");
         assert!(!AccountReason::Unauthorized.advice(KeySource::Variable).contains("file"));
+    }
+
+    #[test]
+    fn a_request_that_is_not_processed_may_concern_one_job_only() {
+        let concerns_one = |reason| AccountReason::Unreachable(reason).may_concern_one_job();
+        assert!(concerns_one(UnreachableReason::NotProcessed));
+        assert!(!concerns_one(UnreachableReason::Refused) && !concerns_one(UnreachableReason::NoAnswer));
     }
 
     #[test]

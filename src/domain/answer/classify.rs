@@ -73,8 +73,10 @@ pub(crate) fn account_problem(reply: &ApiReply<'_>) -> Option<AccountReason> {
 /// Classifies the reply to a creation. `now` is for a `Retry-After` that is a date.
 ///
 /// A 400, 409 or 422 is about the job if its JSON names one of these:
-/// - a code: `message` is one of the codes in `marks`, or consists of upper-case letters, digits and underscores;
-/// - a field of the request, by its API name (its first letter may be a capital): a text in `message`, `data`, `error`,
+/// - a code: `message` is one of the codes in `marks` or a documented one, or consists of upper-case letters, digits and
+///   underscores beside a `status` that says error or a `data.error`;
+/// - a field of the request, by its API name (its first letter may be a capital, but not that of an English word that
+///   begins a sentence, except `Email`): a text in `message`, `data`, `error`,
 ///   `errors`, `detail`, `details`, `violations` or `validationErrors` begins with the name or quotes it, or a problem
 ///   in there has it in `field`, `property`, `path`, `param`, `parameter`, `pointer` or `instancePath`, or is keyed by
 ///   it.

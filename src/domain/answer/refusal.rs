@@ -45,7 +45,8 @@ pub(super) fn refusal(status: u16, body: &[u8], marks: &RefusalMarks) -> Answer 
     if let Some(answer) = marks.recognise(status, &code, &text) {
         return answer;
     }
-    if looks_like_a_code(&code) || marks.has_key_used_code(&code) {
+    let is_known = CONCLUSIVE_CODES.contains(&code.as_str()) || marks.has_key_used_code(&code);
+    if is_known || (looks_like_a_code(&code) && has_envelope(&json)) {
         return Answer::Rejected { status, code, text };
     }
     if !names_field(&json, false, DEPTH_MAX) {
@@ -65,6 +66,13 @@ fn unreadable_refusal(status: u16, body: &[u8], marks: &RefusalMarks) -> Answer 
         None if CONCLUSIVE_CODES.contains(&code.as_str()) => Answer::Rejected { status, code, text: String::new() },
         None => unreadable,
     }
+}
+
+/// Returns whether an answer has the shape of the API's errors beside its `message`. A gateway writes upper-case words in
+/// `message` too, such as `FORBIDDEN`.
+fn has_envelope(json: &Value) -> bool {
+    let says_error = json.get("status").and_then(Value::as_str).is_some_and(salvage::is_error);
+    says_error || json.get("data").is_some_and(|data| data.get("error").is_some())
 }
 
 /// The machine-readable code, or the text in its place.
@@ -147,8 +155,15 @@ fn is_text_about_field(text: &str) -> bool {
     let is_between = |c: char| !c.is_ascii_alphanumeric() && c != '.';
     let first_word = text.split(is_between).find(|word| !word.is_empty());
     let last_step = first_word.and_then(|word| word.trim_end_matches('.').rsplit('.').next());
-    let is_first = last_step.is_some_and(|word| field_of(word).is_some());
+    let is_first = last_step.is_some_and(is_name_in_sentence);
     is_first || ['"', '\'', '`'].iter().any(|quote| text.split(*quote).skip(1).any(|word| field_of(word).is_some()))
+}
+
+/// Returns whether the first word of a sentence is a field's name, and not an English word with its capital letter:
+/// `Region is not available`. With a capital only a name of several words counts, and `Email`.
+fn is_name_in_sentence(word: &str) -> bool {
+    let is_plain_word = || word.bytes().skip(1).all(|byte| byte.is_ascii_lowercase());
+    Field::from_name(word).is_some() || (field_of(word).is_some() && (word == "Email" || !is_plain_word()))
 }
 
 /// The field with this name; its first letter may be a capital.

@@ -15,7 +15,7 @@
 //! | not read | | look again; counts as an attempt |
 //!
 //! **Invariants**
-//! - The first request of such a job is the deletion. So [`History::first_sent_at`] says whether it may have been sent,
+//! - The first request of a re-creation is the deletion. So [`History::first_sent_at`] says whether it may have been sent,
 //!   on every queue.
 //! - The creation has the same key in all rounds, so two deliveries of the job create one user.
 

@@ -47,7 +47,9 @@ pub(super) fn postal_code<'v>(code: Cow<'v, str>, country: Option<&str>) -> (Cow
         return (whole, Some(report));
     }
     let warning = match fit {
-        PostalFit::Fits => None,
+        PostalFit::Fits => {
+            damage::postal_code_doubt(&code).map(|(code, message)| Warning::doubtful(field, code, message))
+        }
         PostalFit::Shortened => Some(Warning::doubtful(
             field,
             "SHORTENED_POSTAL_CODE",

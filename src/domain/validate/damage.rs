@@ -28,8 +28,8 @@ use crate::domain::{Field, Warning};
 pub(super) enum DamageFinding<'v> {
     /// Nothing that these rules know.
     Whole,
-    /// Another text was meant, without doubt.
-    Unwrapped(&'v str, Warning),
+    /// Another text was meant, without doubt; that text may be wrong itself.
+    Unwrapped(&'v str, Warning, Option<Warning>),
     /// It can't be right, and what was meant is lost.
     Refused(FieldRefusal),
     /// It may be wrong.
@@ -115,12 +115,13 @@ fn formula(field: Field, value: &str) -> DamageFinding<'_> {
 /// The text inside a wrapping, which may be damaged itself.
 fn unwrapped(field: Field, inner: &str, report: Warning) -> DamageFinding<'_> {
     if inner.is_empty() {
-        return DamageFinding::Unwrapped(inner, report);
+        return DamageFinding::Unwrapped(inner, report, None);
     }
     match inspect(field, inner, inner) {
         DamageFinding::Refused(refusal) => DamageFinding::Refused(refusal),
-        DamageFinding::Unwrapped(innermost, _) => DamageFinding::Unwrapped(innermost, report),
-        DamageFinding::Whole | DamageFinding::Doubtful(_) => DamageFinding::Unwrapped(inner, report),
+        DamageFinding::Unwrapped(innermost, _, doubt) => DamageFinding::Unwrapped(innermost, report, doubt),
+        DamageFinding::Doubtful(doubt) => DamageFinding::Unwrapped(inner, report, Some(doubt)),
+        DamageFinding::Whole => DamageFinding::Unwrapped(inner, report, None),
     }
 }
 
@@ -149,12 +150,20 @@ const DATE: (&str, &str) = (
     "looks like a date: a spreadsheet makes dates of texts such as 1/2 or 3-4; write what was meant",
 );
 
+const PLACEHOLDER: (&str, &str) =
+    ("PLACEHOLDER", "looks like another program's text for an empty value: write what is true");
+
+const TRUTH_VALUE: (&str, &str) =
+    ("TRUTH_VALUE", "is a truth value in a text column: are the cells of this row shifted?");
+
+const ADDED_DECIMAL: (&str, &str) = ("ADDED_DECIMAL", "ends with .0, which programs add to numbers: write it without");
+
 const CUT: (&str, &str) = ("CUT_AT_255", "has exactly 255 characters, a limit of many programs: is its end missing?");
 
 /// Returns code and message of a text that may be wrong.
 fn doubt(field: Field, value: &str, first: u8) -> Option<(&'static str, &'static str)> {
     if is_placeholder(value) {
-        return Some(("PLACEHOLDER", "looks like another program's text for an empty value: write what is true"));
+        return Some(PLACEHOLDER);
     }
     if (first.is_ascii_digit() || first == b'-')
         && let Some(found) = doubtful_number(field, value)
@@ -162,7 +171,7 @@ fn doubt(field: Field, value: &str, first: u8) -> Option<(&'static str, &'static
         return Some(found);
     }
     if is_truth_value(value) {
-        return Some(("TRUTH_VALUE", "is a truth value in a text column: are the cells of this row shifted?"));
+        return Some(TRUTH_VALUE);
     }
     if looks_like_a_date(value) {
         return Some(DATE);
@@ -181,13 +190,28 @@ fn doubt(field: Field, value: &str, first: u8) -> Option<(&'static str, &'static
 
 fn doubtful_number(field: Field, value: &str) -> Option<(&'static str, &'static str)> {
     if is_decimal_of_whole(value) {
-        return Some(("ADDED_DECIMAL", "ends with .0, which programs add to numbers: write it without"));
+        return Some(ADDED_DECIMAL);
     }
     // Regions have numbers of up to three digits in several countries.
     if is_digits(value) && (field != Field::Region || value.len() > 3) {
         return Some(("DIGITS_ONLY", "has digits only: are the cells of this row shifted, or is it a date's number?"));
     }
     None
+}
+
+/// Returns code and message of a postal code that may be wrong in any country. Many countries have no known shape to
+/// compare it with.
+pub(super) fn postal_code_doubt(code: &str) -> Option<(&'static str, &'static str)> {
+    if is_placeholder(code) {
+        return Some(PLACEHOLDER);
+    }
+    if is_truth_value(code) {
+        return Some(TRUTH_VALUE);
+    }
+    if is_decimal_of_whole(code) {
+        return Some(ADDED_DECIMAL);
+    }
+    looks_like_a_date(code).then_some(DATE)
 }
 
 /// Returns the text of a postal code without `.0`, if it ends like that.

@@ -24,12 +24,36 @@ fn mended_of(text: &str, encoding: &'static Encoding) -> Option<String> {
     // Right text is done here: after its first accent there is another letter.
     let mut from_accent = text.chars().skip_while(char::is_ascii);
     let lead = byte_of(from_accent.next()?, encoding).filter(|byte| is_lead(*byte, encoding))?;
-    byte_of(from_accent.next()?, encoding).filter(|byte| matches!(byte, 0x80..=0xBF))?;
+    let second = byte_of(from_accent.next()?, encoding).filter(|byte| matches!(byte, 0x80..=0xBF))?;
     let bytes: Vec<u8> = text.chars().map(|c| byte_of(c, encoding)).collect::<Option<_>>()?;
     let mended = String::from_utf8(bytes).ok()?;
-    // An accent directly after a dash gives one Cyrillic letter: `Paris–Évreux`.
-    let is_dash = encoding == MACINTOSH && matches!(lead, 0xD0 | 0xD1);
-    (!is_dash || mended.chars().filter(|c| !c.is_ascii()).count() > 1).then_some(mended)
+    let is_sure = if encoding == MACINTOSH {
+        // An accent directly after a dash gives one Cyrillic letter: `Paris–Évreux`.
+        !matches!(lead, 0xD0 | 0xD1) || mended.chars().filter(|c| !c.is_ascii()).count() > 1
+    } else {
+        is_sure_start(lead, second) || has_letters_in_a_row(&mended)
+    };
+    is_sure.then_some(mended)
+}
+
+/// Returns whether no right text in Windows-1252 has these two characters one after the other. Words do end with a
+/// letter such as `É` or `ß`, before a no-break space, a quotation mark or a dash: `ANDRÉ’S`.
+fn is_sure_start(lead: u8, second: u8) -> bool {
+    match lead {
+        // Latin letters, and characters of three and more bytes.
+        0xC2..=0xC5 | 0xE0..=0xF4 => true,
+        // `ơ` and `ư` of Vietnamese, `ș` and `ț` of Romanian.
+        0xC6 => matches!(second, 0xA1 | 0xAF | 0xB0),
+        0xC8 => matches!(second, 0x98..=0x9B),
+        // Greek and Cyrillic letters.
+        0xCE..=0xD1 => !matches!(second, 0x8B | 0x91..=0x94 | 0x96 | 0x97 | 0x9B | 0xA0 | 0xAB | 0xBB),
+        _ => false,
+    }
+}
+
+/// Returns whether there are two characters beyond ASCII in a row, as in every word of Arabic or Hebrew.
+fn has_letters_in_a_row(text: &str) -> bool {
+    text.chars().zip(text.chars().skip(1)).any(|(c, next)| !c.is_ascii() && !next.is_ascii())
 }
 
 /// Returns whether it can be the first byte of a character of UTF-8.
@@ -73,8 +97,19 @@ mod tests {
 
     #[test]
     fn doubly_encoded_text_is_mended() {
-        for text in ["Müller", "Groß", "Zoë", "Łukasiewicz", "Łódź", "Иванова", "O’Brien", "日本", "Málaga – Sur"]
-        {
+        for text in [
+            "Müller",
+            "Groß",
+            "Zoë",
+            "Łukasiewicz",
+            "Łódź",
+            "Иванова",
+            "O’Brien",
+            "日本",
+            "Málaga – Sur",
+            "à la carte",
+            "Šimek",
+        ] {
             let (twice, _, _) = WINDOWS_1252.decode(text.as_bytes());
             assert_eq!(mended(&twice).as_deref(), Some(text), "{twice}");
             let (mac, _, _) = MACINTOSH.decode(text.as_bytes());
@@ -83,6 +118,38 @@ mod tests {
             }
             let latin_1: String = text.bytes().map(char::from).collect();
             assert_eq!(mended(&latin_1).as_deref(), Some(text), "{latin_1}");
+        }
+    }
+
+    #[test]
+    fn doubly_encoded_words_of_other_scripts_are_mended() {
+        for text in ["محمد", "שרה כהן", "Αθήνα", "Ражин", "Արամ", "Lưu", "București", "Bistrița"]
+        {
+            let (twice, _, _) = WINDOWS_1252.decode(text.as_bytes());
+            assert_eq!(mended(&twice).as_deref(), Some(text), "{twice}");
+        }
+    }
+
+    #[test]
+    fn a_last_letter_before_a_space_quote_or_dash_is_right() {
+        for text in [
+            "JOSÉ\u{a0}",
+            "RENÉ\u{a0}",
+            "ANDRÉ\u{a0}",
+            "RENÉ\u{a0}ANDRÉ\u{a0}",
+            "Groß\u{a0}",
+            "Weiß\u{a0}Muller",
+            "Weiß\u{a0}Müller",
+            "ANDRÉ’S",
+            "RUE ANDRÉ–MALRAUX",
+            "CAFÈ\u{a0}",
+            "CAFÈ’",
+            "«CAFÉ»",
+            "CAFÉ»",
+            "LEVÎ\u{a0}",
+            "ESPAÑ’",
+        ] {
+            assert_eq!(mended(text), None, "{text}");
         }
     }
 

@@ -184,8 +184,9 @@ impl<'r> Check<'r, '_> {
                 self.warnings.push(warning);
                 None
             }
-            DamageFinding::Unwrapped(inner, report) => {
+            DamageFinding::Unwrapped(inner, report, doubt) => {
                 self.warnings.push(report);
+                self.warnings.extend(doubt);
                 Some(text::clean(inner).into_owned())
             }
         };

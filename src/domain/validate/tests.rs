@@ -263,6 +263,40 @@ fn an_address_that_no_person_can_have_is_a_warning_only() {
 }
 
 #[test]
+fn a_damaged_postal_code_of_a_country_without_shapes_is_a_warning() {
+    for country in ["AE", "HK", "GH", "PA"] {
+        for (code, expected) in [
+            ("N/A", vec!["PLACEHOLDER"]),
+            ("TRUE", vec!["TRUTH_VALUE"]),
+            ("01/02/2026", vec!["LOOKS_LIKE_A_DATE"]),
+            ("2139.0", vec!["ADDED_DECIMAL"]),
+            ("=\"NULL\"", vec!["UNWRAPPED_FORMULA", "PLACEHOLDER"]),
+            ("00000", vec![]),
+            ("GA-184", vec![]),
+        ] {
+            let given = jane_with(&[(Field::CountryCode, country), (Field::PostalCode, code)]);
+            let (_, warnings) = validate(&given).unwrap();
+            let found: Vec<_> = warnings.iter().filter(|warning| warning.field == Field::PostalCode).collect();
+            assert_eq!(found.iter().map(|warning| warning.code).collect::<Vec<_>>(), expected, "{country} {code}");
+        }
+    }
+}
+
+#[test]
+fn a_text_inside_a_wrapping_keeps_its_own_warning() {
+    for (value, expected) in [
+        ("=\"NULL\"", ["UNWRAPPED_FORMULA", "PLACEHOLDER"]),
+        ("=\"2139.0\"", ["UNWRAPPED_FORMULA", "ADDED_DECIMAL"]),
+        ("'01/02/2026", ["UNWRAPPED_APOSTROPHE", "LOOKS_LIKE_A_DATE"]),
+        ("'=\"NULL\"", ["UNWRAPPED_APOSTROPHE", "PLACEHOLDER"]),
+    ] {
+        let given = jane_with(&[(Field::City, value)]);
+        let (_, warnings) = validate(&given).unwrap();
+        assert_eq!(warnings.iter().map(|warning| warning.code).collect::<Vec<_>>(), expected, "{value}");
+    }
+}
+
+#[test]
 fn an_unlikely_postal_code_is_a_warning_and_is_not_changed() {
     for (country, code, expected) in [
         ("US", "2139", 1),

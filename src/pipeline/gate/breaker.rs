@@ -173,6 +173,11 @@ impl CircuitBreaker {
         self.state == BreakerState::Closed
     }
 
+    /// Returns whether the time between two pages has reached its maximum.
+    pub(super) fn is_interval_longest(&self) -> bool {
+        self.outage.waited >= self.policy.open_for_max
+    }
+
     /// Returns whether it is open and was logged: the first page or trial failed.
     pub(super) fn is_known_open(&self) -> bool {
         !self.is_closed() && self.outage.is_logged

@@ -141,6 +141,11 @@ impl InFlightLimit {
         })
     }
 
+    /// The API is known to work again, though no creation was answered.
+    pub(super) const fn end_streak(&mut self) {
+        self.streak = None;
+    }
+
     /// Allows one creation at a time, until it is answered.
     pub(super) const fn restrict(&mut self) {
         self.allowed = 1;

@@ -5,7 +5,8 @@
 //! pause, circuit breaker. During a pause the breaker isn't asked. The in-flight limit is asked right before a creation
 //! is sent; a probe and a trial are the only ones of their kind, so they don't need room.
 //!
-//! **Invariant:** a permit of kind [`PermitKind::Probe`] exists only while a pause has its probe in flight.
+//! **Invariants:** a permit of kind [`PermitKind::Probe`] exists only while a pause has its probe in flight. When the
+//! breaker closes, the streak of losses ends: else no creation would have room, and none could end it.
 
 use std::time::Duration;
 
@@ -21,6 +22,11 @@ use crate::pipeline::gate::request::{DELETE_DELAY, ProbeDelays, Request};
 use crate::pipeline::gate::throttle::Throttle;
 use crate::pipeline::wait_until::WaitUntil;
 use crate::telemetry::GateChanged;
+
+/// How long a job that got an answer about the account leaves the trial to others when pages were read for long. It
+/// goes first until then, because it can't lose another link; but perhaps it alone gets that answer. Longer than a job
+/// that was never sent waits.
+const LEFT_TO_OTHERS: Duration = Duration::from_secs(2);
 
 /// State of the gate as others see it. If several apply: the first of paused, circuit open, halted, throttled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,7 +163,12 @@ impl GateInner {
 
     fn admit_unpaused(&mut self, request: Request, delays: ProbeDelays, now: Instant) -> Result<PermitKind, WaitUntil> {
         match request {
-            Request::Create(_) => self.breaker.admit_creation(delays.trial, now).map(PermitKind::Creation),
+            Request::Create(_) => {
+                let was_refused = !delays.probe.is_zero();
+                let is_left = was_refused && self.breaker.is_interval_longest();
+                let delay = if is_left { LEFT_TO_OTHERS.max(delays.trial) } else { delays.trial };
+                self.breaker.admit_creation(delay, now).map(PermitKind::Creation)
+            }
             Request::Delete(_) => self.breaker.admit_creation(DELETE_DELAY, now).map(PermitKind::Creation),
             Request::Read if self.breaker.admits_pages() => Ok(PermitKind::Page),
             Request::Read => Err(WaitUntil::Change),
@@ -168,19 +179,14 @@ impl GateInner {
     /// Returns whether an admitted request may still be sent.
     pub(super) fn is_valid(&self, admitted: Admitted, now: Instant) -> bool {
         let Admitted { request, kind, .. } = admitted;
-        if self.waits_for_event_sink(request) {
-            return false;
-        }
-        if kind == PermitKind::Probe {
-            return true;
-        }
         if self.throttle.closed_until(now).is_some() || self.holds(request) {
             return false;
         }
         match (&self.pause, kind) {
+            (_, PermitKind::Probe) => true,
             (Some(pause), _) => request == Request::Read && pause.admits_pages(),
             (None, PermitKind::Creation(ticket) | PermitKind::ReadProbe(ticket)) => self.breaker.is_valid(ticket),
-            (None, PermitKind::Probe | PermitKind::Page) => true,
+            (None, PermitKind::Page) => true,
         }
     }
 
@@ -251,25 +257,17 @@ impl GateInner {
         if let PermitKind::ReadProbe(ticket) = admitted.kind {
             self.breaker.page_answered(ticket, now);
         }
-        if admitted.kind == PermitKind::Probe && self.pause.as_ref().is_some_and(Pause::ends_with_page) {
-            let logged = self.pause.take().and_then(|pause| pause.logged_reason());
-            self.pauses_ended += 1;
-            self.breaker.reached(now);
-            return logged.map(|_| GateChanged::Resumed).or(throttle_ended);
-        }
-        self.probe_dropped(admitted, now);
-        throttle_ended
+        self.probe_reached(admitted, now).or(throttle_ended)
     }
 
-    /// The answer was a 429, so the account works.
+    /// The answer was a 429: the account works, but nothing says that users can be created.
     pub(super) fn throttled(&mut self, admitted: Admitted, now: Instant) -> Option<GateChanged> {
         self.first_request_done(admitted);
-        let pause_ended = self.end_pause(admitted);
         if let PermitKind::ReadProbe(ticket) = admitted.kind {
             self.breaker.page_answered(ticket, now);
         }
         self.record(admitted, CreationHealth::Unknown, now);
-        pause_ended
+        self.probe_reached(admitted, now)
     }
 
     /// There was no answer, which says nothing about the account.
@@ -289,9 +287,11 @@ impl GateInner {
     /// The answer was about the account, so every request would get it.
     pub(super) fn refused(&mut self, admitted: Admitted, reason: AccountReason, now: Instant) -> Option<GateChanged> {
         self.first_request_done(admitted);
-        self.record(admitted, CreationHealth::Unknown, now);
+        let is_lost = admitted.request.is_creation() && reason.may_have_created();
+        let health = if is_lost { CreationHealth::Lost } else { CreationHealth::Unknown };
+        let loss_changed = self.record(admitted, health, now);
         self.throttle.cancel_end_log();
-        match (&mut self.pause, admitted.kind) {
+        let changed = match (&mut self.pause, admitted.kind) {
             (Some(pause), PermitKind::Probe) => pause.probe_refused(reason, admitted.request, now),
             (Some(pause), _) => pause.refused(reason, admitted.request, now),
             (None, _) => {
@@ -299,7 +299,8 @@ impl GateInner {
                 self.pause = Some(pause);
                 changed
             }
-        }
+        };
+        changed.or(loss_changed)
     }
 
     /// The request was not sent, or its result says nothing.
@@ -339,7 +340,11 @@ impl GateInner {
         let sent = sent.filter(|_| counts);
         let (loss_changed, is_streak_over) = self.record_in_flight(sent, health, now);
         let PermitKind::Creation(ticket) = admitted.kind else { return None };
+        let was_closed = self.breaker.is_closed();
         let breaker_changed = self.breaker.record(ticket, health, now);
+        if !was_closed && self.breaker.is_closed() {
+            self.in_flight.end_streak();
+        }
         if is_streak_over && self.breaker.is_closed() {
             self.breaker.open_after_losses(self.in_flight.losses_in_a_row(now), now);
         }
@@ -375,6 +380,24 @@ impl GateInner {
         }
     }
 
+    /// The API answered, which ends the pause if the request was its probe and the reason is gone. It says nothing
+    /// about creations, so a circuit breaker tries one. Returns what to log.
+    fn probe_reached(&mut self, admitted: Admitted, now: Instant) -> Option<GateChanged> {
+        if admitted.kind != PermitKind::Probe {
+            return None;
+        }
+        let pause = self.pause.take_if(|pause| admitted.request.is_creation() || pause.ends_with_page());
+        let Some(pause) = pause else {
+            self.probe_dropped(admitted, now);
+            return None;
+        };
+        self.pauses_ended += 1;
+        if !pause.may_lose_links() {
+            self.breaker.reached(now);
+        }
+        pause.logged_reason().map(|_| GateChanged::Resumed)
+    }
+
     /// Ends the pause if the request was its probe. Returns what to log.
     fn end_pause(&mut self, admitted: Admitted) -> Option<GateChanged> {
         if admitted.kind != PermitKind::Probe {
@@ -383,6 +406,9 @@ impl GateInner {
         let pause = self.pause.take()?;
         self.pauses_ended += 1;
         // The failures before the pause may have had the same cause.
+        if !self.breaker.is_closed() {
+            self.in_flight.end_streak();
+        }
         let breaker_changed = self.breaker.reset();
         match pause.logged_reason() {
             Some(_) => Some(GateChanged::Resumed),

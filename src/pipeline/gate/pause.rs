@@ -33,6 +33,9 @@ use crate::telemetry::GateChanged;
 /// Delay from a page to the first probe. Short, because a single page is a gateway's hiccup.
 pub(super) const PROBE_AFTER_PAGE: Duration = Duration::from_millis(250);
 
+/// How long a creation leaves the probe to a page of the user list where a creation may lose its link.
+pub(super) const PAGE_FIRST: Duration = Duration::from_millis(50);
+
 /// From this many unanswered probes in a row on, the reason of the pause is that there is no answer.
 const UNANSWERED_MAX: u32 = 2;
 
@@ -137,9 +140,23 @@ impl Pause {
         self.reason == AccountReason::PaymentRequired
     }
 
-    /// Returns whether a page that can be read proves that the reason is gone.
+    /// Returns whether a page that can be read proves that the reason is gone. Where creations may lose their links,
+    /// it ends the pause too: from then on the circuit breaker and the in-flight limit decide.
     pub(super) const fn ends_with_page(&self) -> bool {
-        matches!(self.scope, PauseScope::UserListOnly) || matches!(self.reason, AccountReason::Unreachable(_))
+        matches!(self.scope, PauseScope::UserListOnly)
+            || matches!(self.reason, AccountReason::Unreachable(_))
+            || self.may_lose_links()
+    }
+
+    /// Returns whether a creation that gets the same answer again may lose its link.
+    pub(super) const fn may_lose_links(&self) -> bool {
+        self.reason.may_have_created()
+    }
+
+    /// Returns whether a page of the user list is the probe, unless no page is read. If pages fail until the interval
+    /// is the longest, a creation is the probe: perhaps only the list is down.
+    fn reads_page_first(&self) -> bool {
+        self.may_lose_links() && self.interval < self.schedule.max
     }
 
     /// Admits a request, as the probe if one is due. `delays`: how long it leaves the probe to others.
@@ -156,21 +173,28 @@ impl Pause {
             return Ok(PauseAdmission::Page);
         }
         let is_deletion = matches!(request, Request::Delete(_));
+        let reads_page_first = self.reads_page_first();
         let delay = match self.reason {
             // A deletion is free, so it would show nothing.
             AccountReason::PaymentRequired if is_deletion => return Err(WaitUntil::Change),
             _ if is_deletion => DELETE_DELAY,
+            // That costs no link, and perhaps one job alone gets it.
+            AccountReason::Unreachable(UnreachableReason::NotProcessed) => delays.probe,
             // A network that comes back may still lose the answer.
             AccountReason::Unreachable(_) => delays.probe.max(delays.trial),
+            // So may a gateway.
+            _ if reads_page_first => delays.probe.max(delays.trial),
             _ => delays.probe,
         };
+        let delay = if reads_page_first && request.is_creation() { delay.max(PAGE_FIRST) } else { delay };
         match self.probe {
-            Probe::DueAt(at) if at + delay <= now && request != Request::ReadProbe => {
+            Probe::DueAt(_) if request == Request::ReadProbe && !reads_page_first => Err(WaitUntil::Change),
+            Probe::DueAt(at) if at + delay <= now => {
                 self.probe = Probe::InFlight;
                 Ok(PauseAdmission::Probe)
             }
-            Probe::DueAt(at) if request != Request::ReadProbe => Err(WaitUntil::Time(at + delay)),
-            Probe::DueAt(_) | Probe::InFlight | Probe::InFlightThenRetry => Err(WaitUntil::Change),
+            Probe::DueAt(at) => Err(WaitUntil::Time(at + delay)),
+            Probe::InFlight | Probe::InFlightThenRetry => Err(WaitUntil::Change),
         }
     }
 
@@ -208,7 +232,8 @@ impl Pause {
     /// The probe had no answer, which says nothing about the account at first. Returns what to log.
     pub(super) fn probe_unanswered(&mut self, request: Request, now: Instant) -> Option<GateChanged> {
         self.unanswered += 1;
-        let reason = if self.unanswered >= UNANSWERED_MAX {
+        // For a page that is read as a probe, "no answer" includes an answer by something other than the API.
+        let reason = if self.unanswered >= UNANSWERED_MAX && request != Request::ReadProbe {
             AccountReason::Unreachable(UnreachableReason::NoAnswer)
         } else {
             self.reason

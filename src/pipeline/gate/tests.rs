@@ -5,7 +5,7 @@ use tokio::time::{advance, timeout};
 use crate::domain::Lane;
 use crate::domain::answer::UnreachableReason;
 use crate::pipeline::gate::first_request::ALONE_MAX;
-use crate::pipeline::gate::pause::PROBE_AFTER_PAGE;
+use crate::pipeline::gate::pause::{PAGE_FIRST, PROBE_AFTER_PAGE};
 use crate::pipeline::gate::throttle::QUIET_FOR;
 use crate::pipeline::gate::*;
 
@@ -83,7 +83,7 @@ async fn a_single_page_pauses_for_a_moment_and_is_not_logged() {
     assert_eq!(late.refused(AccountReason::NotTheApi), None);
     assert_eq!(gate.state(), GateState::Open);
     let (probe, waited) = timed_permit(&gate).await;
-    assert_eq!(waited, PROBE_AFTER_PAGE);
+    assert_eq!(waited, PROBE_AFTER_PAGE + PAGE_FIRST);
     assert_eq!(probe.answered(false), None);
     assert_eq!((wait_time(&gate).await, gate.pauses_ended()), (Duration::ZERO, 1));
     // A certain reason during this short pause is logged at once and uses the schedule.
@@ -97,7 +97,7 @@ async fn a_single_page_pauses_for_a_moment_and_is_not_logged() {
 async fn a_page_for_the_probe_too_is_a_logged_pause_with_growing_intervals() {
     let gate = paused_gate(AccountReason::NotTheApi).await;
     let mut logged = Vec::new();
-    for ms in [250, 500, 1_000, 2_000, 4_000, 7_000, 7_000] {
+    for ms in [300, 550, 1_050, 2_050, 4_050, 7_000, 7_000] {
         let (probe, waited) = timed_permit(&gate).await;
         assert_eq!(waited, Duration::from_millis(ms));
         logged.extend(probe.refused(AccountReason::NotTheApi));
@@ -343,6 +343,125 @@ async fn a_page_that_is_read_after_a_pause_closes_no_circuit_breaker() {
     assert!(is_held(&gate, Request::ReadProbe).await, "the pause has its own probe");
     assert_eq!(gate.permit(Request::Read).await.page_read(), Some(GateChanged::Resumed));
     assert!(sent(&gate).await.is_trial());
+}
+
+/// A gate whose creations were lost until the circuit breaker opened, and whose network then broke.
+async fn gate_without_network_after_losses() -> Gate {
+    let (gate, _) = gate_after_losses(4).await;
+    let no_network = AccountReason::Unreachable(UnreachableReason::Refused);
+    let _ = gate.permit(Request::ReadProbe).await.refused(no_network);
+    gate
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_probe_after_an_outage_lets_creations_go_on() {
+    for request in [BULK, Request::Read] {
+        let gate = gate_without_network_after_losses().await;
+        assert_eq!(gate.permit(request).await.throttled(), Some(GateChanged::Resumed), "{request:?}");
+        let trial = timeout(seconds(1), sent(&gate)).await.unwrap();
+        let _ = trial.answered(false);
+        let _ = timeout(seconds(1), sent(&gate)).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_that_a_deletion_ends_creations_go_on() {
+    let delete = Request::Delete(Lane::Bulk);
+    let paused = gate_without_network_after_losses().await;
+    assert_eq!(paused.permit(delete).await.answered(false), Some(GateChanged::Resumed));
+    let (tried, _) = gate_after_losses(4).await;
+    let _ = tried.permit(Request::ReadProbe).await.page_read();
+    let _ = tried.permit(delete).await.answered(false);
+    for gate in [paused, tried] {
+        assert_eq!(gate.in_flight_allowed(), 1);
+        let _ = timeout(seconds(1), sent(&gate)).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_page_does_not_end_a_pause_of_creations() {
+    let gate = paused_gate(AccountReason::Forbidden).await;
+    assert_eq!(gate.permit(Request::Read).await.throttled(), None);
+    assert_eq!(gate.state(), GateState::Paused(AccountReason::Forbidden));
+    assert_eq!(wait_time(&gate).await, Duration::ZERO, "a creation is the probe");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_of_a_gateway_count_as_losses_and_a_page_of_the_list_is_read_first() {
+    let gate = open_gate();
+    for lost in 1..=4 {
+        let _ = sent(&gate).await.refused(AccountReason::NotTheApi);
+        assert_eq!(gate.in_flight_allowed(), if lost == 4 { 1 } else { 64 >> (lost - 1) });
+        let start = Instant::now();
+        let (page, creation) = tokio::join!(gate.permit(Request::ReadProbe), timeout(PROBE_AFTER_PAGE, sent(&gate)));
+        assert!(creation.is_err() && start.elapsed() == PROBE_AFTER_PAGE, "a creation was the probe");
+        assert_eq!(page.page_read(), None);
+    }
+    assert_eq!(gate.links_being_lost(), Some(4));
+    // The breaker reads its own page before it tries a creation.
+    assert!(timeout(HOUR, gate.permit(BULK)).await.is_err());
+    let _ = gate.permit(Request::ReadProbe).await.page_read();
+    let trial = sent(&gate).await;
+    assert!(trial.is_trial());
+    // After a page for the trial, the next one isn't tried sooner than after a lost one.
+    let _ = trial.refused(AccountReason::NotTheApi);
+    let start = Instant::now();
+    let _ = gate.permit(Request::ReadProbe).await.page_read();
+    let _ = gate.permit(Request::ReadProbe).await.page_read();
+    assert_eq!(start.elapsed(), BreakerPolicy::DEFAULT.open_for);
+    assert_eq!(sent(&gate).await.answered(false), Some(GateChanged::CircuitClosed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn if_the_list_fails_for_long_a_creation_is_the_probe() {
+    let gate = paused_gate(AccountReason::NotTheApi).await;
+    for ms in [250, 500, 1_000, 2_000, 4_000] {
+        let start = Instant::now();
+        let page = gate.permit(Request::ReadProbe).await;
+        assert_eq!(start.elapsed(), Duration::from_millis(ms));
+        let _ = page.unanswered();
+        assert_eq!(gate.state(), GateState::Paused(AccountReason::NotTheApi));
+    }
+    assert!(is_held(&gate, Request::ReadProbe).await);
+    assert_eq!(gate.permit(BULK).await.answered(false), Some(GateChanged::Resumed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_never_processed_leaves_the_probe_to_others() {
+    let gate = paused_gate(AccountReason::Unreachable(UnreachableReason::NotProcessed)).await;
+    let refused = ProbeDelays { probe: Duration::from_millis(100), trial: seconds(1) };
+    let never_sent = ProbeDelays { probe: Duration::ZERO, trial: seconds(1) };
+    let other = async { gate.wait_for_permit(SIGNUP, never_sent).await.answered(false) };
+    let refused = timeout(PROBE_AFTER_PAGE, gate.wait_for_permit(BULK, refused));
+    assert!(tokio::join!(refused, other).0.is_ok(), "the other one is the probe and ends the pause");
+    assert_eq!(gate.pauses_ended(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_was_refused_leaves_the_trial_to_others_in_the_end() {
+    let (gate, _) = gate_after_losses(4).await;
+    let refused = ProbeDelays { probe: Duration::from_millis(100), trial: Duration::ZERO };
+    for waits in [0, 0, 0, 0, 0, 2] {
+        let _ = gate.permit(Request::ReadProbe).await.page_read();
+        let start = Instant::now();
+        let mut trial = gate.wait_for_permit(BULK, refused).await;
+        assert_eq!(start.elapsed(), seconds(waits));
+        trial.sent();
+        let _ = trial.unanswered();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_heeds_a_later_429_and_a_later_halt() {
+    let gate = paused_gate(AccountReason::Forbidden).await;
+    let probe = gate.permit(BULK).await;
+    gate.throttle(Some(seconds(60)), |_| Duration::ZERO);
+    assert!(!probe.is_valid());
+    drop(probe);
+    let (probe, waited) = timed_permit(&gate).await;
+    assert_eq!(waited, seconds(60));
+    gate.halt();
+    assert!(!probe.is_valid());
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,6 +36,13 @@ impl<K: Copy + Eq + Hash, V> BoundedMap<K, V> {
         if self.order.len() > self.entries_max { self.pop_oldest() } else { None }
     }
 
+    /// Removes an entry. Takes time in proportion to the number of entries if there is one.
+    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
+        let removed = self.entries.remove(key)?;
+        self.order.retain(|other| other != key);
+        Some(removed)
+    }
+
     /// Returns the oldest value.
     pub(super) fn oldest(&self) -> Option<&V> {
         self.entries.get(self.order.front()?)
@@ -67,5 +74,6 @@ mod tests {
         assert_eq!((map.get(&1), map.get(&2), map.get(&3), map.len()), (None, Some(&'b'), Some(&'d'), 2));
         assert_eq!(map.oldest(), Some(&'b'));
         assert_eq!((map.pop_oldest(), map.len()), (Some((2, 'b')), 1));
+        assert_eq!((map.remove(&2), map.remove(&3), map.len()), (None, Some('d'), 0));
     }
 }

@@ -7,10 +7,11 @@
 //! **Invariant:** a job is an outlier only if other jobs were answered well since its last answer about the account,
 //! and hardly any of them was refused. So an account that answers only now and then makes no job an outlier.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
+
+use crate::pipeline::guards::bounded_map::BoundedMap;
 
 /// Rounds after which the job fails.
 pub(crate) const ROUNDS_MAX: u32 = 3;
@@ -25,7 +26,8 @@ const OTHERS_MIN: u64 = 3;
 /// Other jobs that must have been answered well for each one that was refused.
 const WELL_PER_REFUSED: u64 = 10;
 
-/// Most jobs that are remembered. With more of them, the cause isn't a single row; further jobs only wait longer.
+/// Most jobs that are remembered. The one whose last round is the oldest is dropped first: it may have gone to another
+/// worker. If it comes again, it begins anew.
 const JOBS_MAX: usize = 4_096;
 
 /// Answers to creations so far. The difference of two counts says how other jobs were answered in between.
@@ -45,10 +47,17 @@ struct OutlierRecord {
     counts: AnswerCounts,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct OutlierState {
     counts: AnswerCounts,
-    jobs: HashMap<Uuid, OutlierRecord>,
+    /// By the start of their last round.
+    jobs: BoundedMap<Uuid, OutlierRecord>,
+}
+
+impl Default for OutlierState {
+    fn default() -> Self {
+        Self { counts: AnswerCounts::default(), jobs: BoundedMap::new(JOBS_MAX) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -106,13 +115,10 @@ impl OutlierJobs {
     /// Starts a round for the job. Returns the number of its rounds, this one included.
     pub(crate) fn start_round(&self, key: Uuid) -> u32 {
         let mut state = self.lock();
-        if state.jobs.len() >= JOBS_MAX && !state.jobs.contains_key(&key) {
-            return 1;
-        }
         let counts = state.counts;
-        let record = state.jobs.entry(key).or_insert(OutlierRecord { rounds: 0, counts });
-        *record = OutlierRecord { rounds: record.rounds + 1, counts };
-        record.rounds
+        let rounds = state.jobs.remove(&key).map_or(0, |record| record.rounds) + 1;
+        state.jobs.insert(key, OutlierRecord { rounds, counts });
+        rounds
     }
 
     /// Forgets a job that is finished.
@@ -182,5 +188,16 @@ mod tests {
         assert_eq!(is_outlier(&outliers, &[(0, 0)]), [true]);
         outliers.forget(KEY);
         assert_eq!(outliers.start_round(KEY), 1);
+    }
+
+    #[test]
+    fn outliers_that_went_elsewhere_take_no_room_from_later_ones() {
+        let (outliers, key) = (OutlierJobs::default(), |n: usize| Uuid::from_u128(100 + n as u128));
+        outliers.start_round(KEY);
+        (1..JOBS_MAX).for_each(|n| assert_eq!(outliers.start_round(key(n)), 1));
+        assert_eq!(outliers.start_round(KEY), 2);
+        // The first of the others is dropped: its last round is the oldest.
+        assert_eq!((outliers.start_round(key(JOBS_MAX)), outliers.start_round(key(JOBS_MAX))), (1, 2));
+        assert_eq!((outliers.start_round(KEY), outliers.start_round(key(1))), (3, 1));
     }
 }

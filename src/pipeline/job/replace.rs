@@ -209,6 +209,6 @@ where
 
 fn undated() -> Outcome {
     let message = "the job was delivered before and its message has no timestamp, so a user that it created can't be \
-                   told from another: look the user up, set the message property timestamp, and send a new job";
+                   distinguished from another: look the user up, set the message property timestamp, and send a new job";
     Outcome::Failed { problem: Problem::whole(REPLACES_WITHOUT_TIMESTAMP, message), may_have_been_created: true }
 }

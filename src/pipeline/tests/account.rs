@@ -83,7 +83,9 @@ async fn an_account_that_works_now_and_then_fails_no_job() {
 #[tokio::test(start_paused = true)]
 async fn a_page_is_no_attempt_but_counts_as_sent() {
     for second in [Answer::UserExists, Answer::KeyAlreadyUsed] {
-        let partner = ScriptedPartner::answering([page(), second]).listing([users(&[JANE], 1, T0)]);
+        // The list is read by the probe, then by the look-up.
+        let lists = [users(&[JANE], 1, T0), users(&[JANE], 1, T0)];
+        let partner = ScriptedPartner::answering([page(), second]).listing(lists);
         let event = Fixture::with_jane(&partner).event().await;
         assert_eq!((event.event_type, event.recovered, event.attempts), (EventType::Created, true, 1));
     }

@@ -32,11 +32,10 @@ async fn a_row_that_a_firewall_refuses_does_not_delay_other_jobs() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outlier_job_that_may_have_created_a_user_is_looked_up() {
-    for (list, expected) in [
-        (users(&[PAGED], 1, T0), (EventType::Created, false)),
-        (Ok(UserListPage::default()), (EventType::Failed, true)),
-    ] {
-        let partner = ScriptedPartner::default().listing([list]);
+    for (is_listed, expected) in [(true, (EventType::Created, false)), (false, (EventType::Failed, true))] {
+        let list = |_| if is_listed { users(&[PAGED], 1, T0) } else { Ok(UserListPage::default()) };
+        // Probes read the list too.
+        let partner = ScriptedPartner::default().listing((0..50).map(list));
         let fixture = Fixture::new(&partner).with_jobs([PAGED]).with_jobs(emails(50)).with_rate(10);
         assert_eq!(fixture.work().await, WorkerEnd::Drained);
         let events = fixture.queue.events();

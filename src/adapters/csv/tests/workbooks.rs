@@ -84,8 +84,8 @@ fn hidden_rows_merged_cells_and_rows_above_the_header_are_found() {
     assert_eq!((&rows[7].cells[1], &rows[8].cells[1]), ("1 Main Street", ""));
 }
 
-/// Copies a workbook with a text in its parts replaced.
-fn rewritten(path: &Path, from: &str, to: &str) -> PathBuf {
+/// Copies a workbook with texts in its parts replaced.
+fn rewritten(path: &Path, replacements: &[(&str, &str)]) -> PathBuf {
     let mut source = zip::ZipArchive::new(fs::File::open(path).unwrap()).unwrap();
     let target = path.with_file_name("rewritten.xlsx");
     let mut copy = zip::ZipWriter::new(fs::File::create(&target).unwrap());
@@ -94,7 +94,8 @@ fn rewritten(path: &Path, from: &str, to: &str) -> PathBuf {
         copy.start_file(part.name().unwrap().into_owned(), zip::write::SimpleFileOptions::default()).unwrap();
         let mut text = String::new();
         part.read_to_string(&mut text).unwrap();
-        copy.write_all(text.replace(from, to).as_bytes()).unwrap();
+        let text = replacements.iter().fold(text, |text, (from, to)| text.replace(from, to));
+        copy.write_all(text.as_bytes()).unwrap();
     }
     copy.finish().unwrap();
     target
@@ -110,13 +111,17 @@ fn error_values_of_newer_programs_are_read_as_they_are() {
     }
     sheet.write(2, 5, "Ada").unwrap();
     let (_folder, path) = saved(workbook);
-    let (_, rows) = read_ok(&rewritten(&path, "#NUM!", "#SPILL!"));
-    let found: Vec<(u64, Vec<(usize, &str)>)> = rows
-        .iter()
-        .map(|row| (row.line, row.cells.iter().enumerate().filter(|(_, cell)| !cell.is_empty()).collect()))
-        .collect();
-    let spill = |column| (column, "#SPILL!");
-    assert_eq!(found, [(2, vec![spill(1), spill(2)]), (3, vec![spill(0), (5, "Ada")]), (5, vec![spill(14)])]);
+    // XML has both kinds of quotation marks.
+    for error_type in ["t=\"e\"", "t='e'", "t = \"e\""] {
+        let (_, rows) = read_ok(&rewritten(&path, &[("#NUM!", "#SPILL!"), ("t=\"e\"", error_type)]));
+        let found: Vec<(u64, Vec<(usize, &str)>)> = rows
+            .iter()
+            .map(|row| (row.line, row.cells.iter().enumerate().filter(|(_, cell)| !cell.is_empty()).collect()))
+            .collect();
+        let spill = |column| (column, "#SPILL!");
+        let expected = [(2, vec![spill(1), spill(2)]), (3, vec![spill(0), (5, "Ada")]), (5, vec![spill(14)])];
+        assert_eq!(found, expected, "{error_type}");
+    }
 }
 
 #[test]

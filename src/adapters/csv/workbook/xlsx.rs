@@ -141,7 +141,7 @@ pub(super) fn findings<R: Read + Seek>(file: R, sheet: &str) -> Result<Option<Sh
                     }
                 }
                 "c" => {
-                    is_error = element.attributes_raw().contains("t=\"e\"");
+                    is_error = attribute(&element, "t").is_some_and(|kind| kind == "e");
                     if is_error && let Some(name) = attribute(&element, "r") {
                         position.1 = column_of(&name);
                     }

@@ -222,6 +222,36 @@ fn a_refusal_that_names_neither_a_code_nor_a_field_is_not_about_a_job() {
 }
 
 #[test]
+fn a_gateways_code_or_sentence_is_not_about_a_job() {
+    for body in [
+        r#"{"message":"FORBIDDEN"}"#,
+        r#"{"message":"BAD_REQUEST"}"#,
+        r#"{"message":"BLOCKED","status":400}"#,
+        r#"{"message":"BLOCKED","status":"ok"}"#,
+        r#"{"message":"BLOCKED","data":null}"#,
+        r#"{"message":"Region is not available"}"#,
+        r#"{"message":"City blocked by policy"}"#,
+        r#"{"error":"Program is suspended"}"#,
+        r#"{"detail":"Address 198.51.100.7 is blocked"}"#,
+    ] {
+        for status in [400, 409, 422] {
+            assert_eq!(of(status, body), Answer::Account(AccountReason::UnexpectedRefusal(status)), "{body}");
+        }
+    }
+    for (body, expected) in [
+        (r#"{"message":"USER_BLACKLISTED"}"#, "USER_BLACKLISTED"),
+        (r#"{"message":"NEW_CODE","status":"error"}"#, "NEW_CODE"),
+        (r#"{"message":"NEW_CODE","data":{"error":"x"}}"#, "NEW_CODE"),
+        (r#"{"message":"PostalCode is too long"}"#, "HTTP_422"),
+        (r#"{"message":"\"City\" is required"}"#, "HTTP_422"),
+    ] {
+        let answer = of(422, body);
+        assert!(matches!(&answer, Answer::Rejected { code, .. } if code == expected), "{body}: {answer:?}");
+    }
+    assert_eq!(of(409, r#"{"message":"DUP_USER"}"#), Answer::UserExists);
+}
+
+#[test]
 fn a_4xx_that_the_api_documents_for_no_job_is_an_unexpected_refusal() {
     let shaped = r#"{"status":"error","message":"VALIDATION_ERROR","data":{"error":"email is wrong"}}"#;
     for status in [406, 407, 410, 411, 412, 413, 414, 415, 416, 417, 418, 420, 423, 424, 426, 428, 431, 440, 451, 499] {
