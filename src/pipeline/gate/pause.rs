@@ -175,8 +175,10 @@ impl Pause {
         let is_deletion = matches!(request, Request::Delete(_));
         let reads_page_first = self.reads_page_first();
         let delay = match self.reason {
-            // A deletion is free, so it would show nothing.
-            AccountReason::PaymentRequired if is_deletion => return Err(WaitUntil::Change),
+            // A deletion is free, so it would show nothing, unless deletions alone were refused.
+            AccountReason::PaymentRequired if is_deletion && self.scope == PauseScope::Creations => {
+                return Err(WaitUntil::Change);
+            }
             _ if is_deletion => DELETE_DELAY,
             // That costs no link, and perhaps one job alone gets it.
             AccountReason::Unreachable(UnreachableReason::NotProcessed) => delays.probe,

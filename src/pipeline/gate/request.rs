@@ -25,8 +25,8 @@ impl Request {
 }
 
 /// How long a deletion leaves a probe or trial to others. If no creation takes it, none waits; then only deletions can find
-/// out whether requests succeed again.
-pub(super) const DELETE_DELAY: Duration = Duration::from_secs(60);
+/// out whether requests succeed again. Shorter than the time for which the page is fresh that a deletion needs.
+pub(super) const DELETE_DELAY: Duration = Duration::from_secs(5);
 
 /// How long a request leaves a probe to others.
 #[derive(Debug, Clone, Copy, Default)]

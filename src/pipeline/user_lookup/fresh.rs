@@ -25,6 +25,9 @@ use crate::ports::{PartnerApi, UserList, UserListPage};
 /// Most users whose positions are remembered.
 const POSITIONS_MAX: usize = 200_000;
 
+/// How many users may be created while the list is read, beyond as many as it had at first.
+const NEWCOMERS_MAX: u64 = 1_000;
+
 /// Most deleted users that are remembered, so that the cache of scans doesn't report them.
 const DELETED_MAX: usize = 4_096;
 
@@ -164,6 +167,7 @@ async fn read_all<A: PartnerApi + UserList>(
     wanted: &mut Wanted<'_>,
 ) -> Result<FreshLook, &'static str> {
     let (mut coverage, mut skip, mut is_whole) = (ScanCoverage::default(), 0, Ok(()));
+    let mut total_first = None;
     loop {
         let page = read(context, state, skip).await?;
         if let Some(found) = wanted.find_on(&page) {
@@ -174,6 +178,10 @@ async fn read_all<A: PartnerApi + UserList>(
             is_whole = coverage.record_page(&page.digests, page.page.unusable, page.page.total);
         }
         skip += page.len();
+        let total_first = *total_first.get_or_insert(page.page.total);
+        if skip > total_first.saturating_mul(2).saturating_add(NEWCOMERS_MAX) {
+            return Err("the list grows as fast as it is read");
+        }
         if page.len() == 0 || skip >= page.page.total {
             is_whole.and_then(|()| coverage.check_whole())?;
             return Ok(wanted.not_found());
