@@ -7,7 +7,8 @@ pub struct UserStatus(Box<str>);
 /// Longest status, in characters.
 const CHARS_MAX: usize = 64;
 
-/// The statuses of users that may be deleted to be created again. Closed: every other word, also an undocumented one, forbids it. Source: the vendor's page on deletion (pending or denied), and the one on waived fees
+/// The statuses of users that may be deleted to be created again. Closed: every other word, also an undocumented
+/// one, forbids it. Source: the vendor's page on deletion (pending or denied), and the one on waived fees
 /// (`pending_kyc`).
 const UNAPPROVED: [&str; 3] = ["pending", "pending_kyc", "denied"];
 

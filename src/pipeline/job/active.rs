@@ -11,7 +11,7 @@ use crate::pipeline::context::Context;
 use crate::pipeline::guards::finished_keys::RepeatableOutcome;
 use crate::pipeline::guards::outliers::JobRefusals;
 use crate::pipeline::guards::per_person::Person;
-use crate::pipeline::job::replace::Replacement;
+use crate::pipeline::job::replacement::Replacement;
 use crate::pipeline::user_lookup::InterruptedLookUp;
 use crate::ports::Delivery;
 use crate::telemetry::JobWatch;

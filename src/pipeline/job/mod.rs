@@ -14,7 +14,8 @@
 //! | `request` | admits and sends a request, and reports its result to the gate |
 //! | `send_slot` | waits for the front of the lane queue, an in-flight slot and the rate permit |
 //! | `look_up` | looks the user up, and decides on the result |
-//! | `replace`, `delete` | a job that deletes a user and creates it again |
+//! | `replace`, `replacement`, `delete` | a job that deletes a user and creates it again |
+//! | `discount` | removes requests that aren't attempts from a job's history |
 //! | `outlier` | delays a job that alone gets answers about the account |
 //! | `outcome` | ends a delivery: finished, requeued, or left to the broker |
 //! | `action` | what happens to a job next |
@@ -25,11 +26,13 @@
 mod action;
 mod active;
 mod delete;
+mod discount;
 mod look_up;
 mod outcome;
 mod outlier;
 mod process;
 mod replace;
+mod replacement;
 mod request;
 mod send_slot;
 mod wait;

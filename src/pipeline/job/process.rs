@@ -12,9 +12,9 @@ use crate::pipeline::guards::halt::CanaryPermit;
 use crate::pipeline::guards::per_person::{Person, PersonGuard};
 use crate::pipeline::job::action::{NextAction, Requeue};
 use crate::pipeline::job::active::ActiveJob;
+use crate::pipeline::job::discount::{backoff, discount_request};
 use crate::pipeline::job::look_up::{LookUpEnd, look_up};
 use crate::pipeline::job::outcome::{conclude, conclude_repeat, leave_to_broker, requeue, settle};
-use crate::pipeline::job::outlier::delay_outlier;
 use crate::pipeline::job::replace;
 use crate::pipeline::job::request::{RequestEnd, request};
 use crate::pipeline::job::wait::{Delayed, delay_for, wait_for};
@@ -217,33 +217,6 @@ where
         job.handle.retract_intent().await?;
     }
     Ok(NextAction::Wait { reason: reason.code(), delay: backoff(context, job) })
-}
-
-/// Removes a request from the job's history that was throttled or answered about the account: it is no attempt.
-pub(super) async fn discount_request<A, H>(
-    context: &Context<A>,
-    job: &mut ActiveJob<'_, H>,
-    before: &History,
-    step: &JobStep,
-) -> Result<NextAction, QueueError>
-where
-    H: Settle,
-{
-    job.history = job.history.uncharged(before, step);
-    if let JobStep::Pause(reason) = step
-        && reason.may_concern_one_job()
-        && context.outliers.refused(*job.job.key.uuid(), &mut job.refusals)
-    {
-        return Ok(delay_outlier(context, job, *reason).await);
-    }
-    if job.history.first_sent_at.is_none() {
-        job.handle.retract_intent().await?;
-    }
-    Ok(NextAction::Again)
-}
-
-pub(super) fn backoff<A, H>(context: &Context<A>, job: &ActiveJob<'_, H>) -> Duration {
-    context.delay_before_attempt(job.history.attempts.max(1))
 }
 
 /// Result of [`wait_for_retry`].

@@ -13,12 +13,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::domain::decide::{JobStep, LookUpReason, ReplaceLookUp, ReplaceStep, after_replace_look_up};
-use crate::domain::{Outcome, Problem, ServiceId};
+use crate::domain::{Outcome, Problem};
 use crate::pipeline::context::Context;
 use crate::pipeline::job::action::{NextAction, Requeue};
 use crate::pipeline::job::active::ActiveJob;
 use crate::pipeline::job::delete::{DeleteEnd, delete};
-use crate::pipeline::job::process::{backoff, discount_request};
+use crate::pipeline::job::discount::{backoff, discount_request};
+use crate::pipeline::job::replacement::Replacement;
 use crate::pipeline::job::request::{RequestEnd, request};
 use crate::pipeline::job::wait::wait_for;
 use crate::pipeline::user_lookup::{FreshLook, FreshScope, find_fresh};
@@ -27,26 +28,6 @@ use crate::telemetry::WrongUserAnswered;
 
 /// Code of a job without a timestamp that was delivered before.
 const REPLACES_WITHOUT_TIMESTAMP: &str = "REPLACES_WITHOUT_TIMESTAMP";
-
-/// What a job knows about the user that it replaces.
-#[derive(Debug)]
-pub(super) struct Replacement {
-    pub(super) id: ServiceId,
-    /// Whether the user is deleted, or may be, as far as is known.
-    pub(super) is_deleted: bool,
-    /// Why the user can't be deleted.
-    pub(super) kept: Option<Problem>,
-    /// Why the next look is needed; `None`: a round begins.
-    reason: Option<LookUpReason>,
-    /// The next step is the creation, without a look.
-    creates_next: bool,
-}
-
-impl Replacement {
-    pub(super) fn new(id: ServiceId, was_sent: bool) -> Self {
-        Self { id, is_deleted: was_sent, kept: None, reason: None, creates_next: false }
-    }
-}
 
 /// Takes the next step of a re-creation.
 pub(super) async fn next_action<A, H>(

@@ -37,7 +37,7 @@ pub(crate) struct StatusChange {
     pub(crate) status: &'static str,
 }
 
-/// Replaces the id in a job message until the user is created.
+/// Placeholder for the id in a job message until the user is created.
 pub(crate) const ID_TO_COME: &str = "id-to-come";
 
 /// Returns jobs that replace users, and the changes of these users.
