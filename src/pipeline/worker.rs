@@ -157,10 +157,14 @@ impl Receivable {
     }
 }
 
-type Received<S> = Result<Option<Delivery<<S as JobSource>::Handle>>, QueueError>;
+type ReceivedDelivery<S> = Result<Option<Delivery<<S as JobSource>::Handle>>, QueueError>;
 
 /// Receives the next job of either lane, from `first` if both have one. A lane without a source has none. Cancel-safe.
-async fn receive<S: JobSource>(signup: Option<&mut S>, bulk: Option<&mut S>, first: Lane) -> (Lane, Received<S>) {
+async fn receive<S: JobSource>(
+    signup: Option<&mut S>,
+    bulk: Option<&mut S>,
+    first: Lane,
+) -> (Lane, ReceivedDelivery<S>) {
     let signup = async { (Lane::Signup, receive_from(signup).await) };
     let bulk = async { (Lane::Bulk, receive_from(bulk).await) };
     if first == Lane::Signup {
@@ -170,7 +174,7 @@ async fn receive<S: JobSource>(signup: Option<&mut S>, bulk: Option<&mut S>, fir
     }
 }
 
-async fn receive_from<S: JobSource>(source: Option<&mut S>) -> Received<S> {
+async fn receive_from<S: JobSource>(source: Option<&mut S>) -> ReceivedDelivery<S> {
     match source {
         Some(source) => source.receive().await,
         None => std::future::pending().await,

@@ -16,7 +16,7 @@ const BATCH_BYTES: usize = 1024 * 1024;
 /// Most batches that wait.
 const BATCHES_WAITING: usize = 4;
 
-enum Batch {
+enum RowBatch {
     Rows(Vec<SheetRow>),
     /// The end of the sheet. A channel that closes without it means that the parser has panicked.
     End(Result<(), WorkbookError>),
@@ -33,7 +33,7 @@ pub(super) struct SheetSource {
 
 /// Reads the rows of a sheet.
 pub(super) struct SheetRecords {
-    batches: Receiver<Batch>,
+    batches: Receiver<RowBatch>,
     batch: std::vec::IntoIter<SheetRow>,
     bytes_max: usize,
 }
@@ -48,7 +48,7 @@ impl SheetRecords {
     }
 }
 
-fn parse(source: SheetSource, sender: &SyncSender<Batch>) {
+fn parse(source: SheetSource, sender: &SyncSender<RowBatch>) {
     let SheetSource { kind, file, sheet, other_errors, bytes_max } = source;
     let (mut batch, mut bytes) = (Vec::new(), 0);
     let ended = kind.each_row(file, &sheet, bytes_max, &other_errors, &mut |row| {
@@ -58,10 +58,10 @@ fn parse(source: SheetSource, sender: &SyncSender<Batch>) {
             return true;
         }
         bytes = 0;
-        sender.send(Batch::Rows(std::mem::take(&mut batch))).is_ok()
+        sender.send(RowBatch::Rows(std::mem::take(&mut batch))).is_ok()
     });
     // Fails if the receiver of the rows is gone.
-    let _ = sender.send(Batch::Rows(batch)).and_then(|()| sender.send(Batch::End(ended)));
+    let _ = sender.send(RowBatch::Rows(batch)).and_then(|()| sender.send(RowBatch::End(ended)));
 }
 
 impl RowSource for SheetRecords {
@@ -74,8 +74,8 @@ impl RowSource for SheetRecords {
                 return Ok(true);
             }
             match self.batches.recv() {
-                Ok(Batch::Rows(rows)) => self.batch = rows.into_iter(),
-                Ok(Batch::End(ended)) => return ended.map(|()| false).map_err(RecordError::Workbook),
+                Ok(RowBatch::Rows(rows)) => self.batch = rows.into_iter(),
+                Ok(RowBatch::End(ended)) => return ended.map(|()| false).map_err(RecordError::Workbook),
                 Err(_) => return Err(RecordError::Workbook(WorkbookError::Damaged)),
             }
         }

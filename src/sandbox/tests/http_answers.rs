@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use crate::sandbox::tests::fixture::{AUTHORIZATION, body, key};
 use crate::sandbox::{FaultPlan, Sandbox, SandboxConfig, SandboxControl};
 
-struct HttpRig {
+struct AnswerRig {
     sandbox: Sandbox,
     client: reqwest::Client,
 }
 
-impl HttpRig {
+impl AnswerRig {
     async fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self { sandbox: Sandbox::start(SandboxConfig::default()).await.unwrap(), client: reqwest::Client::new() }
@@ -42,7 +42,7 @@ async fn json_of(response: reqwest::Response) -> (u16, Value) {
 
 #[tokio::test]
 async fn a_user_is_deleted_and_created_again_without_a_fee() {
-    let rig = HttpRig::start().await;
+    let rig = AnswerRig::start().await;
     let (_, created) = json_of(rig.create(1).await).await;
     let id = created["data"]["serviceId"].as_str().unwrap();
     let before = json_of(rig.send("GET", "/api/v1/partner/wallet", 0, String::new()).await).await;
@@ -63,7 +63,7 @@ async fn a_user_is_deleted_and_created_again_without_a_fee() {
 
 #[tokio::test]
 async fn a_deletion_without_an_id_or_a_known_path_is_not_a_missing_user() {
-    let rig = HttpRig::start().await;
+    let rig = AnswerRig::start().await;
     for (path, status, message) in [
         ("/v1/partner/card/users/none", 404, "USER_NOT_FOUND"),
         ("/v1/partner/card/users/", 404, "NOT_FOUND"),
@@ -77,7 +77,7 @@ async fn a_deletion_without_an_id_or_a_known_path_is_not_a_missing_user() {
 
 #[tokio::test]
 async fn control_changes_users_and_names_unknown_ones() {
-    let rig = HttpRig::start().await;
+    let rig = AnswerRig::start().await;
     rig.create(1).await;
     rig.create(2).await;
     let control = |users: Value| rig.send("POST", "/control", 0, json!({ "users": users }).to_string());
@@ -99,7 +99,7 @@ async fn control_changes_users_and_names_unknown_ones() {
 
 #[tokio::test]
 async fn encoded_answers_and_their_types_arrive_as_they_are_named() {
-    let rig = HttpRig::start().await;
+    let rig = AnswerRig::start().await;
     for (nth, (fault, encoding, content_type, start)) in [
         ("gzip", Some("gzip"), Some("application/json"), &[0x1f, 0x8b][..]),
         ("deflate", Some("deflate"), Some("application/json"), &[0x78]),
@@ -124,7 +124,7 @@ async fn encoded_answers_and_their_types_arrive_as_they_are_named() {
 
 #[tokio::test]
 async fn the_answer_to_a_deletion_can_be_lost_or_cut() {
-    let rig = HttpRig::start().await;
+    let rig = AnswerRig::start().await;
     for (nth, fault) in ["delete:lost", "delete:cut"].into_iter().enumerate() {
         let (_, created) = json_of(rig.create(nth as u128).await).await;
         let id = created["data"]["serviceId"].as_str().unwrap();
