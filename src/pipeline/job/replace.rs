@@ -54,9 +54,6 @@ where
             return Ok(NextAction::Requeue(how));
         }
     };
-    if matches!(look.found, ReplaceLookUp::Replaced(_) | ReplaceLookUp::OtherEmail) {
-        replacement.is_deleted = false;
-    }
     let (now, limits) = (context.clock.now(), &job.limits);
     let step = after_replace_look_up(reason.as_ref(), look.found, &job.before_last, &job.history, now, limits);
     match step {

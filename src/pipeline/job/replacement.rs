@@ -7,7 +7,7 @@ use crate::domain::{Problem, ServiceId};
 #[derive(Debug)]
 pub(super) struct Replacement {
     pub(super) id: ServiceId,
-    /// Whether the user is deleted, or may be, as far as is known.
+    /// Whether the user is deleted, or may be. Being listed again proves nothing: a list may lag.
     pub(super) is_deleted: bool,
     /// Why the user can't be deleted.
     pub(super) kept: Option<Problem>,

@@ -97,7 +97,9 @@ fn a_gateway_that_replays_answers_gives_each_row_its_link() {
     let links: BTreeSet<&str> = created.column("verificationUrl").into_iter().filter(|link| !link.is_empty()).collect();
     assert_eq!(links.len(), ROWS as usize);
     let stats = partner.stats();
-    assert_eq!((stats.model.created, stats.model.requests.list), (u64::from(ROWS), 0), "{stats:?}");
+    assert_eq!(stats.model.created, u64::from(ROWS), "{stats:?}");
+    // No user is looked up: a page is read only after a gateway's page, to find out whether the API answers again.
+    assert!(stats.model.requests.list <= u64::from(ROWS) / 3, "{stats:?}");
     assert!(stats.faults_injected > 0, "{stats:?}");
 }
 
