@@ -38,7 +38,7 @@ fn until_unwritable(running: &mut RunningProgram) {
 #[test]
 fn a_run_waits_for_space_on_a_full_disk_and_completes() {
     let (partner, dir) = (partner(), TestDir::with("people.csv", customers(0..JOBS)));
-    let Some(disk) = SmallDisk::mount(dir.path("disk"), 48) else { return };
+    let disk = SmallDisk::mount(dir.path("disk"), 48);
     let command = format!("run people.csv --out disk/out --rate 0 --listen 0 --api-url {}", partner.url());
     let mut running = dir.program(&command).start();
     running.wait_until("users", || partner.stats().model.created > 100);
@@ -81,7 +81,7 @@ fn fill_during_work(dir: &TestDir, partner: &Partner, disk: &SmallDisk) -> Runni
 #[test]
 fn a_worker_writes_each_answer_onto_a_full_disk_and_waits_for_space() {
     let (partner, dir) = (partner(), TestDir::with("people.csv", customers(0..JOBS)));
-    let Some(disk) = SmallDisk::mount(dir.path("disk"), 48) else { return };
+    let disk = SmallDisk::mount(dir.path("disk"), 48);
     queue_on(&dir);
     let mut running = fill_during_work(&dir, &partner, &disk);
     disk.free();
@@ -94,7 +94,7 @@ fn a_worker_writes_each_answer_onto_a_full_disk_and_waits_for_space() {
 #[test]
 fn a_worker_that_is_killed_while_the_disk_is_full_loses_no_link() {
     let (partner, dir) = (partner(), TestDir::with("people.csv", customers(0..JOBS)));
-    let Some(disk) = SmallDisk::mount(dir.path("disk"), 48) else { return };
+    let disk = SmallDisk::mount(dir.path("disk"), 48);
     queue_on(&dir);
     fill_during_work(&dir, &partner, &disk).kill();
     disk.free();
@@ -108,7 +108,7 @@ fn a_worker_that_is_killed_while_the_disk_is_full_loses_no_link() {
 #[test]
 fn a_worker_stops_at_once_while_the_disk_is_full() {
     let (partner, dir) = (partner(), TestDir::with("people.csv", customers(0..JOBS)));
-    let Some(disk) = SmallDisk::mount(dir.path("disk"), 48) else { return };
+    let disk = SmallDisk::mount(dir.path("disk"), 48);
     queue_on(&dir);
     let running = fill_during_work(&dir, &partner, &disk);
     running.signal("TERM");
